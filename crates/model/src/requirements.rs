@@ -1,0 +1,215 @@
+//! What a task needs and what a worker offers.
+
+use crate::ids::QueueName;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, fmt};
+
+/// A way of running a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutorKind {
+    /// A container of a Docker or Podman engine.
+    Container,
+    /// A virtual machine.
+    Vm,
+    /// bubblewrap on the worker's host.
+    Sandbox,
+    /// The worker's host itself, without isolation.
+    Local,
+    /// A configured program that provides environments.
+    External,
+}
+
+impl ExecutorKind {
+    /// The text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Vm => "vm",
+            Self::Sandbox => "sandbox",
+            Self::Local => "local",
+            Self::External => "external",
+        }
+    }
+}
+
+impl fmt::Display for ExecutorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a task needs of a worker. Empty fields ask for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Requirements {
+    /// The architecture, in the kernel's words (`x86_64`, `aarch64`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// One of these must be there; none named means any.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub executors: BTreeSet<ExecutorKind>,
+    /// All of these labels must be there.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Disk space in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Hardware virtualisation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kvm: bool,
+}
+
+/// What a worker offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Offer {
+    /// The queues it serves.
+    pub queues: Vec<QueueName>,
+    /// The architectures it can run (foreign ones by emulation).
+    pub arches: BTreeSet<String>,
+    /// The executors that work on it.
+    pub executors: BTreeSet<ExecutorKind>,
+    /// Free labels.
+    pub labels: BTreeSet<String>,
+    /// Memory for tasks, in bytes.
+    pub memory_bytes: u64,
+    /// Disk space for tasks, in bytes.
+    pub disk_bytes: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// Whether hardware virtualisation works.
+    pub kvm: bool,
+    /// How many attempts it runs at the same time.
+    pub slots: u32,
+}
+
+impl Requirements {
+    /// Both needs at once; of two architectures or sizes the one in `self` or the larger counts.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.arch = self.arch.or_else(|| other.arch.clone());
+        if self.executors.is_empty() {
+            self.executors = other.executors.clone();
+        } else if !other.executors.is_empty() {
+            self.executors.retain(|kind| other.executors.contains(kind));
+        }
+        self.labels.extend(other.labels.iter().cloned());
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+        self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
+        self.cpus = self.cpus.max(other.cpus);
+        self.kvm |= other.kvm;
+        self
+    }
+
+    /// What the offer lacks; nothing when it will do.
+    #[must_use]
+    pub fn lacking(&self, offer: &Offer) -> Vec<String> {
+        let mut lacks = Vec::new();
+        if let Some(arch) = &self.arch
+            && !offer.arches.contains(arch)
+        {
+            lacks.push(format!("arch {arch} (offered: {})", list(&offer.arches)));
+        }
+        if !self.executors.is_empty() && self.executors.is_disjoint(&offer.executors) {
+            lacks.push(format!("executor {} (offered: {})", list(&self.executors), list(&offer.executors)));
+        }
+        for label in self.labels.difference(&offer.labels) {
+            lacks.push(format!("label {label}"));
+        }
+        let mut size = |what: &str, wanted: Option<u64>, offered: u64| {
+            if let Some(wanted) = wanted
+                && wanted > offered
+            {
+                lacks.push(format!("{what} {wanted} (offered: {offered})"));
+            }
+        };
+        size("memory_bytes", self.memory_bytes, offer.memory_bytes);
+        size("disk_bytes", self.disk_bytes, offer.disk_bytes);
+        size("cpus", self.cpus.map(u64::from), u64::from(offer.cpus));
+        if self.kvm && !offer.kvm {
+            lacks.push("kvm".to_owned());
+        }
+        lacks
+    }
+
+    /// Whether the offer will do.
+    #[must_use]
+    pub fn met_by(&self, offer: &Offer) -> bool {
+        self.lacking(offer).is_empty()
+    }
+}
+
+impl fmt::Display for Requirements {
+    /// `arch x86_64, container or sandbox, label big`; `nothing special` when empty.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(arch) = &self.arch {
+            parts.push(format!("arch {arch}"));
+        }
+        if !self.executors.is_empty() {
+            let kinds: Vec<_> = self.executors.iter().map(|kind| kind.as_str()).collect();
+            parts.push(kinds.join(" or "));
+        }
+        parts.extend(self.labels.iter().map(|label| format!("label {label}")));
+        parts.extend(self.memory_bytes.map(|bytes| format!("memory_bytes {bytes}")));
+        parts.extend(self.disk_bytes.map(|bytes| format!("disk_bytes {bytes}")));
+        parts.extend(self.cpus.map(|cpus| format!("cpus {cpus}")));
+        if self.kvm {
+            parts.push("kvm".to_owned());
+        }
+        if parts.is_empty() {
+            return f.write_str("nothing special");
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn list<T: fmt::Display>(set: &BTreeSet<T>) -> String {
+    if set.is_empty() {
+        return "none".to_owned();
+    }
+    set.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offers_that_do_and_that_lack() {
+        let offer = Offer {
+            arches: ["x86_64".to_owned()].into(),
+            executors: [ExecutorKind::Container].into(),
+            labels: ["big".to_owned()].into(),
+            memory_bytes: 1000,
+            cpus: 2,
+            ..Offer::default()
+        };
+        let check = |needs: serde_json::Value, expect: &[&str]| {
+            let needs: Requirements = serde_json::from_value(needs).unwrap();
+            assert_eq!(needs.lacking(&offer), expect);
+        };
+        check(serde_json::json!({}), &[]);
+        check(
+            serde_json::json!({"arch": "x86_64", "executors": ["vm", "container"], "labels": ["big"]}),
+            &[],
+        );
+        check(serde_json::json!({"arch": "s390x"}), &["arch s390x (offered: x86_64)"]);
+        check(serde_json::json!({"executors": ["vm"]}), &["executor vm (offered: container)"]);
+        check(
+            serde_json::json!({"labels": ["fast"], "memory_bytes": 2000, "kvm": true}),
+            &["label fast", "memory_bytes 2000 (offered: 1000)", "kvm"],
+        );
+    }
+}

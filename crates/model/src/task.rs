@@ -1,0 +1,596 @@
+//! Tasks and their states.
+
+use crate::{
+    attempt::AttemptRef,
+    ids::{
+        BatchId, EventSeq, GroupName, QueueName, ResultId, Revision, RuleName, Submitter, TaskId, TaskName,
+        WorkerName,
+    },
+    item::Item,
+    outcome::Outcome,
+    phase::Phase,
+    requirements::Requirements,
+    task_file::TaskFile,
+    task_key::TaskKey,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The highest priority; the lowest is its negative.
+pub const PRIORITY_MAX: i32 = 1000;
+/// The largest inputs of a task, as JSON text, in bytes.
+pub const INPUTS_BYTES_MAX: usize = 256 * 1024;
+/// The longest reason, note or item id that a task keeps, in bytes.
+pub const TASK_TEXT_BYTES_MAX: usize = 4096;
+
+/// One wish, made once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// The key that makes it once.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub key: TaskKey,
+    /// What kind of task, with what only that kind has.
+    pub kind: TaskKind,
+    /// Its name: as registered, or as its task file says.
+    pub name: TaskName,
+    /// Why it is there.
+    pub origin: Origin,
+    /// Whom it is made for; turns go round among submitters.
+    pub submitter: Submitter,
+    /// What it tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<Item>,
+    /// Its inputs.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub inputs: Map<String, Value>,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// Higher goes first.
+    pub priority: i32,
+    /// What it needs of a worker; what its task file needs is added when it is resolved.
+    pub needs: Requirements,
+    /// The group that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// The batch that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    /// Whether its repository, ref and event author are trusted.
+    pub trust: Trust,
+    /// The longest that `run` may take, in seconds, whatever its task file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_cap_seconds: Option<u64>,
+    /// How many events of ours led to it.
+    pub depth: u32,
+    /// The W3C trace context of the event that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Where it stands.
+    pub state: TaskState,
+    /// How many attempts were started.
+    pub attempts: u32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The kinds of tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TaskKind {
+    /// A task repository, for our own workers.
+    Repo {
+        /// The repository.
+        repo: Repo,
+        /// What was found in it; nothing before it is resolved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolved: Option<Box<Resolved>>,
+    },
+    /// An opaque job for somebody else's agent.
+    Foreign {
+        /// The job as submitted.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        job: Value,
+    },
+    /// Run elsewhere and only reported to us.
+    Reported,
+}
+
+impl TaskKind {
+    /// The kind in one word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Repo { .. } => "repo",
+            Self::Foreign { .. } => "foreign",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+/// Where a task's repository is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Repo {
+    /// The URL, or for repositories shipped beside the rules an absolute path on the server.
+    pub git: String,
+    /// A branch, a tag or a full commit id; the repository's default branch when missing.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The folder in it that holds `task.yaml`; its root when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl fmt::Display for Repo {
+    /// `URL#ref:path`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.git)?;
+        if let Some(reference) = &self.reference {
+            write!(f, "#{reference}")?;
+        }
+        self.path.as_ref().map_or(Ok(()), |path| write!(f, ":{path}"))
+    }
+}
+
+/// What the server found in the repository. All matrix cells and retries use this commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resolved {
+    /// The full commit id.
+    pub commit: String,
+    /// The task file at that commit.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub file: TaskFile,
+}
+
+/// Why a task is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Origin {
+    /// A rule wished it.
+    Rule {
+        /// The event.
+        event: EventSeq,
+        /// The rule.
+        rule: RuleName,
+        /// The rule set's revision.
+        revision: Revision,
+        /// The entry in `then`.
+        entry: u32,
+        /// The matrix cell.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        cell: Map<String, Value>,
+    },
+    /// Somebody submitted it.
+    Submitted {
+        /// Who.
+        who: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Somebody wanted another task run again.
+    Rerun {
+        /// The task that it repeats.
+        of: TaskId,
+        /// Who.
+        who: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// The result that it is to replace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<ResultId>,
+        /// The event that led to the first task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event: Option<EventSeq>,
+    },
+}
+
+impl Origin {
+    /// The event that led to it.
+    #[must_use]
+    pub const fn event(&self) -> Option<EventSeq> {
+        match self {
+            Self::Rule { event, .. } => Some(*event),
+            Self::Rerun { event, .. } => *event,
+            Self::Submitted { .. } => None,
+        }
+    }
+
+    /// The rule that wished it.
+    #[must_use]
+    pub const fn rule(&self) -> Option<&RuleName> {
+        match self {
+            Self::Rule { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+/// A group of tasks; its name is global.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// What a new task does to the older ones.
+    #[serde(default)]
+    pub on_new: OnNew,
+    /// How many of it may be queued or running at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+}
+
+/// What a new task of a group does to the older ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnNew {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Those that wait are superseded.
+    SupersedeQueued,
+    /// Those that wait and those that run are superseded.
+    Supersede,
+}
+
+/// Whether a task's repository, ref and event author are on the configuration's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// It may get secrets and relaxed isolation, where the worker allows it.
+    Trusted,
+    /// It gets neither.
+    Untrusted,
+}
+
+/// Where a task stands. Each state carries its data; transitions consume and say what is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum TaskState {
+    /// It cannot be queued yet.
+    Waiting {
+        /// Why.
+        reason: WaitReason,
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+    /// It waits for a worker.
+    Queued {
+        /// Since when.
+        since: DateTime<Utc>,
+        /// Not to be claimed before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<DateTime<Utc>>,
+        /// Why no known worker can run it, as long as none can.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unmet: Option<String>,
+    },
+    /// A worker runs it, under a lease.
+    Running {
+        /// The attempt.
+        attempt: u32,
+        /// The worker.
+        worker: WorkerName,
+        /// The fencing token.
+        fence: i64,
+        /// What the worker last reported.
+        phase: Phase,
+        /// Since when.
+        since: DateTime<Utc>,
+        /// Until when the worker must be heard of again.
+        lease_until: DateTime<Utc>,
+        /// Set when it is to stop.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<Stop>,
+    },
+    /// It ended with an outcome.
+    Finished {
+        /// The outcome.
+        outcome: Outcome,
+        /// The attempt that gave it; 0 when none was started.
+        attempt: u32,
+        /// One line for people: why it failed or erred.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Somebody or a rule cancelled it.
+    Cancelled {
+        /// Who.
+        who: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A newer task of its group took its place.
+    Superseded {
+        /// That task.
+        by: TaskId,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+/// Why a task cannot be queued yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WaitReason {
+    /// A limit parked it for an operator.
+    Parked,
+    /// Its events are being collected.
+    Collecting,
+    /// Its group has enough tasks queued or running.
+    Group,
+    /// Its commit and task file are being looked up.
+    Resolving,
+    /// Its attachments have not arrived.
+    Attachments,
+}
+
+impl WaitReason {
+    /// The text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Collecting => "collecting",
+            Self::Group => "group",
+            Self::Resolving => "resolving",
+            Self::Attachments => "attachments",
+        }
+    }
+}
+
+/// Why a running task is to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "stop", rename_all = "snake_case")]
+pub enum Stop {
+    /// Cancelled.
+    Cancel {
+        /// Who.
+        who: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Superseded.
+    Supersede {
+        /// By which task.
+        by: TaskId,
+    },
+}
+
+/// A transition that the state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a task that is {state} cannot be {wanted}")]
+pub struct TransitionError {
+    /// The state it is in.
+    pub state: String,
+    /// What was wanted of it.
+    pub wanted: &'static str,
+}
+
+impl TaskState {
+    /// The state in one word, as stored and shown: `waiting(resolving)`, `queued`, `running(run)`,
+    /// `finished(passed)`, `cancelled`, `superseded`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Waiting { reason, .. } => format!("waiting({})", reason.as_str()),
+            Self::Queued { .. } => "queued".to_owned(),
+            Self::Running { phase, .. } => format!("running({phase})"),
+            Self::Finished { outcome, .. } => format!("finished({outcome})"),
+            Self::Cancelled { .. } => "cancelled".to_owned(),
+            Self::Superseded { .. } => "superseded".to_owned(),
+        }
+    }
+
+    /// The state without its data: `waiting`, `queued`, `running`, `finished`, `cancelled`, `superseded`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Queued { .. } => "queued",
+            Self::Running { .. } => "running",
+            Self::Finished { .. } => "finished",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Superseded { .. } => "superseded",
+        }
+    }
+
+    /// Whether nothing will change it any more.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Cancelled { .. } | Self::Superseded { .. })
+    }
+
+    /// The outcome, once there is one.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Finished { outcome, .. } => Some(*outcome),
+            _ => None,
+        }
+    }
+
+    /// The running attempt.
+    #[must_use]
+    pub const fn running(&self) -> Option<AttemptRef> {
+        match self {
+            Self::Running { attempt, fence, .. } => Some(AttemptRef { attempt: *attempt, fence: *fence }),
+            _ => None,
+        }
+    }
+
+    fn refuse<T>(&self, wanted: &'static str) -> Result<T, TransitionError> {
+        Err(TransitionError { state: self.label(), wanted })
+    }
+
+    /// `waiting` or `running` → `queued`: it can be claimed from `not_before` on.
+    ///
+    /// # Errors
+    /// It is queued already, or final.
+    pub fn queue(
+        self,
+        now: DateTime<Utc>,
+        not_before: Option<DateTime<Utc>>,
+    ) -> Result<Self, TransitionError> {
+        match self {
+            Self::Waiting { .. } | Self::Running { .. } => {
+                Ok(Self::Queued { since: now, not_before, unmet: None })
+            }
+            _ => self.refuse("queued"),
+        }
+    }
+
+    /// `waiting` → `waiting` for another reason.
+    ///
+    /// # Errors
+    /// It does not wait.
+    pub fn wait(self, now: DateTime<Utc>, reason: WaitReason) -> Result<Self, TransitionError> {
+        match self {
+            Self::Waiting { .. } => Ok(Self::Waiting { reason, since: now }),
+            _ => self.refuse("made to wait"),
+        }
+    }
+
+    /// `queued` → `running`.
+    ///
+    /// # Errors
+    /// It is not queued.
+    pub fn claim(
+        self,
+        attempt: AttemptRef,
+        worker: WorkerName,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Self, TransitionError> {
+        match self {
+            Self::Queued { .. } => Ok(Self::Running {
+                attempt: attempt.attempt,
+                worker,
+                fence: attempt.fence,
+                phase: Phase::Provision,
+                since: now,
+                lease_until,
+                stop: None,
+            }),
+            _ => self.refuse("claimed"),
+        }
+    }
+
+    /// Any state that is not final → `finished`. A running task that was told to stop ends as `cancelled`
+    /// or `superseded` instead: its outcome says nothing about the item.
+    ///
+    /// # Errors
+    /// It is final.
+    pub fn finish(
+        self,
+        outcome: Outcome,
+        reason: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, TransitionError> {
+        match self {
+            Self::Running { stop: Some(Stop::Cancel { who, why }), .. } => {
+                Ok(Self::Cancelled { who, why, at: now })
+            }
+            Self::Running { stop: Some(Stop::Supersede { by }), .. } => Ok(Self::Superseded { by, at: now }),
+            Self::Running { attempt, .. } => Ok(Self::Finished { outcome, attempt, reason, at: now }),
+            Self::Waiting { .. } | Self::Queued { .. } => {
+                Ok(Self::Finished { outcome, attempt: 0, reason, at: now })
+            }
+            _ => self.refuse("finished"),
+        }
+    }
+
+    /// `waiting` or `queued` → `cancelled` or `superseded` at once; `running` keeps running with the wish
+    /// noted, until its worker has stopped it. A second wish changes nothing.
+    ///
+    /// # Errors
+    /// It is final.
+    pub fn stop(self, stop: Stop, now: DateTime<Utc>) -> Result<Self, TransitionError> {
+        match self {
+            Self::Waiting { .. } | Self::Queued { .. } => Ok(match stop {
+                Stop::Cancel { who, why } => Self::Cancelled { who, why, at: now },
+                Stop::Supersede { by } => Self::Superseded { by, at: now },
+            }),
+            Self::Running { attempt, worker, fence, phase, since, lease_until, stop: earlier } => {
+                let stop = Some(earlier.unwrap_or(stop));
+                Ok(Self::Running { attempt, worker, fence, phase, since, lease_until, stop })
+            }
+            _ => self.refuse("cancelled"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::ErrorReason;
+
+    const T0: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn states() -> [TaskState; 6] {
+        let waiting = TaskState::Waiting { reason: WaitReason::Resolving, since: T0 };
+        let queued = waiting.clone().queue(T0, None).unwrap();
+        let running = queued.clone().claim(AttemptRef { attempt: 1, fence: 1 }, "w".into(), T0, T0).unwrap();
+        let finished = running.clone().finish(Outcome::Passed, None, T0).unwrap();
+        let cancel = Stop::Cancel { who: "me".into(), why: None };
+        let cancelled = queued.clone().stop(cancel, T0).unwrap();
+        let superseded =
+            queued.clone().stop(Stop::Supersede { by: TaskId::new(uuid::Uuid::nil()) }, T0).unwrap();
+        [waiting, queued, running, finished, cancelled, superseded]
+    }
+
+    /// One row for each transition: where it leads from each of the six states (`-`: refused).
+    #[test]
+    fn the_whole_table_of_transitions() {
+        type Step = fn(TaskState) -> Result<TaskState, TransitionError>;
+        let check = |step: Step, expect: [&str; 6]| {
+            let got = states().map(|state| step(state).map_or("-".to_owned(), |state| state.label()));
+            assert_eq!(got, expect.map(str::to_owned));
+        };
+        check(|s| s.queue(T0, None), ["queued", "-", "queued", "-", "-", "-"]);
+        check(|s| s.wait(T0, WaitReason::Group), ["waiting(group)", "-", "-", "-", "-", "-"]);
+        check(
+            |s| s.claim(AttemptRef { attempt: 2, fence: 2 }, "w".into(), T0, T0),
+            ["-", "running(provision)", "-", "-", "-", "-"],
+        );
+        check(
+            |s| s.finish(Outcome::Error(ErrorReason::Lost), None, T0),
+            ["finished(error(lost))", "finished(error(lost))", "finished(error(lost))", "-", "-", "-"],
+        );
+        check(
+            |s| s.stop(Stop::Cancel { who: "me".into(), why: None }, T0),
+            ["cancelled", "cancelled", "running(provision)", "-", "-", "-"],
+        );
+    }
+
+    #[test]
+    fn a_stopped_task_ends_as_stopped_whatever_its_outcome() {
+        let [_, _, running, ..] = states();
+        let stopped = running.stop(Stop::Cancel { who: "me".into(), why: None }, T0).unwrap();
+        let again = stopped.stop(Stop::Supersede { by: TaskId::new(uuid::Uuid::nil()) }, T0).unwrap();
+        assert_eq!(again.finish(Outcome::Passed, None, T0).unwrap().label(), "cancelled");
+    }
+}

@@ -1,0 +1,94 @@
+use super::*;
+use serde_json::json;
+
+const WHOLE: &str = r#"
+name: rpmlint
+owner: qa-core
+inputs:
+  nvr: {type: string, required: true}
+  arch: {type: string, default: x86_64, choices: [x86_64, aarch64]}
+environment:
+  - container: {image: "fedora:42", memory: 1G}
+  - vm: {image: fedora-42-cloud, memory: 2G, disk: 20G}
+  - sandbox:
+fetch:
+  - {url: "https://kojipkgs.example.org/${nvr}.rpm", to: rpms/}
+prepare: [dnf -y install rpmlint]
+run: ./run.sh
+cleanup: [./collect-logs]
+timeout: {prepare: 10m, run: 15m, idle: 5m}
+results: {testcase: dist.rpmlint, publish: summary, format: tap, path: results.tap, exit: {0: from-results, 1: from-results, "*": error}}
+artifacts: {paths: ["*.log"], max: 50MB}
+retry: {on: [error, lost], max: 2}
+"#;
+
+fn errors(text: &str) -> String {
+    parse("task.yaml", text).map_or_else(|report| report.to_string(), |(file, _)| format!("{file:#?}"))
+}
+
+#[test]
+fn the_whole_form_is_read() {
+    let (file, report) = parse("task.yaml", WHOLE).unwrap_or_else(|report| panic!("{report}"));
+    assert!(report.diagnostics.is_empty(), "{report}");
+    assert_eq!(file.testcase(), "dist.rpmlint");
+    assert_eq!(file.requirements().to_string(), "container or vm or sandbox");
+    assert_eq!(file.timeout.idle, Some(Duration::from_secs(300)));
+    let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();
+    assert_eq!(again, file);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    insta::assert_snapshot!(errors("name: 5\nrum: x\ninputs: {Nvr: {type: strin}}\nfetch:\n  - {url: \"http://x/${nv}\", to: ../x}\ntimeout: {run: 10}\nretry: {on: [failed]}\nenvironment: [{container: {imag: x}}]\n"), @r##"
+    task.yaml:1:7: error: `name` must be a text, it is a number (quote it: "5")
+    task.yaml:3:10: error: `Nvr` cannot be an input's name (use lower-case letters, digits and `_`, a letter first: it also becomes a variable `TASKBOT_INPUT_…`)
+    task.yaml:3:22: error: `strin` is no type of inputs; known are string, integer, number, boolean, list, map
+    task.yaml:8:28: error: `container` has no field `imag` (did you mean `image`?)
+    task.yaml:5:33: error: `../x` leaves the work folder; expected a relative path without `..`
+    task.yaml:1:1: error: a task file needs the field `run`
+    task.yaml:6:16: error: run must be a duration with a unit (write 10s for seconds or 10m for minutes)
+    task.yaml:7:13: error: `failed` is nothing to retry on; known are error, lost, timeout, oom (a failed test is never retried: it failed)
+    task.yaml:2:1: error: a task file has no field `rum` (did you mean `run`?)
+    "##);
+}
+
+#[test]
+fn substitutions_name_inputs() {
+    let text = "name: a\nrun: x\ninputs: {nvr: {}}\nfetch:\n  - url: \"http://x/${nv}\"\n    to: x\n";
+    insta::assert_snapshot!(errors(text), @"task.yaml:5:20: error: no input is named `nv` (did you mean `${nvr}`?)");
+    let inputs = json!({"nvr": "a-1-1", "list": [1]});
+    assert_eq!(substitute("x/${nvr}/${list}/${none}/$y", inputs.as_object().unwrap()), "x/a-1-1/[1]//$y");
+}
+
+#[test]
+fn what_yaml_would_change_is_refused() {
+    for (value, expect) in [
+        ("3.10", "YAML reads `3.10` as the number 3.1"),
+        ("010", "`010`"),
+        ("1e7", "YAML reads `1e7`"),
+        ("no", "`no` is a boolean"),
+        ("!x y", "tag"),
+        ("0x1F", "0x1F"),
+    ] {
+        let got = errors(&format!("name: a\nrun: x\nowner: {value}\n"));
+        assert!(got.contains(expect), "{value}: {got}");
+    }
+    assert!(errors("name: a\nrun: x\nname: b\n").contains("duplicate"));
+}
+
+#[test]
+fn inputs_are_checked() {
+    let (file, _) = parse("task.yaml", WHOLE).unwrap();
+    let check = |given: Value, expect: Result<Value, &str>| {
+        let got = file.check_inputs(given.as_object().unwrap());
+        assert_eq!(got.map(Value::Object), expect.map_err(str::to_owned));
+    };
+    check(json!({"nvr": "a"}), Ok(json!({"nvr": "a", "arch": "x86_64"})));
+    check(json!({}), Err("input `nvr` is missing"));
+    check(
+        json!({"nvr": 5, "arch": "z", "nvrs": 1}),
+        Err(
+            "input `nvrs` is not declared in task.yaml; did you mean `nvr`?; input `arch` must be one of \"x86_64\", \"aarch64\", it is \"z\"; input `nvr` must be of type string, it is a number",
+        ),
+    );
+}
