@@ -1,1 +1,28 @@
-//! placeholder
+//! What a task leaves behind, read: TAP, JUnit XML, JSON and exit codes become outcomes and results.
+//!
+//! Everything here is a pure function over text that strangers wrote. This crate must never do I/O, never
+//! panic on any input, never follow a reference out of a document, and never turn a document that is
+//! truncated, malformed or contradictory into a pass: it is an error with the file and line where it broke.
+//!
+//! The modules stand in the order of the data: a format is chosen, its parser reads a document into results
+//! or a located error, and the exit code and the results together conclude how the attempt ended.
+
+pub mod format;
+
+mod duration;
+pub mod parse_error;
+pub mod parsed;
+
+pub mod tap;
+mod tap_line;
+
+pub mod junit;
+
+pub mod json;
+
+pub mod conclude;
+
+pub use conclude::{Conclusion, conclude, report};
+pub use format::parse;
+pub use parse_error::ParseError;
+pub use parsed::{Parsed, ParsedResult, Stop};

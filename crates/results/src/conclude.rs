@@ -1,0 +1,140 @@
+//! The exit code and the results together: how an attempt ended.
+
+use crate::{
+    parse_error::ParseError,
+    parsed::{Parsed, ParsedResult, RESULTS_MAX, Stop, append, clean_text, worse, worst},
+};
+use model::{ErrorReason, Item, Outcome, result::NewResult, task_file::ExitMeans};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// How an attempt ended, and with which results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conclusion {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The results of the document; none when it could not be read.
+    pub results: Vec<ParsedResult>,
+    /// Why, where the outcome alone does not say it.
+    pub note: Option<String>,
+}
+
+impl Conclusion {
+    fn new(outcome: Outcome, results: Vec<ParsedResult>, note: impl Into<Option<String>>) -> Self {
+        Self { outcome, results, note: note.into() }
+    }
+}
+
+/// Combines an exit code with what the result documents said: none where the format has none or no file is
+/// there, several where the task's path names several.
+///
+/// - A document that could not be read is `error(bad_results)`, whatever the exit code says.
+/// - A document whose tests bailed out is an error of the task; the results so far are kept.
+/// - An outcome in the exit map is the outcome, unless the results are bad and worse: exit code 0 does not
+///   make a failed test pass. A code that the map does not name, without a `*`, is an error of the task.
+/// - `from-results` is the worst of the results by [`worst`], or skipped when the documents say that nothing
+///   was to be run. No document or no results is `error(bad_results)`: nothing was tested is not a pass.
+#[must_use]
+pub fn conclude(
+    exit_code: i32,
+    exit: &BTreeMap<String, ExitMeans>,
+    documents: Vec<Result<Parsed, ParseError>>,
+) -> Conclusion {
+    let bad = Outcome::Error(ErrorReason::BadResults);
+    let read = documents.len();
+    let parsed = match documents.into_iter().collect::<Result<Vec<_>, _>>() {
+        Ok(parsed) => parsed,
+        Err(error) => return Conclusion::new(bad, Vec::new(), error.to_string()),
+    };
+    let (mut results, mut skipped, mut bailed_out) = (Vec::new(), None, None);
+    for document in parsed {
+        results.extend(document.results);
+        match document.stop {
+            Some(Stop::BailedOut { line, reason }) => bailed_out = bailed_out.or(Some((line, reason))),
+            Some(Stop::Skipped(reason)) => skipped = skipped.or(Some(reason)),
+            None => {}
+        }
+    }
+    let count: usize = results.iter().map(ParsedResult::count).sum();
+    if count > RESULTS_MAX {
+        let note = format!("{count} results in {read} documents, the limit is {RESULTS_MAX}; report fewer");
+        return Conclusion::new(bad, Vec::new(), note);
+    }
+    if let Some((line, reason)) = bailed_out {
+        let note = format!("line {line}: the tests bailed out: {reason}");
+        return Conclusion::new(
+            Outcome::Error(ErrorReason::Task),
+            results,
+            note.trim_end_matches([':', ' ']).to_owned(),
+        );
+    }
+    let found = worst(results.iter().map(|result| result.outcome));
+    match means(exit, exit_code) {
+        ExitMeans::Outcome(said) => {
+            let outcome = found.filter(|found| !found.is_good()).map_or(said, |found| worse(said, found));
+            let note = if outcome != said {
+                Some(format!("exit code {exit_code} says {said}, but the results say {outcome}"))
+            } else {
+                said.is_error().then(|| format!("exit code {exit_code}"))
+            };
+            Conclusion::new(outcome, results, note)
+        }
+        ExitMeans::FromResults => match (found, skipped) {
+            (Some(outcome), _) => Conclusion::new(outcome, results, None),
+            (None, Some(reason)) => Conclusion::new(Outcome::Skipped, results, reason),
+            (None, None) => {
+                let what = if read > 0 {
+                    "the result document holds no results"
+                } else {
+                    "there is no result document"
+                };
+                Conclusion::new(
+                    bad,
+                    results,
+                    format!("exit code {exit_code} leaves the outcome to the results, but {what}"),
+                )
+            }
+        },
+    }
+}
+
+/// What an exit code means by `results.exit` of a task file.
+fn means(exit: &BTreeMap<String, ExitMeans>, code: i32) -> ExitMeans {
+    let unnamed = ExitMeans::Outcome(Outcome::Error(ErrorReason::Task));
+    exit.get(&code.to_string()).or_else(|| exit.get("*")).copied().unwrap_or(unnamed)
+}
+
+/// The conclusion as the one result that an attempt reports: `testcase` with the outcome, and below it one
+/// result `testcase.name` for each that the document held, children likewise.
+#[must_use]
+pub fn report(
+    testcase: &str,
+    item: Option<&Item>,
+    duration_ms: Option<u64>,
+    conclusion: &Conclusion,
+) -> NewResult {
+    NewResult {
+        testcase: testcase.to_owned(),
+        item: item.cloned(),
+        outcome: conclusion.outcome,
+        note: conclusion.note.as_deref().and_then(clean_text),
+        duration_ms,
+        data: Map::new(),
+        children: conclusion.results.iter().map(|result| sub_result(testcase, item, result)).collect(),
+    }
+}
+
+fn sub_result(testcase: &str, item: Option<&Item>, result: &ParsedResult) -> NewResult {
+    let testcase = format!("{testcase}.{}", result.name);
+    let mut note = result.message.clone().unwrap_or_default();
+    append(&mut note, result.detail.as_deref().unwrap_or_default());
+    NewResult {
+        item: item.cloned(),
+        outcome: result.outcome,
+        note: clean_text(&note),
+        duration_ms: result.duration_ms,
+        data: result.data.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect(),
+        children: result.children.iter().map(|child| sub_result(&testcase, item, child)).collect(),
+        testcase,
+    }
+}

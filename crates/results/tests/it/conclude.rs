@@ -1,0 +1,157 @@
+//! Exit code and results together.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use model::{
+    Item,
+    task_file::{ExitMeans, ResultFormat},
+};
+use std::collections::BTreeMap;
+use taskbot_results::{conclude, parse, report};
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, ExitMeans> {
+    pairs.iter().map(|(code, means)| ((*code).to_owned(), means.parse().unwrap())).collect()
+}
+
+#[test]
+fn conclusions() {
+    let from_results: &[(&str, &str)] = &[("0", "from-results"), ("1", "from-results"), ("*", "error")];
+    let plain: &[(&str, &str)] = &[("0", "passed"), ("1", "failed"), ("77", "skipped"), ("*", "error")];
+    let check = |exit: &[(&str, &str)], code: i32, taps: &[&str], expect: &str, note: Option<&str>| {
+        let documents = taps.iter().map(|tap| parse(ResultFormat::Tap, "r.tap", tap.as_bytes())).collect();
+        let conclusion = conclude(code, &map(exit), documents);
+        assert_eq!(
+            (conclusion.outcome.as_str(), conclusion.note.as_deref()),
+            (expect, note),
+            "{code} {taps:?}"
+        );
+    };
+    let (good, bad, todo) = ("1..1\nok 1", "1..2\nok 1\nnot ok 2", "1..1\nnot ok 1 # TODO");
+    check(plain, 0, &[], "passed", None);
+    check(plain, 1, &[], "failed", None);
+    check(plain, 77, &[], "skipped", None);
+    check(plain, 2, &[], "error(task)", Some("exit code 2"));
+    check(plain, -9, &[], "error(task)", Some("exit code -9"));
+    check(&[("0", "passed")], 3, &[], "error(task)", Some("exit code 3"));
+    check(&[("0", "info"), ("*", "needs_inspection")], 3, &[], "needs_inspection", None);
+    check(from_results, 0, &[good], "passed", None);
+    check(from_results, 1, &[bad], "failed", None);
+    check(from_results, 0, &[bad], "failed", None);
+    check(from_results, 0, &[todo], "info", None);
+    check(from_results, 0, &[good, todo], "info", None);
+    check(from_results, 0, &[good, bad], "failed", None);
+    check(from_results, 0, &["1..0 # SKIP no arch"], "skipped", Some("no arch"));
+    check(from_results, 0, &["1..0 # SKIP no arch", good], "passed", None);
+    check(from_results, 2, &[good], "error(task)", Some("exit code 2"));
+    check(
+        from_results,
+        0,
+        &[],
+        "error(bad_results)",
+        Some("exit code 0 leaves the outcome to the results, but there is no result document"),
+    );
+    // A document that cannot be read is never a pass, and neither is a failed result under a good exit code.
+    let truncated = "r.tap:2: the plan on line 1 says 2 test points, but there are 1; the tests died early, the document is truncated, or the plan is wrong";
+    check(from_results, 0, &["1..2\nok 1"], "error(bad_results)", Some(truncated));
+    check(plain, 0, &["1..2\nok 1"], "error(bad_results)", Some(truncated));
+    check(plain, 0, &[good, "1..2\nok 1"], "error(bad_results)", Some(truncated));
+    check(plain, 0, &[bad], "failed", Some("exit code 0 says passed, but the results say failed"));
+    check(plain, 77, &[bad], "failed", Some("exit code 77 says skipped, but the results say failed"));
+    check(plain, 0, &[todo], "passed", None);
+    check(plain, 1, &[good], "failed", None);
+    check(
+        from_results,
+        0,
+        &["1..2\nok 1\nBail out! no disk"],
+        "error(task)",
+        Some("line 3: the tests bailed out: no disk"),
+    );
+    check(from_results, 0, &["Bail out!"], "error(task)", Some("line 1: the tests bailed out"));
+    let many = format!("1..6000\n{}", "ok\n".repeat(6000));
+    check(from_results, 0, &[&many], "passed", None);
+    check(
+        from_results,
+        0,
+        &[&many, &many],
+        "error(bad_results)",
+        Some("12000 results in 2 documents, the limit is 9999; report fewer"),
+    );
+    let empty = parse(ResultFormat::Json, "r.json", br#"{"results": []}"#);
+    let conclusion = conclude(0, &map(from_results), vec![empty]);
+    assert_eq!(conclusion.outcome.as_str(), "error(bad_results)");
+    assert_eq!(
+        conclusion.note.unwrap(),
+        "exit code 0 leaves the outcome to the results, but the result document holds no results"
+    );
+}
+
+#[test]
+fn a_report_names_every_sub_result() {
+    let document = r#"{"results": [{"name": "a.rpm", "outcome": "failed", "note": "bad",
+        "children": [{"name": "rule", "outcome": "failed", "data": {"file": "/x"}}]}]}"#;
+    let parsed = parse(ResultFormat::Json, "r.json", document.as_bytes());
+    let conclusion = conclude(1, &map(&[("1", "from-results")]), vec![parsed]);
+    let report = report("dist.rpmlint", Some(&Item::new("koji_build", "a-1-1.fc42")), Some(12), &conclusion);
+    insta::assert_json_snapshot!(report, @r#"
+    {
+      "testcase": "dist.rpmlint",
+      "item": {
+        "type": "koji_build",
+        "id": "a-1-1.fc42"
+      },
+      "outcome": "failed",
+      "duration_ms": 12,
+      "children": [
+        {
+          "testcase": "dist.rpmlint.a.rpm",
+          "item": {
+            "type": "koji_build",
+            "id": "a-1-1.fc42"
+          },
+          "outcome": "failed",
+          "note": "bad",
+          "children": [
+            {
+              "testcase": "dist.rpmlint.a.rpm.rule",
+              "item": {
+                "type": "koji_build",
+                "id": "a-1-1.fc42"
+              },
+              "outcome": "failed",
+              "data": {
+                "file": "/x"
+              }
+            }
+          ]
+        }
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn every_format_has_its_parser() {
+    for (format, name) in model::task_file::RESULT_FORMATS {
+        let error = parse(format, "r", b"\xff").unwrap_err().to_string();
+        let expect = match format {
+            ResultFormat::Exit => {
+                "r:1: format `exit` has no result document; name the document's format in `results`: tap, junit or json"
+            }
+            ResultFormat::Tap => {
+                "r:1: no plan for 0 test points; print `1..N` before or after the points; without it a truncated document looks whole"
+            }
+            ResultFormat::Junit | ResultFormat::Json => {
+                "r:1: the document is not UTF-8; write it in UTF-8; other encodings are not read"
+            }
+        };
+        assert_eq!(error, expect, "{name}");
+    }
+    let long = vec![b' '; taskbot_results::parsed::DOCUMENT_BYTES_MAX + 1];
+    for format in [ResultFormat::Tap, ResultFormat::Junit, ResultFormat::Json] {
+        let error = parse(format, "r", &long).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "r:1: the document has 16777217 bytes, the limit is 16777216; report fewer results, or move output into artifacts"
+        );
+    }
+}

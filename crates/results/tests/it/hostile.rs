@@ -1,0 +1,157 @@
+//! Arbitrary documents: no parser panics, and no failure is ever reported as passed.
+
+use model::{Outcome, task_file::ResultFormat};
+use proptest::{prelude::*, sample::select};
+use taskbot_results::{Parsed, ParsedResult, parse};
+
+const FORMATS: [ResultFormat; 3] = [ResultFormat::Tap, ResultFormat::Junit, ResultFormat::Json];
+
+/// Every result at any depth.
+fn all(parsed: &Parsed) -> Vec<&ParsedResult> {
+    fn walk<'a>(results: &'a [ParsedResult], found: &mut Vec<&'a ParsedResult>) {
+        for result in results {
+            found.push(result);
+            walk(&result.children, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(&parsed.results, &mut found);
+    found
+}
+
+/// Lines that make up TAP, and some that nearly do.
+fn tap_line() -> impl Strategy<Value = String> {
+    let indent = select(vec!["", "", "", "    ", "        ", "  ", "      "]);
+    let text = select(vec![
+        "TAP version 14",
+        "1..1",
+        "1..2",
+        "1..3",
+        "1..0 # SKIP",
+        "ok",
+        "ok 1 - a",
+        "ok 2",
+        "ok 3 # SKIP",
+        "not ok",
+        "not ok 1 - b",
+        "not ok 2 # TODO",
+        "not ok 3",
+        "# Subtest: s",
+        "---",
+        "...",
+        "a: b",
+        "Bail out!",
+        "noise",
+        "pragma +strict",
+        "NOT OK",
+        "",
+    ]);
+    (indent, text).prop_map(|(indent, text)| format!("{indent}{text}"))
+}
+
+/// Pieces that make up JUnit XML, and some that nearly do.
+fn xml_piece() -> impl Strategy<Value = String> {
+    select(vec![
+        "<testsuites>",
+        "</testsuites>",
+        "<testsuite name='s'>",
+        "</testsuite>",
+        "<testcase name='c'>",
+        "</testcase>",
+        "<testcase/>",
+        "<failure/>",
+        "<error message='m'>",
+        "</error>",
+        "<skipped/>",
+        "<flakyFailure>",
+        "</flakyFailure>",
+        "text",
+        "&amp;",
+        "&x;",
+        "<![CDATA[",
+        "]]>",
+        "<!--",
+        "-->",
+        "<a ",
+        "'",
+        "\"",
+        ">",
+        "<",
+        "&#0;",
+        "\n",
+        "\0",
+        "<?x",
+        "<!DOCTYPE x>",
+    ])
+    .prop_map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bytes_never_panic(document in proptest::collection::vec(any::<u8>(), 0..400)) {
+        for format in FORMATS {
+            let _ = parse(format, "r", &document);
+        }
+    }
+
+    #[test]
+    fn text_never_panics(document in "\\PC{0,200}") {
+        for format in FORMATS {
+            let _ = parse(format, "r", document.as_bytes());
+        }
+    }
+
+    #[test]
+    fn tap_never_hides_a_failure(lines in proptest::collection::vec(tap_line(), 0..14)) {
+        let document = lines.join("\n");
+        let Ok(parsed) = parse(ResultFormat::Tap, "r", document.as_bytes()) else { return Ok(()) };
+        // Comments, YAML and what follows a bail-out hold no points.
+        if document.contains("---") || document.contains("Bail out!") {
+            return Ok(());
+        }
+        let written = lines.iter().filter(|line| line.trim().starts_with("not ok")).count();
+        let read = all(&parsed).iter().filter(|result| result.outcome != Outcome::Passed).count();
+        prop_assert!(read >= written, "{document}\n{parsed:?}");
+        for result in all(&parsed) {
+            let hidden = result.outcome == Outcome::Passed && result.children.iter().any(|child| !child.outcome.is_good());
+            prop_assert!(!hidden, "{document}\n{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_tap_document_says_what_was_written(points in proptest::collection::vec((any::<bool>(), "[a-z ]{0,12}"), 1..30), first in any::<bool>()) {
+        let lines: Vec<String> = points.iter().enumerate()
+            .map(|(n, (ok, name))| format!("{}ok {} - {name}", if *ok { "" } else { "not " }, n + 1)).collect();
+        let plan = format!("1..{}", points.len());
+        let document = if first { format!("{plan}\n{}", lines.join("\n")) } else { format!("{}\n{plan}", lines.join("\n")) };
+        let parsed = parse(ResultFormat::Tap, "r", document.as_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let read: Vec<bool> = parsed.results.iter().map(|result| result.outcome == Outcome::Passed).collect();
+        prop_assert_eq!(read, points.iter().map(|(ok, _)| *ok).collect::<Vec<_>>());
+        // Without any one of its lines it is no document.
+        for left_out in 0..lines.len() {
+            let shorter: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| *n != left_out).map(|(_, line)| line.as_str()).collect();
+            let document = format!("{plan}\n{}", shorter.join("\n"));
+            prop_assert!(parse(ResultFormat::Tap, "r", document.as_bytes()).is_err(), "{}", document);
+        }
+    }
+
+    #[test]
+    fn junit_pieces_never_panic_nor_hide(pieces in proptest::collection::vec(xml_piece(), 0..24)) {
+        let document = pieces.concat();
+        let Ok(parsed) = parse(ResultFormat::Junit, "r", document.as_bytes()) else { return Ok(()) };
+        for result in all(&parsed) {
+            let hidden = result.children.iter().any(|child| child.outcome.severity() > result.outcome.severity());
+            prop_assert!(!hidden, "{document}\n{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_junit_document_is_an_error(cut in 1_usize..330) {
+        let document = "<?xml version=\"1.0\"?>\n<testsuites><testsuite name=\"s\" tests=\"2\" failures=\"1\" time=\"1.0\"><properties><property name=\"a\" value=\"b\"/></properties><testcase classname=\"a\" name=\"b\"><failure message=\"m\">text</failure></testcase><testcase name=\"c\"><system-out><![CDATA[out]]></system-out></testcase></testsuite></testsuites>";
+        let cut = cut.min(document.len() - 1);
+        prop_assert!(parse(ResultFormat::Junit, "r", document.as_bytes()).is_ok());
+        prop_assert!(parse(ResultFormat::Junit, "r", &document.as_bytes()[..cut]).is_err(), "{}", &document[..cut]);
+    }
+}
