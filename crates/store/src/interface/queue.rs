@@ -1,0 +1,151 @@
+//! Handing tasks out: claims, leases, finishing, reaping; queues and workers.
+
+use super::Result;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use model::{
+    Offer, Task, TaskId,
+    ids::{QueueName, WorkerName},
+    protocol::{Assignment, FinishRequest, HeartbeatEntry, Held, Order},
+};
+use serde::{Deserialize, Serialize};
+
+/// A claim: a worker asks for tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// Who asks.
+    pub worker: WorkerName,
+    /// What it offers. Only tasks whose needs it meets are handed out.
+    pub offer: Offer,
+    /// The most tasks to hand out.
+    pub max: u32,
+    /// How long each lease is, in milliseconds, by the database's clock.
+    pub lease_ms: u64,
+}
+
+/// What finishing did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finished {
+    /// It was accepted: the task after it (final, or queued again for another attempt).
+    Accepted(Box<Task>),
+    /// The same was accepted before.
+    Repeated(Box<Task>),
+    /// The fence is stale: the attempt is somebody else's now, or was given up. Nothing was written.
+    Fenced,
+}
+
+/// A queue with its figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Its name.
+    pub name: QueueName,
+    /// Since when and by whom it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// How many tasks wait in it for a worker.
+    pub queued: u64,
+    /// How many of them no known worker can run.
+    pub unmet: u64,
+    /// How many cannot be queued yet.
+    pub waiting: u64,
+    /// How many run.
+    pub running: u64,
+    /// Since when the oldest one has been queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_queued_at: Option<DateTime<Utc>>,
+}
+
+/// Why a queue hands nothing out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Who paused it.
+    pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What an operator wants of a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerMode {
+    /// It takes tasks.
+    #[default]
+    Active,
+    /// It takes no more tasks and finishes those that it runs.
+    Drain,
+}
+
+/// A worker that made itself known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: WorkerName,
+    /// Its program's version.
+    pub version: String,
+    /// What it offers.
+    pub offer: Offer,
+    /// What an operator wants of it.
+    pub mode: WorkerMode,
+    /// When it was last heard of, by the database's clock.
+    pub last_seen: DateTime<Utc>,
+    /// Whether it was heard of within the lease.
+    pub alive: bool,
+    /// What it runs.
+    pub running: Vec<TaskId>,
+}
+
+/// Handing tasks out.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Makes a worker known, or says that it is still there with what it offers now. Tasks that were `unmet`
+    /// and are met by it are so no more. Returns what an operator wants of it.
+    async fn hello(&self, worker: &WorkerName, version: &str, offer: &Offer) -> Result<WorkerMode>;
+
+    /// Hands out queued tasks of the queues that the worker serves, that are not paused, whose needs it meets
+    /// and whose time has come: by priority, then in turn among submitters, then by age. Each becomes
+    /// running, with a new attempt, a higher fence and a lease; `taskbot.task.started` is told.
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Assignment>>;
+
+    /// What the database thinks that the worker runs: for a lost answer to a claim, and after its restart.
+    async fn held(&self, worker: &WorkerName) -> Result<Vec<Assignment>>;
+
+    /// Extends leases and notes phases (`taskbot.task.phase` is told when it changed). An order for each
+    /// entry, in order.
+    async fn heartbeat(
+        &self,
+        worker: &WorkerName,
+        entries: &[HeartbeatEntry],
+        lease_ms: u64,
+    ) -> Result<Vec<Order>>;
+
+    /// Ends an attempt: outcome, phases, environment, results, in one transaction with their messages and own
+    /// events. The task's retry policy may queue it again. Groups let the next one in. A handed back attempt
+    /// queues the task as if it had not been claimed (the attempt is kept, without outcome).
+    async fn finish(&self, task: TaskId, request: &FinishRequest) -> Result<Finished>;
+
+    /// Ends attempts whose lease is over as `error(lost)`, at most `limit`; the retry policy decides. Returns
+    /// what was ended.
+    async fn reap(&self, limit: u32) -> Result<Vec<Held>>;
+
+    /// All queues that have or had tasks, by name.
+    async fn queues(&self) -> Result<Vec<QueueStatus>>;
+
+    /// Stops handing out of a queue; a queue that is not there yet is made.
+    async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>) -> Result<()>;
+
+    /// Hands out of it again.
+    async fn resume_queue(&self, queue: &QueueName) -> Result<()>;
+
+    /// All workers, by name. `alive_ms` is how long one may be silent.
+    async fn workers(&self, alive_ms: u64) -> Result<Vec<WorkerStatus>>;
+
+    /// Says what an operator wants of a worker.
+    async fn set_worker_mode(&self, worker: &WorkerName, mode: WorkerMode) -> Result<()>;
+
+    /// Forgets workers that were silent for so long and marks the queued tasks that nobody is left for as
+    /// `unmet`. Returns how many were forgotten.
+    async fn forget_workers(&self, silent_ms: u64) -> Result<u64>;
+}
