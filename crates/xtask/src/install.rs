@@ -1,0 +1,158 @@
+//! Installs the programs that tests need and that this machine lacks, by apt.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment;
+use crate::services::postgres;
+use crate::shell::{Shell, log_tail, step_done};
+
+/// How often `apt-get` is tried: its own wait for locks does not cover the package lists.
+const APT_ATTEMPTS: u32 = 3;
+/// How long apt waits for another apt or dpkg.
+const APT_LOCK_TIMEOUT_S: u32 = 120;
+
+/// Something tests need, and the Debian packages that bring it.
+struct Program {
+    name: &'static str,
+    present: fn() -> bool,
+    packages: &'static [&'static str],
+}
+
+macro_rules! programs {
+    ($($name:literal => $($package:literal)+;)*) => {
+        &[$(Program {
+            name: $name,
+            present: || environment::find_program($name).is_some(),
+            packages: &[$($package),+],
+        }),*]
+    };
+}
+
+/// What tests need, whichever services they use.
+const PROGRAMS: &[Program] = programs! {
+    "git" => "git" "ca-certificates";
+    "ip" => "iproute2";
+    "setpriv" => "util-linux";
+    "bwrap" => "bubblewrap";
+    "busybox" => "busybox-static";
+    "dockerd" => "docker.io";
+    "gcc" => "gcc" "libc6-dev";
+    "rpmbuild" => "rpm";
+    "rpmlint" => "rpmlint";
+    "cppcheck" => "cppcheck";
+};
+
+/// What has no program of a fixed name in `PATH`.
+const OTHERS: &[Program] = &[
+    Program {
+        name: "PostgreSQL 15 or newer",
+        present: || postgres::find_binaries().is_ok(),
+        packages: &["postgresql"],
+    },
+    Program { name: "pip", present: has_pip, packages: &["python3-pip"] },
+    Program {
+        name: "C headers",
+        present: || Path::new("/usr/include/stdio.h").exists(),
+        packages: &["libc6-dev"],
+    },
+];
+
+fn has_pip() -> bool {
+    Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// How we do what only root may.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Privilege {
+    Root,
+    Sudo,
+}
+
+impl Privilege {
+    /// Root, or a sudo that asks no questions.
+    pub(crate) fn find() -> Result<Self> {
+        if nix::unistd::geteuid().is_root() {
+            return Ok(Self::Root);
+        }
+        let sudo = Command::new("sudo").args(["-n", "true"]).output();
+        match sudo {
+            Ok(output) if output.status.success() => Ok(Self::Sudo),
+            Ok(output) => bail!(
+                "this needs root: run it as root, or allow sudo without a password (sudo says: {})",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
+            Err(_) => bail!("this needs root, and there is no sudo: run it as root"),
+        }
+    }
+
+    /// A program that is run as root.
+    pub(crate) fn command(self, program: &str) -> Command {
+        match self {
+            Self::Root => Command::new(program),
+            Self::Sudo => {
+                let mut command = Command::new("sudo");
+                command.args(["-n", program]);
+                command
+            }
+        }
+    }
+}
+
+/// Installs what is missing; does nothing and needs no rights when nothing is. `scratch` takes the log of apt.
+pub(crate) fn missing_programs(shell: &Shell, scratch: &Path) -> Result<()> {
+    let missing: Vec<&Program> =
+        PROGRAMS.iter().chain(OTHERS).filter(|program| !(program.present)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|program| program.name).collect::<Vec<_>>().join(", ");
+    if environment::find_program("apt-get").is_none() {
+        bail!("missing: {names}; there is no apt-get here to install them, install them yourself");
+    }
+    let privilege = Privilege::find().with_context(|| format!("cannot install what is missing ({names})"))?;
+    let started = Instant::now();
+    let mut packages: Vec<&str> = missing.iter().flat_map(|program| program.packages).copied().collect();
+    packages.sort_unstable();
+    packages.dedup();
+    eprintln!("           installing {}", packages.join(" "));
+    let log = scratch.join("apt.log");
+    apt(shell, privilege, &["update"], &log)?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&packages);
+    apt(shell, privilege, &install, &log)?;
+    let still: Vec<&str> = missing.iter().filter(|program| !(program.present)()).map(|p| p.name).collect();
+    if !still.is_empty() {
+        bail!("installed {}, but these are still missing: {}", packages.join(" "), still.join(", "));
+    }
+    step_done(started, format_args!("installed {}", packages.join(" ")));
+    Ok(())
+}
+
+fn apt(shell: &Shell, privilege: Privilege, arguments: &[&str], log: &Path) -> Result<()> {
+    for attempt in 1.. {
+        shell.check()?;
+        let output = std::fs::File::create(log)?;
+        // Not through the shell: half an installation is worse than an interruption that waits for it.
+        let mut command = privilege.command("env");
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "-o"]);
+        command.arg(format!("DPkg::Lock::Timeout={APT_LOCK_TIMEOUT_S}")).args(arguments);
+        command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let status = command.status().context("cannot run apt-get")?;
+        if status.success() {
+            break;
+        }
+        if attempt == APT_ATTEMPTS {
+            bail!("`apt-get {}` ended with {status}:\n{}", arguments.join(" "), log_tail(log));
+        }
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
+    shell.check()
+}
