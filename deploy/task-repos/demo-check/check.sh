@@ -15,6 +15,8 @@ prepare() {
 ^ *(here is where you|enter your|please describe)
 ^ *(bump|rebuild|new version|latest version|upstream release|misc fixes) *[.!]?$
 END
+    # `prepare` may be another user than `run` and `cleanup`.
+    chmod -R a+rwX build
     echo "prepared: $(wc -l < "$phrases") phrases that say nothing"
 }
 
@@ -23,12 +25,12 @@ point() {
     text=$1
     shift
     count=$((count + 1))
-    if "$@" > build/why 2>&1; then
+    if why=$("$@" 2>&1); then
         echo "    ok $count - $text"
     else
         echo "    not ok $count - $text"
         echo "      ---"
-        sed 's/^/      /' build/why
+        printf '%s\n' "$why" | sed 's/^/      /'
         echo "      ..."
         failed=1
     fi

@@ -245,7 +245,9 @@ def analyse(tree, log):
 
 def main():
     output = pathlib.Path(os.environ.get("TASKBOT_OUTPUT") or fail("TASKBOT_OUTPUT is not set: expected a folder"))
-    with tempfile.TemporaryDirectory(dir=".") as folder, open(output / "analysis.log", "w", encoding="utf-8") as log:
+    # The work folder has room; /tmp may be a small file system in memory.
+    place = "." if os.access(".", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as folder, open(output / "analysis.log", "w", encoding="utf-8") as log:
         tree = pathlib.Path(folder).resolve()
         collect(inputs(), tree)
         results = analyse(tree, log)

@@ -85,9 +85,21 @@ def unpack_tar(path, folder):
                 # Links and devices are of no use to an analyser, and of some to an attacker.
                 if member.isfile() or member.isdir():
                     members.append(member)
-            archive.extractall(folder, members=members, filter="data")
+            extract(archive, folder, members)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise Unreadable(f"{path.name} is no readable tarball: {error}") from error
+
+
+def extract(archive, folder, members):
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, members=members, filter="data")
+        return
+    # Python before 3.11.4 has no filter: names that leave the folder are refused by hand.
+    root = folder.resolve()
+    for member in members:
+        if not (root / member.name).resolve().is_relative_to(root):
+            raise Unreadable(f"{archive.name} holds {member.name}, which leaves its folder")
+    archive.extractall(folder, members=members)
 
 
 def unpack_zip(path, folder):
