@@ -28,6 +28,8 @@ pub const LOG_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The largest artifact in bytes that a server takes by default.
 pub const ARTIFACT_BYTES_MAX: u64 = 20 * 1024 * 1024 * 1024;
+/// The largest part of an artifact that is sent in one request, in bytes.
+pub const ARTIFACT_PART_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// `POST /api/v1/worker/claim`: a worker asks for tasks. It is also how a worker makes itself known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,8 +145,13 @@ pub struct LogChunkQuery {
     pub seq: u32,
 }
 
-/// `PUT /api/v1/worker/tasks/{task}/artifacts?attempt=&fence=&name=`: the body is the file. The reply is its
-/// [`UploadedArtifact`]; `offset` resumes an upload whose first bytes the server has.
+/// `PUT /api/v1/worker/tasks/{task}/artifacts?attempt=&fence=&name=&sha256=&size_bytes=&offset=`: the body is
+/// a part of the file, at most [`ARTIFACT_PART_BYTES_MAX`] long, from `offset` on (empty for an empty file).
+///
+/// The reply is always an [`UploadedArtifact`] with how many bytes the server has: a part that begins where
+/// the server's file ends is appended; of any other nothing is taken, and the worker goes on from
+/// `received_bytes`. The part that makes the file whole has it summed, and is answered with the id; so is
+/// everything after. Another content than `sha256` is refused with 422 and forgotten. 409 is a stale fence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ArtifactQuery {
