@@ -1,0 +1,126 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use model::diagnostic::{Diagnostic, Report};
+use scheduler::{dispatch::DispatchError, files::FileError, rulebook::RuleSetError, service::ServiceError};
+use serde::{Deserialize, Serialize};
+use store::StoreError;
+use utoipa::ToSchema;
+
+/// How long a client is asked to wait before it tries again, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The status in words.
+    pub title: String,
+    /// What went wrong, and how to mend it.
+    pub detail: String,
+    /// The places in files, for rule sets and task files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Problem {
+    /// A problem of this status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        Self { status: status.as_u16(), title, detail: detail.into(), diagnostics: Vec::new() }
+    }
+
+    /// The request is wrong.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The content is wrong, with its places.
+    #[must_use]
+    pub fn wrong(detail: impl Into<String>, report: Report) -> Self {
+        Self { diagnostics: report.diagnostics, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::warn!(%status, detail = self.detail, "request failed");
+        }
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let status = match &error {
+            StoreError::Unavailable(_) | StoreError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Poison(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
+            StoreError::Conflict(_) => StatusCode::CONFLICT,
+            StoreError::Schema(_) | StoreError::Inconsistent { .. } | StoreError::Database(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Bad(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            ServiceError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ServiceError::Rules(error) => error.into(),
+            ServiceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RuleSetError> for Problem {
+    fn from(error: RuleSetError) -> Self {
+        let detail = error.details();
+        match error {
+            RuleSetError::Wrong(report) => Self::wrong(detail, report),
+            RuleSetError::TestsFail(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            RuleSetError::NoFolder => Self::new(StatusCode::CONFLICT, detail),
+            RuleSetError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DispatchError> for Problem {
+    fn from(error: DispatchError) -> Self {
+        match error {
+            DispatchError::Protocol(_) => Self::new(StatusCode::UPGRADE_REQUIRED, error.to_string()),
+            DispatchError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let status = match &error {
+            FileError::NotFound(_) => StatusCode::GONE,
+            FileError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            FileError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,178 @@
+//! The parts put together, and the loops kept going.
+
+use crate::{
+    chain, dispatch,
+    files::Files,
+    ingest,
+    metrics::Metrics,
+    relay,
+    resolve::{self, Repositories},
+    rulebook::{self, Rulebook},
+    settings::Settings,
+    upkeep,
+    wake::Wake,
+    watch,
+};
+use events::{Outlet, Source};
+use model::{Clock, Ids};
+use std::{fmt, future::Future, sync::Arc};
+use store::Store;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What a scheduler is made of; all of it is passed in.
+pub struct Parts {
+    /// What is set.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The maker of ids.
+    pub ids: Arc<dyn Ids>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Where logs and artifacts lie.
+    pub files: Files,
+    /// The rules.
+    pub rulebook: Rulebook,
+    /// What reads task repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// The bus to tell on; without one, messages are told in the live stream only.
+    pub outlet: Option<Arc<dyn Outlet>>,
+}
+
+/// The scheduler: a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    wake: Wake,
+    metrics: Metrics,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("server", &self.settings().server).finish_non_exhaustive()
+    }
+}
+
+impl Scheduler {
+    /// Puts the parts together. Nothing runs before [`Scheduler::run`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner { parts, wake: Wake::default(), metrics: Metrics::default() }))
+    }
+
+    /// What is set.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.parts.settings
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.parts.clock
+    }
+
+    /// The maker of ids.
+    #[must_use]
+    pub fn ids(&self) -> &Arc<dyn Ids> {
+        &self.0.parts.ids
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.0.parts.store
+    }
+
+    /// Where logs and artifacts lie.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.0.parts.files
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rulebook(&self) -> &Rulebook {
+        &self.0.parts.rulebook
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The bells.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.0.wake
+    }
+
+    pub(crate) fn repositories(&self) -> &dyn Repositories {
+        &*self.0.parts.repositories
+    }
+
+    pub(crate) fn outlet(&self) -> Option<&dyn Outlet> {
+        self.0.parts.outlet.as_deref()
+    }
+
+    /// Runs all loops until `stop`; a loop that ends or panics before stops all the others.
+    ///
+    /// # Errors
+    /// The name of the loop that ended by itself.
+    pub async fn run(&self, sources: Vec<Box<dyn Source>>, stop: CancellationToken) -> Result<(), LoopEnded> {
+        let mut loops = Loops { set: JoinSet::new(), names: Vec::new(), stop: stop.child_token() };
+        for source in sources {
+            let name = format!("source {}", source.name());
+            loops.start(name, ingest::run_source(self.clone(), source, loops.stop.clone()));
+        }
+        loops.start("rules", rulebook::run(self.clone(), loops.stop.clone()));
+        loops.start("rules folder", watch::run(self.clone(), loops.stop.clone()));
+        loops.start("own events", chain::run(self.clone(), loops.stop.clone()));
+        loops.start("resolver", resolve::run(self.clone(), loops.stop.clone()));
+        loops.start("reaper", dispatch::run_reaper(self.clone(), loops.stop.clone()));
+        loops.start("outbox stamper", relay::run_stamper(self.clone(), loops.stop.clone()));
+        loops.start("outbox publisher", relay::run_publisher(self.clone(), loops.stop.clone()));
+        loops.start("upkeep", upkeep::run(self.clone(), loops.stop.clone()));
+        loops.join().await
+    }
+}
+
+/// A loop that must not end ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the loop `{0}` ended by itself; that is a fault of this program")]
+pub struct LoopEnded(pub String);
+
+struct Loops {
+    set: JoinSet<()>,
+    names: Vec<(tokio::task::Id, String)>,
+    stop: CancellationToken,
+}
+
+impl Loops {
+    fn start(&mut self, name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.set.spawn(work);
+        self.names.push((handle.id(), name.into()));
+    }
+
+    async fn join(mut self) -> Result<(), LoopEnded> {
+        let mut first = None;
+        while let Some(ended) = self.set.join_next_with_id().await {
+            let (id, panicked) = match ended {
+                Ok((id, ())) => (id, false),
+                Err(error) => (error.id(), error.is_panic()),
+            };
+            if panicked || !self.stop.is_cancelled() {
+                let name = self.names.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone());
+                let name = name.unwrap_or_default();
+                tracing::error!(name, panicked, "a loop ended by itself");
+                first = first.or(Some(LoopEnded(name)));
+                self.stop.cancel();
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}

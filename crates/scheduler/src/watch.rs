@@ -1,0 +1,45 @@
+//! The rules folder watched: a changed file leads to a reload, once the changes have settled.
+
+use crate::Scheduler;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::{path::Path, time::Duration};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How long a folder must be quiet before it is read: editors and git write several files.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+/// Watches the folder until told to stop. When it cannot be watched, says so: SIGHUP and the API still work.
+pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
+    let Some(folder) = scheduler.rulebook().folder().map(Path::to_owned) else {
+        return stop.cancelled().await;
+    };
+    // One pending hint is enough: a reload reads everything.
+    let (hint, mut changed) = mpsc::channel(1);
+    let watcher = watch(&folder, hint);
+    if let Err(error) = &watcher {
+        tracing::warn!(folder = %folder.display(), %error, "the rules folder cannot be watched; reload by SIGHUP or the API");
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(()) = changed.recv() => {}
+        }
+        while tokio::time::timeout(SETTLED_AFTER, changed.recv()).await.is_ok_and(|hint| hint.is_some()) {}
+        if let Err(error) = scheduler.reload_rules("file change").await {
+            tracing::warn!(%error, details = %error.details(), "changed rules are not taken; the old ones stay in force");
+        }
+    }
+}
+
+fn watch(folder: &Path, hint: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event too; it changes nothing.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // Full means that a hint is pending already.
+            let _ = hint.try_send(());
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}

@@ -1,0 +1,75 @@
+//! What rules wish, as what the store makes.
+
+use model::{
+    Event, Ids, Submitter, TaskId,
+    message::NewMessage,
+    task::{TaskKind, WaitReason},
+};
+use rules::{Evaluation, TaskWish};
+use store::{CancelWish, Dedupe, Judgement, NewOrigin, NewTask};
+
+/// The judgement that an evaluation comes to. In shadow mode a rule's wishes are judged and not made.
+pub(crate) fn judgement(ids: &dyn Ids, event: &Event, generation: u32, evaluation: Evaluation) -> Judgement {
+    let tasks = evaluation.tasks.into_iter().map(|wish| new_task(ids, event, generation, wish)).collect();
+    let cancels = evaluation
+        .cancels
+        .into_iter()
+        .map(|wish| CancelWish { rule: wish.rule, what: cancel_what(wish.what) })
+        .collect();
+    let emits = evaluation
+        .emits
+        .into_iter()
+        .map(|wish| NewMessage {
+            subject: wish.rule.to_string(),
+            order_key: format!("rule:{}", wish.rule),
+            topic: wish.topic,
+            data: wish.body,
+            task: None,
+            depth: event.depth,
+            traceparent: event.traceparent.clone(),
+        })
+        .collect();
+    Judgement { revision: evaluation.revision, verdicts: evaluation.verdicts, tasks, cancels, emits }
+}
+
+fn cancel_what(what: rules::CancelWhat) -> store::CancelWhat {
+    match what {
+        rules::CancelWhat::Item(item) => store::CancelWhat::Item(item),
+        rules::CancelWhat::Group(group) => store::CancelWhat::Group(group),
+    }
+}
+
+fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> NewTask {
+    let key = wish.key(event, generation);
+    let dedupe = wish.dedupe.map(|dedupe| Dedupe {
+        scope: format!("{}/{}/{}", wish.rule, wish.entry, serde_json::Value::Object(wish.cell.clone())),
+        key: dedupe.key,
+        window: dedupe.window,
+    });
+    NewTask {
+        id: TaskId::new(ids.next()),
+        key,
+        kind: TaskKind::Repo { repo: wish.repo, resolved: None },
+        name: wish.task,
+        submitter: Submitter::rule(&wish.rule),
+        origin: NewOrigin::Rule {
+            rule: wish.rule,
+            revision: wish.revision,
+            entry: wish.entry,
+            cell: wish.cell,
+        },
+        item: wish.item,
+        inputs: wish.inputs,
+        queue: wish.queue,
+        priority: wish.priority,
+        needs: wish.needs,
+        group: wish.group,
+        batch: wish.batch,
+        trust: wish.trust,
+        timeout_cap_seconds: wish.timeout_cap.map(|cap| cap.as_secs()),
+        depth: event.depth,
+        traceparent: event.traceparent.clone(),
+        wait: Some(WaitReason::Resolving),
+        dedupe,
+    }
+}
