@@ -56,7 +56,7 @@ enum Word {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a value of `data` must be a text, a number or a boolean")]
 enum Scalar {
     Bool(bool),
     Number(serde_json::Number),

@@ -86,8 +86,45 @@ fn xml_piece() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
+/// A TAP document of groups, each a subtest with its own points, then changed in one place or not at all.
+fn damaged_tap() -> impl Strategy<Value = String> {
+    let groups = proptest::collection::vec(proptest::collection::vec(any::<bool>(), 0..4), 1..5);
+    let damage = (0_u8..6, any::<prop::sample::Index>());
+    (groups, damage).prop_map(|(groups, (how, place))| {
+        let mut lines = vec![format!("1..{}", groups.len())];
+        for (n, points) in groups.iter().enumerate() {
+            let word = |ok: bool| if ok { "ok" } else { "not ok" };
+            if !points.is_empty() {
+                lines.extend(points.iter().enumerate().map(|(n, ok)| format!("    {} {}", word(*ok), n + 1)));
+                lines.push(format!("    1..{}", points.len()));
+            }
+            lines.push(format!("{} {} - group", word(points.iter().all(|ok| *ok)), n + 1));
+        }
+        let at = place.index(lines.len());
+        match how {
+            0 => drop(lines.remove(at)),
+            1 => lines.insert(at, lines[at].clone()),
+            2 => lines.swap(at, 0),
+            3 => lines[at].insert_str(0, "    "),
+            4 => lines[at] = lines[at].trim_start().to_owned(),
+            _ => {}
+        }
+        lines.join("\n")
+    })
+}
+
+/// What can stand inside a test case, and what it makes of the case.
+const MARKS: [(&str, Outcome); 6] = [
+    ("<system-out>x</system-out>", Outcome::Passed),
+    ("<skipped/>", Outcome::Skipped),
+    ("<flakyFailure message='m'/>", Outcome::Info),
+    ("<failure message='m'>text</failure>", Outcome::Failed),
+    ("<rerunFailure/>", Outcome::Failed),
+    ("<error/>", Outcome::Error(model::ErrorReason::Task)),
+];
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn bytes_never_panic(document in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -135,6 +172,31 @@ proptest! {
             let document = format!("{plan}\n{}", shorter.join("\n"));
             prop_assert!(parse(ResultFormat::Tap, "r", document.as_bytes()).is_err(), "{}", document);
         }
+    }
+
+    #[test]
+    fn damage_never_hides_a_failure(document in damaged_tap()) {
+        let Ok(parsed) = parse(ResultFormat::Tap, "r", document.as_bytes()) else { return Ok(()) };
+        let written = document.lines().filter(|line| line.trim().starts_with("not ok")).count();
+        let read = all(&parsed).iter().filter(|result| result.outcome == Outcome::Failed).count();
+        prop_assert!(read >= written, "{document}\n{parsed:?}");
+        prop_assert_eq!(parsed.results.iter().any(|result| result.outcome == Outcome::Failed), written > 0);
+    }
+
+    #[test]
+    fn a_junit_case_is_the_worst_of_its_marks(cases in proptest::collection::vec(proptest::collection::vec(0..MARKS.len(), 0..4), 1..8)) {
+        let inside: Vec<String> = cases.iter().map(|marks| {
+            format!("<testcase name='c'>{}</testcase>", marks.iter().map(|mark| MARKS[*mark].0).collect::<String>())
+        }).collect();
+        let document = format!("<testsuite name='s'>{}</testsuite>", inside.concat());
+        let parsed = parse(ResultFormat::Junit, "r", document.as_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let read: Vec<Outcome> = parsed.results[0].children.iter().map(|case| case.outcome).collect();
+        // Output says nothing about the outcome: it counts only where there is no mark at all.
+        let expect: Vec<Outcome> = cases.iter().map(|marks| {
+            taskbot_results::parsed::worst(marks.iter().filter(|mark| **mark > 0).map(|mark| MARKS[*mark].1)).unwrap_or(Outcome::Passed)
+        }).collect();
+        prop_assert_eq!(&read, &expect);
+        prop_assert_eq!(Some(parsed.results[0].outcome), taskbot_results::parsed::worst(read));
     }
 
     #[test]

@@ -59,6 +59,10 @@ fn mistakes() {
         r#"{"results": [{"name": " ", "outcome": "passed"}]}"#,
         "results:1: result number 1 has an empty name",
     );
+    begins(
+        "{\"results\": [\n{\"name\": \"a\", \"outcome\": \"passed\", \"data\": {\"k\": []}}]}",
+        "results:2: a value of `data` must be a text, a number or a boolean",
+    );
     begins("[]", "results:1: invalid");
 }
 
