@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::services::Services;
+use crate::services::{Exports, Services};
 use crate::shell::Shell;
 use crate::workspace::Workspace;
 
@@ -42,29 +42,25 @@ pub(crate) fn run(shell: &Shell, workspace: &Workspace, name: Option<&str>, json
     if !json {
         println!("{}", row("", "value", "unit", "floor", "ratio"));
     }
-    let mut passed = true;
-    for (package, bench) in chosen {
-        passed &= run_one(shell, workspace, &services, package, bench, json)?;
-    }
-    for process in shell.kill_leftovers() {
-        eprintln!("error: left running by the benchmarks, now killed: process {process}");
-        passed = false;
-    }
-    Ok(passed)
+    let passed: Result<bool> = chosen.into_iter().try_fold(true, |passed, (package, bench)| {
+        Ok(run_one(shell, workspace, services.exports(), package, bench, json)? && passed)
+    });
+    let clean = shell.nothing_left("benchmarks");
+    Ok(passed? && clean)
 }
 
 /// Builds and runs one benchmark and shows each line as it comes.
 fn run_one(
     shell: &Shell,
     workspace: &Workspace,
-    services: &Services,
+    exports: &Exports,
     package: &str,
     bench: &str,
     json: bool,
 ) -> Result<bool> {
     let mut command = workspace.cargo();
     command.args(["bench", "--package", package, "--bench", bench, "--", "--json"]);
-    command.envs(services.exports().iter().map(|(name, value)| (name, value))).stdout(Stdio::piped());
+    command.envs(exports.iter().map(|(name, value)| (name, value))).stdout(Stdio::piped());
     let mut child = shell.spawn(&mut command)?;
     let output = child.stdout.take().context("the output is piped")?;
     let reader = thread::spawn(move || -> Result<usize> {

@@ -88,11 +88,8 @@ fn demo(shell: &Shell, workspace: &Workspace) -> Result<bool> {
         words.push(DEMO_ONCE);
     }
     let passed = cargo(shell, workspace, &words);
-    let leftovers = shell.kill_leftovers();
-    for process in &leftovers {
-        eprintln!("error: left running by the demo, now killed: process {process}");
-    }
-    Ok(passed? && leftovers.is_empty())
+    let clean = shell.nothing_left("demo");
+    Ok(passed? && clean)
 }
 
 /// The line of the demo, without a comment behind it.

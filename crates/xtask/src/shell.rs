@@ -157,8 +157,17 @@ impl Shell {
         Ok(())
     }
 
-    /// Kills what the tests left running and returns the command lines, for a report.
-    pub(crate) fn kill_leftovers(&self) -> Vec<String> {
+    /// Kills what our programs left running and reports it as an error of `whose`; whether there was nothing.
+    pub(crate) fn nothing_left(&self, whose: &str) -> bool {
+        let leftovers = self.kill_leftovers();
+        for process in &leftovers {
+            eprintln!("error: left running by the {whose}, now killed: process {process}");
+        }
+        leftovers.is_empty()
+    }
+
+    /// The processes that were killed, with their command lines.
+    fn kill_leftovers(&self) -> Vec<String> {
         let marker = format!("{RUN_VARIABLE}={}", self.run);
         let mut killed = BTreeSet::new();
         let mut found = Vec::new();

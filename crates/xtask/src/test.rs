@@ -18,12 +18,9 @@ const PACKAGE_OPTIONS: &[&str] = &["-p", "--package", "--workspace", "--all"];
 pub(crate) fn run(shell: &Shell, workspace: &Workspace, full: bool, arguments: &[String]) -> Result<bool> {
     let services = Services::start(shell, workspace)?;
     let passed = run_tests(shell, workspace, services.exports(), full, arguments);
-    let leftovers = shell.kill_leftovers();
+    let clean = shell.nothing_left("tests");
     drop(services);
-    for process in &leftovers {
-        eprintln!("error: left running by the tests, now killed: process {process}");
-    }
-    Ok(passed? && leftovers.is_empty())
+    Ok(passed? && clean)
 }
 
 fn run_tests(

@@ -97,12 +97,12 @@ fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cl
     let mut init = None;
     let forked = context.shell.wait_until(START_TIMEOUT, || {
         init = descendant(guard, "unshare").and_then(first_child);
-        Ok(init.is_some() || !Path::new(&format!("/proc/{guard}")).exists())
+        Ok(init.is_some() || !is_alive(guard))
     });
     let cleanup = Cleanup::new(move || {
         // The kernel ends the first process of a namespace only after all others.
         let killed_at = Instant::now();
-        while init.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+        while init.is_some_and(is_alive) {
             if killed_at.elapsed() > NAMESPACE_STOP_TIMEOUT {
                 eprintln!("warning: processes of the Docker engine do not end");
                 break;
@@ -132,20 +132,38 @@ fn remove_cgroups(name: &str, privilege: Privilege) {
     }
 }
 
-/// Live processes as (id, parent's id, name).
-fn processes() -> impl Iterator<Item = (u32, u32, String)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+/// A process as the kernel lists it.
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+    /// It has ended and only waits for somebody to ask how; where nobody does, it stays.
+    zombie: bool,
+}
+
+impl Process {
+    fn read(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may itself contain brackets and spaces.
         let (pid_and_name, rest) = stat.rsplit_once(')')?;
         let (_, name) = pid_and_name.split_once('(')?;
-        Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?, name.to_owned()))
-    })
+        let mut rest = rest.split_whitespace();
+        let zombie = rest.next()? == "Z";
+        Some(Self { pid, parent: rest.next()?.parse().ok()?, name: name.to_owned(), zombie })
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Process::read(pid).is_some_and(|process| !process.zombie)
+}
+
+fn processes() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
 }
 
 fn first_child(pid: u32) -> Option<u32> {
-    processes().find(|&(_, parent, _)| parent == pid).map(|(child, _, _)| child)
+    processes().find(|process| process.parent == pid).map(|process| process.pid)
 }
 
 /// The process of this name among `pid` and its descendants.
@@ -154,10 +172,10 @@ fn descendant(pid: u32, name: &str) -> Option<u32> {
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(&member) = family.get(next) {
-        if all.iter().any(|(id, _, its_name)| *id == member && its_name == name) {
+        if all.iter().any(|process| process.pid == member && process.name == name) {
             return Some(member);
         }
-        family.extend(all.iter().filter(|(_, parent, _)| *parent == member).map(|(id, _, _)| *id));
+        family.extend(all.iter().filter(|process| process.parent == member).map(|process| process.pid));
         next += 1;
     }
     None
