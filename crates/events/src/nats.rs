@@ -1,0 +1,24 @@
+//! NATS `JetStream`: a durable pull consumer as source, a stream as outlet.
+//!
+//! Both connect in the background and for ever; both read back what the server stored and refuse what differs,
+//! since servers accept settings that they do not know and drop them.
+
+mod connection;
+mod health;
+mod outlet;
+mod readback;
+mod source;
+mod version;
+
+pub use outlet::JetStreamOutlet;
+pub use source::JetStreamSource;
+pub use version::{MINIMUM, Version};
+
+/// Why a bus cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    /// It may pass by itself.
+    Passing(String),
+    /// Somebody has to mend something.
+    Refusal(String),
+}
