@@ -23,9 +23,12 @@ const DOCKERD: &str = "TASKBOT_TEST_DOCKERD";
 
 /// How long the kernel may take to end all processes of the engine's namespace.
 const NAMESPACE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// A containerd of the host must not be used: its containers would be outside of our namespaces.
-const HIDE_CONTAINERD: &str =
-    r#"if [ -d /run/containerd ]; then mount -t tmpfs tmpfs /run/containerd; fi; exec "$@""#;
+/// Runs inside of the namespaces, with a folder and the engine's command. A containerd of the host must not be
+/// used: its containers would be outside. The engine's own leaves reports in the temporary folder.
+const PREPARE: &str = r#"
+export TMPDIR="$1"; shift
+if [ -d /run/containerd ]; then mount -t tmpfs tmpfs /run/containerd; fi
+exec "$@""#;
 
 pub(super) fn start(context: &Context) -> Result<Running> {
     let dockerd = match variable(DOCKERD) {
@@ -75,7 +78,7 @@ fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cl
     let cgroup = format!("taskbot-test-{}", std::process::id());
     let mut command = privilege.command("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
-    command.args(["--mount-proc", "sh", "-c", HIDE_CONTAINERD, "sh"]).arg(dockerd);
+    command.args(["--mount-proc", "sh", "-c", PREPARE, "sh"]).arg(folder).arg(dockerd);
     command.arg("--data-root").arg(folder.join("data")).arg("--exec-root").arg(folder.join("exec"));
     command.arg("--pidfile").arg(folder.join("docker.pid"));
     command.arg("--host").arg(format!("unix://{}", socket.display()));
@@ -87,8 +90,9 @@ fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cl
         Privilege::Sudo => Stop::Command(Box::new(move |pid| {
             // sudo cannot pass SIGKILL on: the namespace's guard itself must get it.
             let guard = descendant(pid, "unshare").unwrap_or(pid);
-            let mut kill = privilege.command("kill");
-            kill.args(["-KILL", &guard.to_string()]);
+            // The shell's own: the program is missing on small systems.
+            let mut kill = privilege.command("sh");
+            kill.args(["-c", &format!("kill -KILL {guard}")]);
             kill
         })),
     };
