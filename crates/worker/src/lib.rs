@@ -5,6 +5,22 @@
 //!
 //! The modules stand in the order of the data.
 
+pub mod config;
+
+pub mod backoff;
+pub mod client;
+
+pub mod files;
+
 pub mod git;
 
+pub mod fetch;
+
 pub mod executor;
+
+pub mod logs;
+
+pub mod artifacts;
+pub mod delivery;
+
+pub mod runner;

@@ -1,0 +1,539 @@
+//! The mirrors: one bare repository for each URL or shipped folder, locked between processes.
+
+use super::{
+    GitError, Protocol, TreeLimits,
+    command::{Git, infra},
+    names::{self, check_inner, check_reference, check_url, is_commit, is_private},
+    tree,
+};
+use crate::files;
+use model::task::Repo;
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// The most that git may say when it lists or resolves, in bytes.
+const LISTING_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// How long a local git command (no network) may take.
+const LOCAL_LIMIT: Duration = Duration::from_secs(120);
+/// How often a lock that another process holds is tried again.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+/// Makes `git archive` give what was committed, whatever attributes the repository sets: nothing left out,
+/// nothing substituted, no line ends converted.
+const ATTRIBUTES: &str = "* -export-ignore -export-subst -text !eol -ident !filter !working-tree-encoding\n";
+/// Who commits a shipped folder, and when: always the same, so that the commit depends on the files alone.
+const IMPORT_NAME: &str = "taskbot";
+const IMPORT_EMAIL: &str = "taskbot@localhost";
+const IMPORT_DATE: &str = "1000000000 +0000";
+
+/// What repositories may be used and how much they may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitConfig {
+    /// The protocols that may be used.
+    pub protocols: Vec<Protocol>,
+    /// The hosts that repositories may come from (`*.example.org` for all below); empty for any public one.
+    /// Hosts with private or loopback addresses must be named.
+    pub hosts: Vec<String>,
+    /// Folders below which repositories and plain folders on this machine may be used.
+    pub local_roots: Vec<PathBuf>,
+    /// How long one command that uses the network may take.
+    pub network_limit: Duration,
+    /// The largest mirror of one repository, in bytes.
+    pub repo_bytes_max: u64,
+    /// The most that all mirrors may use, in bytes; the least recently used go first.
+    pub cache_bytes_max: u64,
+}
+
+impl Default for GitConfig {
+    fn default() -> Self {
+        Self {
+            protocols: vec![Protocol::Https, Protocol::Ssh],
+            hosts: Vec::new(),
+            local_roots: Vec::new(),
+            network_limit: Duration::from_secs(300),
+            repo_bytes_max: 2 << 30,
+            cache_bytes_max: 20 << 30,
+        }
+    }
+}
+
+/// An entry of a folder in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a folder.
+    pub folder: bool,
+}
+
+/// The mirrors of one folder. May be shared by processes.
+#[derive(Debug)]
+pub struct GitCache {
+    folder: PathBuf,
+    config: GitConfig,
+}
+
+/// Where a repository really is.
+enum Source {
+    /// To be mirrored from this URL or path, with git's words for the protocols that it may use.
+    Remote { url: String, protocols: &'static str },
+    /// A folder of plain files, to be imported.
+    Folder(PathBuf),
+}
+
+/// A mirror under lock.
+struct Mirror {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl GitCache {
+    /// Uses (and makes) a folder for mirrors.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn new(folder: impl Into<PathBuf>, config: GitConfig) -> Result<Self, GitError> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(infra)?;
+        Ok(Self { folder, config })
+    }
+
+    /// Finds the commit that a repository's reference means now, and brings it into the mirror.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub async fn resolve(&self, repo: &Repo) -> Result<String, GitError> {
+        if let Some(reference) = &repo.reference {
+            check_reference(reference)?;
+        }
+        let source = self.source(repo).await?;
+        let mirror = self.lock(repo).await?;
+        let (url, protocols) = match &source {
+            Source::Folder(path) => {
+                let commit = self.import(&mirror, path).await?;
+                return match &repo.reference {
+                    Some(reference) if is_commit(reference) => {
+                        self.local_commit(&mirror, repo, reference).await
+                    }
+                    Some(reference) if reference != "main" && reference != "HEAD" => {
+                        Err(GitError::NotFound(format!(
+                            "{} is a plain folder, it has no reference `{reference}`; leave `ref` out",
+                            repo.git
+                        )))
+                    }
+                    _ => Ok(commit),
+                };
+            }
+            Source::Remote { url, protocols } => (url, *protocols),
+        };
+        let commit = match &repo.reference {
+            Some(commit) if is_commit(commit) => {
+                if !self.has(&mirror, commit).await? {
+                    self.fetch_commit(&mirror, url, protocols, commit).await?;
+                }
+                commit.clone()
+            }
+            reference => {
+                let (name, commit) = self.find(url, protocols, reference.as_deref()).await?;
+                if self.has(&mirror, &commit).await? {
+                    commit
+                } else {
+                    self.fetch(&mirror, url, protocols, &name).await?
+                }
+            }
+        };
+        self.after_use(&mirror);
+        drop(mirror);
+        self.trim().await?;
+        Ok(commit)
+    }
+
+    /// Reads a file at a commit. `None` when there is no such file.
+    ///
+    /// # Errors
+    /// See [`GitError`]; also for what is there but is no plain file, or larger than `max_bytes`.
+    pub async fn read_file(
+        &self,
+        repo: &Repo,
+        commit: &str,
+        path: &str,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<u8>>, GitError> {
+        let path = check_inner(path)?;
+        let mirror = self.ensure(repo, commit).await?;
+        let listing = self.git(&mirror, format!("read {path} of {}", repo.git));
+        let listing = listing.args(["ls-tree", "-z", "-l", "--full-tree", commit, "--", &path]);
+        let listing = listing.run(LISTING_BYTES_MAX).await?;
+        let listing = String::from_utf8_lossy(&listing);
+        // `MODE TYPE ID SIZE\tNAME\0`
+        let Some((meta, _)) = listing.split('\0').next().and_then(|line| line.split_once('\t')) else {
+            return Ok(None);
+        };
+        let fields: Vec<_> = meta.split_ascii_whitespace().collect();
+        let [mode, _, id, size] = fields.as_slice() else { return Err(infra(format!("odd listing {meta}"))) };
+        if !matches!(*mode, "100644" | "100755" | "100664") {
+            return Err(GitError::Hostile(format!("`{path}` in {} must be a plain file", repo.git)));
+        }
+        if size.parse::<u64>().unwrap_or(u64::MAX) > max_bytes {
+            return Err(GitError::TooLarge(format!(
+                "`{path}` in {} is larger than {max_bytes} bytes",
+                repo.git
+            )));
+        }
+        let read = self.git(&mirror, format!("read {path} of {}", repo.git));
+        read.args(["cat-file", "blob", id]).run(max_bytes).await.map(Some)
+    }
+
+    /// Lists a folder at a commit; `""` is the root.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub async fn list(&self, repo: &Repo, commit: &str, folder: &str) -> Result<Vec<Entry>, GitError> {
+        let folder = check_inner(folder)?;
+        let mirror = self.ensure(repo, commit).await?;
+        let listing = self.git(&mirror, format!("list {folder} of {}", repo.git));
+        let listing = listing.args(["ls-tree", "-z", &format!("{commit}:{folder}")]);
+        let listing = listing.run(LISTING_BYTES_MAX).await?;
+        let listing = String::from_utf8_lossy(&listing);
+        let lines = listing.split('\0').filter_map(|line| line.split_once('\t'));
+        Ok(lines
+            .map(|(meta, name)| Entry { name: name.to_owned(), folder: meta.contains(" tree ") })
+            .collect())
+    }
+
+    /// Unpacks the tree of a commit into a new folder: no `.git`, no link that leaves it.
+    ///
+    /// # Errors
+    /// See [`GitError`]; the folder is not there then.
+    pub async fn checkout(
+        &self,
+        repo: &Repo,
+        commit: &str,
+        into: &Path,
+        limits: TreeLimits,
+    ) -> Result<(), GitError> {
+        let mirror = self.ensure(repo, commit).await?;
+        fs::create_dir_all(into.parent().unwrap_or(into)).map_err(infra)?;
+        fs::create_dir(into).map_err(|error| infra(format!("{}: {error}", into.display())))?;
+        let archive = self.git(&mirror, format!("check out {}", repo.git));
+        let target = into.to_owned();
+        let done = archive
+            .args(["archive", "--format=tar", commit])
+            .stream(move |stdout| tree::unpack(stdout, &target, limits))
+            .await;
+        if done.is_err() {
+            files::remove(into).map_err(infra)?;
+        }
+        self.after_use(&mirror);
+        done
+    }
+
+    /// Removes the least recently used mirrors that nobody uses, until the rest fits.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub async fn trim(&self) -> Result<(), GitError> {
+        let (folder, max) = (self.folder.clone(), self.config.cache_bytes_max);
+        tokio::task::spawn_blocking(move || trim(&folder, max)).await.map_err(infra)?.map_err(infra)
+    }
+
+    fn git(&self, mirror: &Mirror, what: impl Into<String>) -> Git {
+        Git::new(Some(&mirror.dir), LOCAL_LIMIT, what)
+    }
+
+    fn network(&self, mirror: &Mirror, url: &str, protocols: &str) -> Git {
+        Git::new(Some(&mirror.dir), self.config.network_limit, format!("fetch {url}"))
+            .protocols(protocols)
+            .watch_size(&mirror.dir, self.config.repo_bytes_max)
+    }
+
+    /// Checks where a repository is, and whether we may go there.
+    async fn source(&self, repo: &Repo) -> Result<Source, GitError> {
+        if repo.git.starts_with('/') {
+            return self.local_source(&repo.git);
+        }
+        let url = check_url(&repo.git, &self.config.protocols, &self.config.hosts)?;
+        if self.config.hosts.is_empty() {
+            refuse_private(&url).await?;
+        }
+        let protocols = match url.scheme() {
+            "https" => "https",
+            "ssh" => "ssh",
+            "http" => "http",
+            _ => "git",
+        };
+        Ok(Source::Remote { url: repo.git.clone(), protocols })
+    }
+
+    fn local_source(&self, path: &str) -> Result<Source, GitError> {
+        let real = fs::canonicalize(path).map_err(|error| {
+            GitError::NotFound(format!("the repository folder {path} cannot be used: {error}"))
+        })?;
+        let roots = self.config.local_roots.iter().filter_map(|root| fs::canonicalize(root).ok());
+        if !roots.into_iter().any(|root| real.starts_with(root)) {
+            return Err(GitError::Denied(format!(
+                "{path} is not below a folder that repositories on this machine may be in; \
+                 add its parent to the configuration or give a URL"
+            )));
+        }
+        let is_git =
+            real.join(".git").exists() || (real.join("HEAD").is_file() && real.join("objects").is_dir());
+        if is_git {
+            return Ok(Source::Remote { url: real.to_string_lossy().into_owned(), protocols: "file" });
+        }
+        if !real.is_dir() {
+            return Err(GitError::NotFound(format!("{path} is neither a repository nor a folder")));
+        }
+        Ok(Source::Folder(real))
+    }
+
+    /// Asks the other side what a reference is. Gives the full name and the commit (or annotated tag).
+    async fn find(
+        &self,
+        url: &str,
+        protocols: &str,
+        reference: Option<&str>,
+    ) -> Result<(String, String), GitError> {
+        let wanted = match reference {
+            None => vec!["HEAD".to_owned()],
+            Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
+        };
+        let ask = Git::new(None, self.config.network_limit, format!("look into {url}")).protocols(protocols);
+        let answer = ask.args(["ls-remote", "--", url]).args(&wanted).run(LISTING_BYTES_MAX).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let refs: Vec<_> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
+        for name in &wanted {
+            let peeled = format!("{name}^{{}}");
+            let at = |wanted: &str| refs.iter().find(|(_, name)| *name == wanted).map(|(id, _)| *id);
+            if let Some(id) = at(&peeled).or(at(name)) {
+                return Ok((name.clone(), id.to_owned()));
+            }
+        }
+        Err(GitError::NotFound(match reference {
+            None => format!("{url} has no commits yet"),
+            Some(name) => {
+                format!("{url} has no branch or tag `{name}` (commit ids must be given in full, 40 digits)")
+            }
+        }))
+    }
+
+    /// Fetches one reference without its history; gives the commit that it is now.
+    async fn fetch(
+        &self,
+        mirror: &Mirror,
+        url: &str,
+        protocols: &str,
+        name: &str,
+    ) -> Result<String, GitError> {
+        let fetch = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
+        let refspec = format!("+{name}:refs/taskbot/incoming");
+        fetch.args(["--no-write-fetch-head", "--", url, &refspec]).run(LISTING_BYTES_MAX).await?;
+        let commit = self.git(mirror, format!("read {name} of {url}"));
+        let commit = commit.args(["rev-parse", "--verify", "--quiet", "refs/taskbot/incoming^{commit}"]);
+        let commit = commit.run(LISTING_BYTES_MAX).await?;
+        let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+        self.keep(mirror, &commit).await?;
+        Ok(commit)
+    }
+
+    /// Fetches a commit by its id; from hosts that do not hand out bare commits, everything.
+    async fn fetch_commit(
+        &self,
+        mirror: &Mirror,
+        url: &str,
+        protocols: &str,
+        commit: &str,
+    ) -> Result<(), GitError> {
+        let fetch = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
+        let alone = fetch.args(["--no-write-fetch-head", "--", url, commit]).run(LISTING_BYTES_MAX).await;
+        match alone {
+            Ok(_) => {}
+            Err(GitError::NotFound(_)) => {
+                // A full history: what was cut off by earlier fetches is asked for too.
+                let whole = mirror.dir.join("shallow").exists().then_some("--unshallow");
+                let all = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--no-tags"]);
+                let all = all.args(["--no-write-fetch-head"]).args(whole).args(["--", url]);
+                let all = all.args(["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"]);
+                all.run(LISTING_BYTES_MAX).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        let look =
+            self.git(mirror, "look for a commit").args(["cat-file", "-e", &format!("{commit}^{{commit}}")]);
+        match look.run(0).await {
+            Ok(_) => self.keep(mirror, commit).await,
+            Err(GitError::Timeout(error)) => Err(GitError::Timeout(error)),
+            Err(_) => Err(GitError::NotFound(format!("{url} has no commit {commit} in any branch or tag"))),
+        }
+    }
+
+    /// Protects a commit from garbage collection.
+    async fn keep(&self, mirror: &Mirror, commit: &str) -> Result<(), GitError> {
+        let update = self.git(mirror, "keep a commit");
+        update.args(["update-ref", &format!("refs/taskbot/keep/{commit}"), commit]).run(0).await.map(drop)
+    }
+
+    async fn has(&self, mirror: &Mirror, commit: &str) -> Result<bool, GitError> {
+        let look = self.git(mirror, "look for a commit");
+        // The whole tree must be there, not only the commit: a fetch may have been killed in the middle, and
+        // only a finished one leaves a reference.
+        let name = format!("refs/taskbot/keep/{commit}");
+        let found = look.args(["for-each-ref", "--format=%(refname)", &name]).run(LISTING_BYTES_MAX).await?;
+        Ok(!found.is_empty())
+    }
+
+    async fn local_commit(&self, mirror: &Mirror, repo: &Repo, commit: &str) -> Result<String, GitError> {
+        if self.has(mirror, commit).await? {
+            return Ok(commit.to_owned());
+        }
+        Err(GitError::NotFound(format!(
+            "{} is a plain folder; its state {commit} was never imported here and cannot be had again",
+            repo.git
+        )))
+    }
+
+    /// Locks the mirror with the commit in it, fetching it if need be.
+    async fn ensure(&self, repo: &Repo, commit: &str) -> Result<Mirror, GitError> {
+        if !is_commit(commit) {
+            return Err(GitError::BadName(format!("`{}` is no full commit id", names::shown(commit))));
+        }
+        let source = self.source(repo).await?;
+        let mirror = self.lock(repo).await?;
+        if self.has(&mirror, commit).await? {
+            return Ok(mirror);
+        }
+        match source {
+            Source::Remote { url, protocols } => self.fetch_commit(&mirror, &url, protocols, commit).await?,
+            Source::Folder(path) => {
+                self.import(&mirror, &path).await?;
+                self.local_commit(&mirror, repo, commit).await?;
+            }
+        }
+        Ok(mirror)
+    }
+
+    /// Commits a folder's files; the same files give the same commit.
+    async fn import(&self, mirror: &Mirror, folder: &Path) -> Result<String, GitError> {
+        let (measured, max) = (folder.to_owned(), self.config.repo_bytes_max);
+        let used = tokio::task::spawn_blocking(move || files::usage(&measured, max)).await.map_err(infra)?;
+        if used > max {
+            return Err(GitError::TooLarge(format!("{} is larger than {max} bytes", folder.display())));
+        }
+        let what = format!("import {}", folder.display());
+        let index = mirror.dir.join("import.index");
+        match fs::remove_file(&index) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(infra(error)),
+            _ => {}
+        }
+        let add = self.git(mirror, &what).env("GIT_INDEX_FILE", &index).env("GIT_WORK_TREE", folder);
+        add.args(["add", "--all", "--force"]).run(LISTING_BYTES_MAX).await?;
+        let write = self.git(mirror, &what).env("GIT_INDEX_FILE", &index).args(["write-tree"]);
+        let tree = write.run(LISTING_BYTES_MAX).await?;
+        let tree = String::from_utf8_lossy(&tree).trim().to_owned();
+        let commit = self.git(mirror, &what).args(["commit-tree", "-m", "Import", &tree]);
+        let commit = ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"]
+            .into_iter()
+            .fold(commit, |git, name| git.env(name, IMPORT_NAME));
+        let commit = ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]
+            .into_iter()
+            .fold(commit, |git, name| git.env(name, IMPORT_EMAIL));
+        let commit = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"]
+            .into_iter()
+            .fold(commit, |git, name| git.env(name, IMPORT_DATE));
+        let commit = commit.run(LISTING_BYTES_MAX).await?;
+        let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+        self.keep(mirror, &commit).await?;
+        Ok(commit)
+    }
+
+    /// Locks a repository's mirror (made if missing), also against other processes.
+    async fn lock(&self, repo: &Repo) -> Result<Mirror, GitError> {
+        let key = hex::encode(&Sha256::digest(repo.git.as_bytes())[..16]);
+        let dir = self.folder.join(format!("{key}.git"));
+        let file = File::create(self.folder.join(format!("{key}.lock"))).map_err(infra)?;
+        let until = Instant::now() + self.config.network_limit;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(infra(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() > until => {
+                    return Err(GitError::Timeout(format!(
+                        "the mirror of {} was locked by another user of it for {:?}",
+                        repo.git, self.config.network_limit
+                    )));
+                }
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
+            }
+        }
+        let mirror = Mirror { dir, _lock: file };
+        // The file is written last: a half-made mirror is made again.
+        if !mirror.dir.join("url").is_file() {
+            files::remove(&mirror.dir).map_err(infra)?;
+            let init = Git::new(None, LOCAL_LIMIT, "make a mirror");
+            let init = init.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--"]);
+            init.args([&mirror.dir]).run(0).await?;
+            fs::create_dir_all(mirror.dir.join("info")).map_err(infra)?;
+            fs::write(mirror.dir.join("info/attributes"), ATTRIBUTES).map_err(infra)?;
+            fs::write(mirror.dir.join("url"), &repo.git).map_err(infra)?;
+        }
+        Ok(mirror)
+    }
+
+    /// Notes that the mirror was used now. Not knowing it costs a fetch later, nothing else.
+    fn after_use(&self, mirror: &Mirror) {
+        if let Err(error) = fs::write(mirror.dir.join("used"), "") {
+            tracing::warn!(%error, mirror = %mirror.dir.display(), "cannot note the use of a mirror");
+        }
+    }
+}
+
+/// Refuses hosts whose names lead to this machine or its neighbourhood: nobody but the configuration may
+/// send us there.
+async fn refuse_private(url: &url::Url) -> Result<(), GitError> {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port_or_known_default().unwrap_or(22);
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| GitError::Infra(format!("host `{host}` is not known: {error}")))?;
+    for address in addresses {
+        if is_private(address.ip()) {
+            return Err(GitError::Denied(format!(
+                "host `{host}` is on this machine or its private network ({}); \
+                 only hosts named in the configuration may be",
+                address.ip()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn trim(folder: &Path, max_bytes: u64) -> std::io::Result<()> {
+    let mut mirrors = Vec::new();
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "git") {
+            let bytes = files::usage(&path, u64::MAX);
+            let used =
+                fs::metadata(path.join("used")).or_else(|_| fs::metadata(&path)).and_then(|m| m.modified());
+            total += bytes;
+            mirrors.push((used.ok(), path, bytes));
+        }
+    }
+    mirrors.sort();
+    for (_, path, bytes) in mirrors {
+        if total <= max_bytes {
+            break;
+        }
+        let lock = File::create(path.with_extension("lock"))?;
+        if lock.try_lock().is_ok() {
+            files::remove(&path)?;
+            total = total.saturating_sub(bytes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The worker's parts against real ones: git, bubblewrap, a container engine.
+
+mod git;
