@@ -2,7 +2,7 @@
 //!
 //! It is built first on a bare machine, so it has few dependencies and no async runtime. Whatever it starts
 //! it stops, however it ends, and it never skips a part that cannot be had: that is a failure with a reason.
-//! It must never be needed at run time of the product. The checks of the tree are its own unit tests ([`tidy`]).
+//! It must never be needed at run time of the product. The checks of the tree are its own unit tests (`tidy`).
 
 #![expect(clippy::print_stdout, reason = "a command line tool: its results go to standard output")]
 

@@ -23,6 +23,7 @@ const DOCKERD: &str = "TASKBOT_TEST_DOCKERD";
 
 /// How long the kernel may take to end all processes of the engine's namespace.
 const NAMESPACE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Runs inside of the namespaces, with a folder and the engine's command. A containerd of the host must not be
 /// used: its containers would be outside. The engine's own leaves reports in the temporary folder.
 const PREPARE: &str = r#"
