@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn descendants_are_found_by_name() {
         let mut child = std::process::Command::new("sh").args(["-c", "sleep 602; true"]).spawn().unwrap();
-        let found = (0..1000).find_map(|_| {
-            thread::yield_now();
-            descendant(child.id(), "sleep")
-        });
+        let started = Instant::now();
+        let found = std::iter::repeat_with(|| descendant(child.id(), "sleep"))
+            .take_while(|_| started.elapsed() < START_TIMEOUT)
+            .find_map(|found| found);
         let sleep = found.expect("the shell starts `sleep`");
         assert_eq!(first_child(child.id()), Some(sleep));
         assert_eq!(descendant(child.id(), "no-such-program"), None);
