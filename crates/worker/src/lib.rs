@@ -24,3 +24,6 @@ pub mod artifacts;
 pub mod delivery;
 
 pub mod runner;
+
+pub mod agent;
+pub mod local_run;

@@ -1,0 +1,457 @@
+//! A worker as a whole: it makes itself known, claims, runs, tells, and delivers.
+//!
+//! - It claims by long poll while it has free slots, and tells the server at every third of the lease what it
+//!   holds; the answers may stop an attempt or fence it off.
+//! - What an attempt leaves is safe on disk before it is sent ([`crate::delivery`]). Whoever starts with the
+//!   same work folder first delivers what its predecessor left; an attempt that was cut off ends as lost.
+//! - A lost answer to a claim is not lost: the next claim names what is held, and the server sends again what
+//!   it believes this worker to hold beyond it.
+//! - The first wish to stop ends claiming, hands back what has not begun, and waits for the rest; the second
+//!   ends the rest at once, cleans up, and leaves to the next start what could not be delivered.
+//! - A server that answers that it cannot now (its database is away) has not given the attempts to anybody
+//!   else: they go on. With no answer at all they go on for `lost_contact_after`, then they are stopped.
+
+mod attempt;
+mod table;
+
+use crate::{
+    backoff::Backoff,
+    client::{Client, ClientError},
+    config::WorkerConfig,
+    delivery::AttemptFolder,
+    executor::Executor,
+    fetch::{self, FetchError, Fetcher},
+    git::GitCache,
+    runner::{Control, Runner, StopWhy},
+};
+use model::{
+    Clock, Ids, Offer,
+    protocol::{CLAIM_TASKS_MAX, ClaimReply, ClaimRequest, HeartbeatRequest, PROTOCOL_VERSION},
+};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use table::Table;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a claim is held open, in seconds.
+pub const CLAIM_WAIT_SECONDS: u32 = 20;
+/// The lease that is assumed before the server has said it, in seconds.
+pub const LEASE_SECONDS_DEFAULT: u32 = 60;
+/// How often a drained worker asks whether it still is.
+pub const DRAINED_POLL: Duration = Duration::from_secs(10);
+/// How often executors are probed, orphans swept and caches trimmed.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(300);
+/// How long one sweep may take.
+pub const SWEEP_LIMIT: Duration = Duration::from_secs(120);
+/// How long a worker that stops goes on delivering once nothing runs any more.
+pub const STOP_DELIVERY_LIMIT: Duration = Duration::from_secs(30);
+/// The same, for a worker that is made to stop at once.
+pub const KILL_DELIVERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// How a worker is asked to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Claim no more, finish what runs.
+    pub stop: CancellationToken,
+    /// End at once.
+    pub kill: CancellationToken,
+}
+
+/// Why a worker does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The work folder cannot be used.
+    #[error("the work folder {path}: {error}")]
+    WorkDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another worker uses the work folder.
+    #[error("the work folder {0} is used by another worker; give each worker a folder of its own")]
+    InUse(PathBuf),
+    /// The server does not want this worker.
+    #[error(transparent)]
+    Server(#[from] ClientError),
+    /// The cache of fetched files cannot be set up.
+    #[error("fetching: {0}")]
+    Fetch(#[from] FetchError),
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Agent {
+    config: WorkerConfig,
+    client: Client,
+    runner: Runner,
+    ids: Arc<dyn Ids>,
+    table: Table,
+    offer: Mutex<Offer>,
+    lease_seconds: AtomicU32,
+    drained: AtomicBool,
+    last_contact: Mutex<Instant>,
+    /// Held as long as the worker lives.
+    _lock: File,
+}
+
+impl Agent {
+    /// A worker with these executors. Takes the work folder for itself.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or the work folder is another worker's.
+    pub fn new(
+        config: WorkerConfig,
+        executors: Vec<Arc<dyn Executor>>,
+        git: Arc<GitCache>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self, AgentError> {
+        let lock = lock_folder(&config.work_dir)?;
+        let client = Client::new(&config.server, config.token.clone(), Arc::clone(&clock), Arc::clone(&ids))?;
+        let fetcher = Fetcher::new(&config.run.fetch, Arc::clone(&clock), Arc::clone(&ids))?;
+        let runner = Runner {
+            worker: config.name.clone(),
+            config: config.run.clone(),
+            executors,
+            git,
+            fetcher: Arc::new(fetcher),
+            clock,
+        };
+        Ok(Self {
+            config,
+            client,
+            runner,
+            ids,
+            table: Table::default(),
+            offer: Mutex::new(Offer::default()),
+            lease_seconds: AtomicU32::new(LEASE_SECONDS_DEFAULT),
+            drained: AtomicBool::new(false),
+            last_contact: Mutex::new(Instant::now()),
+            _lock: lock,
+        })
+    }
+
+    /// Works until it is stopped.
+    ///
+    /// # Errors
+    /// The work folder cannot be read, or the server refuses this worker at the first word: its token, its
+    /// queues or its protocol.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), AgentError> {
+        let agent = Arc::new(self);
+        let (over, give_up) = (CancellationToken::new(), CancellationToken::new());
+        agent.probe().await;
+        agent.sweep().await;
+        let attempts = TaskTracker::new();
+        for folder in
+            AttemptFolder::list(&agent.config.work_dir).map_err(|error| agent.work_dir_error(error))?
+        {
+            let control = Arc::new(Control::new(shutdown.kill.clone()));
+            if agent.table.take(folder.held(), &control) {
+                attempts.spawn(attempt::redeliver(Arc::clone(&agent), folder, control, give_up.clone()));
+            }
+        }
+        let mut helpers = JoinSet::new();
+        helpers.spawn(Arc::clone(&agent).keep_heartbeat(over.clone()));
+        helpers.spawn(Arc::clone(&agent).keep_up(over.clone()));
+        let claimed = agent.keep_claiming(&attempts, &shutdown, &give_up).await;
+        agent.wind_down(&attempts, &shutdown, &give_up).await;
+        over.cancel();
+        while helpers.join_next().await.is_some() {}
+        claimed
+    }
+
+    fn work_dir_error(&self, error: io::Error) -> AgentError {
+        AgentError::WorkDir { path: self.config.work_dir.clone(), error }
+    }
+
+    /// Asks for tasks and starts them, until the worker is to stop.
+    async fn keep_claiming(
+        self: &Arc<Self>,
+        attempts: &TaskTracker,
+        shutdown: &Shutdown,
+        give_up: &CancellationToken,
+    ) -> Result<(), AgentError> {
+        let (mut backoff, mut known) = (Backoff::default(), false);
+        loop {
+            let drained = self.drained.load(Ordering::Relaxed);
+            let free = self.config.slots.saturating_sub(self.table.len()).min(CLAIM_TASKS_MAX as u32);
+            if known && free == 0 && !drained {
+                tokio::select! {
+                    () = self.table.freed.notified() => continue,
+                    () = shutdown.stop.cancelled() => break,
+                    () = shutdown.kill.cancelled() => break,
+                }
+            }
+            // The first word is answered at once, so that a worker that is not wanted learns it.
+            let (free, wait) = if known && !drained { (free, CLAIM_WAIT_SECONDS) } else { (0, 0) };
+            let request = self.claim_request(free, wait);
+            let reply = tokio::select! {
+                reply = self.client.claim(&request) => reply,
+                () = shutdown.stop.cancelled() => break,
+                () = shutdown.kill.cancelled() => break,
+            };
+            let pause = match reply {
+                Ok(reply) => {
+                    backoff = Backoff::default();
+                    known = true;
+                    self.hear(&reply);
+                    for assignment in reply.assignments {
+                        self.start(attempts, assignment, shutdown, give_up);
+                    }
+                    if reply.drain { DRAINED_POLL } else { Duration::ZERO }
+                }
+                Err(error @ (ClientError::NotAllowed { .. } | ClientError::Protocol(_))) if !known => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    if error.is_contact() {
+                        self.note_contact();
+                    }
+                    tracing::warn!(%error, "the server hands out no tasks");
+                    let asked = match error {
+                        ClientError::Unavailable { retry_after, .. } => retry_after,
+                        _ => Some(crate::backoff::BACKOFF_MAX),
+                    };
+                    backoff.next(self.ids.as_ref(), asked)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.stop.cancelled() => break,
+                () = shutdown.kill.cancelled() => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn claim_request(&self, free_slots: u32, wait_seconds: u32) -> ClaimRequest {
+        ClaimRequest {
+            protocol: PROTOCOL_VERSION,
+            worker: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            offer: self.offer.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            free_slots,
+            running: self.table.held(),
+            wait_seconds,
+        }
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        attempts: &TaskTracker,
+        assignment: model::protocol::Assignment,
+        shutdown: &Shutdown,
+        give_up: &CancellationToken,
+    ) {
+        let held = model::protocol::Held { task: assignment.task.id, attempt: assignment.attempt };
+        let control = Arc::new(Control::new(shutdown.kill.clone()));
+        if self.table.take(held, &control) {
+            attempts.spawn(attempt::run(Arc::clone(self), assignment, control, give_up.clone()));
+        }
+    }
+
+    fn hear(&self, reply: &ClaimReply) {
+        self.note_contact();
+        self.lease_seconds.store(reply.lease_seconds.max(1), Ordering::Relaxed);
+        if self.drained.swap(reply.drain, Ordering::Relaxed) != reply.drain {
+            tracing::info!(drained = reply.drain, "the server changed whether this worker takes tasks");
+        }
+    }
+
+    fn note_contact(&self) {
+        *self.last_contact.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_secs(u64::from(self.lease_seconds.load(Ordering::Relaxed)))
+    }
+
+    /// Tells what is held, at every third of the lease.
+    async fn keep_heartbeat(self: Arc<Self>, over: CancellationToken) {
+        loop {
+            let every = self.lease() / 3;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = over.cancelled() => return,
+            }
+            let running = self.table.heartbeat();
+            if running.is_empty() {
+                continue;
+            }
+            let request = HeartbeatRequest { worker: self.config.name.clone(), running };
+            match self.client.heartbeat(&request, every.max(Duration::from_secs(1))).await {
+                Ok(reply) => {
+                    self.note_contact();
+                    self.drained.store(reply.drain, Ordering::Relaxed);
+                    for (entry, order) in request.running.iter().zip(reply.orders) {
+                        self.table.obey(entry.held, order);
+                    }
+                }
+                Err(error) => {
+                    if error.is_contact() {
+                        self.note_contact();
+                    }
+                    tracing::warn!(%error, "the server does not take the heartbeat");
+                    self.check_contact();
+                }
+            }
+        }
+    }
+
+    fn check_contact(&self) {
+        let silence = self.last_contact.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        if silence > self.config.lost_contact_after.max(self.lease()) {
+            tracing::error!(
+                silence_seconds = silence.as_secs(),
+                "no server is heard of: the attempts are stopped"
+            );
+            self.table.stop_all(&StopWhy::LostContact(silence));
+        }
+    }
+
+    /// Probes the executors, sweeps and trims, now and then.
+    async fn keep_up(self: Arc<Self>, over: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(UPKEEP_EVERY) => {}
+                () = over.cancelled() => return,
+            }
+            tokio::select! {
+                () = async { self.probe().await; self.sweep().await; self.trim().await; } => {}
+                () = over.cancelled() => return,
+            }
+        }
+    }
+
+    /// Finds out which executors work, and with them what is offered.
+    async fn probe(&self) {
+        let mut working = std::collections::BTreeSet::new();
+        for executor in &self.runner.executors {
+            match executor.probe().await {
+                Ok(probe) => {
+                    tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
+                    working.insert(executor.kind());
+                }
+                Err(error) => tracing::warn!(executor = %executor.kind(), error, "executor does not work"),
+            }
+        }
+        let config = &self.config;
+        let offer = Offer {
+            queues: config.queues.clone(),
+            arches: config.arches.clone(),
+            executors: working,
+            labels: config.labels.clone(),
+            memory_bytes: config.memory_bytes,
+            disk_bytes: config.disk_bytes,
+            cpus: config.cpus,
+            kvm: config.kvm,
+            slots: config.slots,
+        };
+        *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = offer;
+    }
+
+    /// Removes what dead workers left.
+    async fn sweep(&self) {
+        for executor in &self.runner.executors {
+            let alive = self.table.labels(&self.config.name);
+            match tokio::time::timeout(SWEEP_LIMIT, executor.sweep(&alive)).await {
+                Ok(Ok(swept)) if swept == crate::executor::Swept::default() => {}
+                Ok(Ok(swept)) => tracing::info!(executor = %executor.kind(), ?swept, "leftovers removed"),
+                Ok(Err(error)) => tracing::warn!(executor = %executor.kind(), error, "leftovers remain"),
+                Err(_) => tracing::warn!(executor = %executor.kind(), "sweeping takes too long"),
+            }
+        }
+    }
+
+    async fn trim(&self) {
+        if let Err(error) = self.runner.git.trim().await {
+            tracing::warn!(%error, "the git mirrors cannot be trimmed");
+        }
+        let (folder, max) = (self.config.run.fetch.cache_dir.clone(), self.config.run.fetch.cache_bytes_max);
+        match tokio::task::spawn_blocking(move || fetch::prune(&folder, max)).await {
+            Ok(Ok(removed)) if removed > 0 => tracing::info!(removed, "cached files removed"),
+            Ok(Err(error)) => tracing::warn!(%error, "the cache of fetched files cannot be trimmed"),
+            _ => {}
+        }
+    }
+
+    /// Ends what runs, gently or at once, and waits for it.
+    async fn wind_down(
+        self: &Arc<Self>,
+        attempts: &TaskTracker,
+        shutdown: &Shutdown,
+        give_up: &CancellationToken,
+    ) {
+        self.hand_back_unheard(attempts, shutdown, give_up).await;
+        let handed_back = self.table.hand_back_all();
+        tracing::info!(handed_back, held = self.table.len(), "the worker stops");
+        attempts.close();
+        let killed = async {
+            shutdown.kill.cancelled().await;
+            self.table.stop_all(&StopWhy::Killed);
+            self.only_deliveries_left().await;
+            tokio::time::sleep(KILL_DELIVERY_LIMIT).await;
+        };
+        let finished = async {
+            self.only_deliveries_left().await;
+            tokio::time::sleep(STOP_DELIVERY_LIMIT).await;
+        };
+        tokio::select! {
+            () = attempts.wait() => return,
+            () = killed => {}
+            () = finished => {}
+        }
+        give_up.cancel();
+        attempts.wait().await;
+    }
+
+    /// A claim that was cut off may have been answered: its tasks are handed back rather than left to expire.
+    async fn hand_back_unheard(
+        self: &Arc<Self>,
+        attempts: &TaskTracker,
+        shutdown: &Shutdown,
+        give_up: &CancellationToken,
+    ) {
+        let request = self.claim_request(0, 0);
+        let asked = tokio::time::timeout(KILL_DELIVERY_LIMIT, self.client.claim(&request)).await;
+        let Ok(Ok(reply)) = asked else { return };
+        for assignment in reply.assignments {
+            self.start(attempts, assignment, shutdown, give_up);
+        }
+    }
+
+    async fn only_deliveries_left(&self) {
+        loop {
+            let freed = self.table.freed.notified();
+            if self.table.is_delivering() {
+                return;
+            }
+            // Going on to delivering is not told; looking now and then is enough for stopping.
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+    }
+}
+
+fn lock_folder(folder: &Path) -> Result<File, AgentError> {
+    let wrong = |error| AgentError::WorkDir { path: folder.to_owned(), error };
+    std::fs::create_dir_all(folder).map_err(wrong)?;
+    let lock = File::create(folder.join("lock")).map_err(wrong)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(AgentError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(wrong(error)),
+    }
+}

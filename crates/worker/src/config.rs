@@ -1,0 +1,105 @@
+//! What a worker is told: plain data, filled in by whoever starts it.
+
+use crate::client::Token;
+use model::{QueueName, WorkerName, task_file::ARTIFACTS_BYTES_MAX};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use url::Url;
+
+/// How many attempts run at the same time by default.
+pub const SLOTS_DEFAULT: u32 = 1;
+/// The factor of time limits in virtual machines without hardware virtualisation.
+pub const VM_TIME_FACTOR_WITHOUT_KVM: f64 = 10.0;
+/// How long a worker without any answer from a server goes on by default, if its lease is not longer.
+///
+/// Not the lease itself: a server that is restarted, or that waits for its database, has not given the task
+/// to anybody else, and stopping a long test for it would only waste it. The fence keeps a second result out.
+pub const LOST_CONTACT_AFTER_DEFAULT: Duration = Duration::from_secs(900);
+/// The most files that one attempt can leave, by default.
+pub const ARTIFACT_FILES_DEFAULT: usize = 10_000;
+
+/// A worker's configuration.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Its name, unique among the workers of a server.
+    pub name: WorkerName,
+    /// The server.
+    pub server: Url,
+    /// What it shows there.
+    pub token: Option<Token>,
+    /// The queues that it serves.
+    pub queues: Vec<QueueName>,
+    /// How many attempts it runs at the same time.
+    pub slots: u32,
+    /// Free labels that tasks can ask for.
+    pub labels: BTreeSet<String>,
+    /// The architectures that it runs, in the kernel's words.
+    pub arches: BTreeSet<String>,
+    /// Memory for tasks in bytes, as offered.
+    pub memory_bytes: u64,
+    /// Disk space for tasks in bytes, as offered.
+    pub disk_bytes: u64,
+    /// Processors for tasks, as offered.
+    pub cpus: u32,
+    /// Whether hardware virtualisation works.
+    pub kvm: bool,
+    /// Where attempts keep what was not delivered yet. One worker alone uses it.
+    pub work_dir: PathBuf,
+    /// How long it goes on without any answer from a server; a lease is the least.
+    pub lost_contact_after: Duration,
+    /// How it runs tasks.
+    pub run: RunConfig,
+}
+
+/// How tasks are run, with a server or without.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// Time limits are multiplied by this.
+    pub time_factor: f64,
+    /// Time limits in virtual machines are multiplied by this too.
+    pub vm_time_factor: f64,
+    /// The most bytes of artifacts that one attempt can leave, whatever it asks for.
+    pub artifact_bytes_max: u64,
+    /// The most files that one attempt can leave.
+    pub artifact_files_max: usize,
+    /// How external files are fetched.
+    pub fetch: FetchConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            time_factor: 1.0,
+            vm_time_factor: VM_TIME_FACTOR_WITHOUT_KVM,
+            artifact_bytes_max: ARTIFACTS_BYTES_MAX,
+            artifact_files_max: ARTIFACT_FILES_DEFAULT,
+            fetch: FetchConfig::default(),
+        }
+    }
+}
+
+/// How external files are fetched.
+#[derive(Debug, Clone)]
+pub struct FetchConfig {
+    /// Where fetched files are kept; workers on one machine may share it.
+    pub cache_dir: PathBuf,
+    /// The most that is kept there, in bytes.
+    pub cache_bytes_max: u64,
+    /// The largest file, in bytes.
+    pub file_bytes_max: u64,
+    /// Hosts that may be fetched from although their addresses are not public.
+    pub private_hosts: BTreeSet<String>,
+    /// Folders below which `file:` URLs are taken; none by default.
+    pub file_folders: Vec<PathBuf>,
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: PathBuf::from("/var/cache/taskbot/fetch"),
+            cache_bytes_max: 20 << 30,
+            file_bytes_max: 8 << 30,
+            private_hosts: BTreeSet::new(),
+            file_folders: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! An attempt's log: stamped line by line, kept on disk, sent in chunks.
+//!
+//! The form of a log, which `docs/tasks.md` shows: every line begins with the time in UTC to the millisecond
+//! (`2026-02-03T04:05:06.789Z `). `=== run ===` opens a phase's section, `--- text` is the worker's own word;
+//! every other line is output of the task, byte by byte, also where it is not UTF-8. A line over
+//! [`LOG_LINE_BYTES_MAX`] is broken in several. Of a log over its cap, head and tail are kept.
+
+pub mod spool;
+mod upload;
+
+pub use upload::upload;
+
+use crate::executor::LogSink;
+use chrono::{DateTime, SecondsFormat, Utc};
+use model::{Clock, Phase};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// The longest line of a log in bytes, without its time stamp.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// How long output waits at most until it is sent.
+pub const LOG_FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How much of the last output is kept at hand, to be quoted in reasons, in bytes.
+pub const LAST_OUTPUT_BYTES_MAX: usize = 4096;
+
+/// Where stamped bytes go.
+pub type Out = Box<dyn FnMut(&[u8]) + Send>;
+
+/// A log that is being written. Writing never blocks on the network and never fails.
+pub struct AttemptLog {
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    out: Out,
+    stamper: Stamper,
+    /// The end of the output since the last section began, without time stamps.
+    last: VecDeque<u8>,
+    buffer: Vec<u8>,
+}
+
+impl fmt::Debug for AttemptLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptLog").finish_non_exhaustive()
+    }
+}
+
+impl AttemptLog {
+    /// A log that hands stamped bytes on.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, out: Out) -> Self {
+        let inner = Inner {
+            out,
+            stamper: Stamper::default(),
+            last: VecDeque::with_capacity(LAST_OUTPUT_BYTES_MAX),
+            buffer: Vec::new(),
+        };
+        Self { clock, inner: Mutex::new(inner) }
+    }
+
+    /// Opens a phase's section.
+    pub fn section(&self, phase: Phase) {
+        self.lock().last.clear();
+        self.own_line(&format!("=== {phase} ==="));
+    }
+
+    /// Says something of the worker's own.
+    pub fn note(&self, text: &str) {
+        for line in text.lines() {
+            self.own_line(&format!("--- {line}"));
+        }
+    }
+
+    /// The last lines of output since the section began, at most `lines` of them, on one line.
+    #[must_use]
+    pub fn last_output(&self, lines: usize) -> String {
+        let mut inner = self.lock();
+        let text = String::from_utf8_lossy(inner.last.make_contiguous()).into_owned();
+        let mut last: Vec<&str> =
+            text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).take(lines).collect();
+        last.reverse();
+        last.join(" | ")
+    }
+
+    fn own_line(&self, line: &str) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let Inner { out, stamper, buffer, .. } = &mut *inner;
+        buffer.clear();
+        stamper.end_line(buffer);
+        stamper.stamp(now, format!("{line}\n").as_bytes(), buffer);
+        out(buffer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogSink for AttemptLog {
+    fn write(&self, bytes: &[u8]) {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let Inner { out, stamper, buffer, last } = &mut *inner;
+        buffer.clear();
+        stamper.stamp(now, bytes, buffer);
+        out(buffer);
+        let kept = &bytes[bytes.len().saturating_sub(LAST_OUTPUT_BYTES_MAX)..];
+        let surplus = (last.len() + kept.len()).saturating_sub(LAST_OUTPUT_BYTES_MAX);
+        last.drain(..surplus);
+        last.extend(kept);
+    }
+}
+
+/// Puts the time before every line and breaks lines that are too long.
+#[derive(Debug, Default)]
+struct Stamper {
+    /// How long the line is so far; nothing before its first byte.
+    line_bytes: Option<usize>,
+}
+
+impl Stamper {
+    fn stamp(&mut self, now: DateTime<Utc>, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut time = now.to_rfc3339_opts(SecondsFormat::Millis, true);
+        time.push(' ');
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (mut text, end) = line.split_at(line.len() - usize::from(line.ends_with(b"\n")));
+            loop {
+                let used = *self.line_bytes.get_or_insert_with(|| {
+                    out.extend_from_slice(time.as_bytes());
+                    0
+                });
+                let part = text.len().min(LOG_LINE_BYTES_MAX - used);
+                out.extend_from_slice(&text[..part]);
+                self.line_bytes = Some(used + part);
+                text = &text[part..];
+                if text.is_empty() {
+                    break;
+                }
+                self.end_line(out);
+            }
+            if !end.is_empty() {
+                self.end_line(out);
+            }
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        if self.line_bytes.take().is_some() {
+            out.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH + Duration::from_secs(12 * 3600)
+        }
+    }
+
+    fn log() -> (AttemptLog, Arc<Mutex<Vec<u8>>>) {
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let out = Arc::clone(&all);
+        let out = Box::new(move |bytes: &[u8]| out.lock().unwrap().extend_from_slice(bytes));
+        (AttemptLog::new(Arc::new(Noon), out), all)
+    }
+
+    #[test]
+    fn lines_are_stamped_whatever_the_chunks() {
+        let (log, all) = log();
+        log.section(Phase::Run);
+        for part in [&b"one\ntw"[..], b"o\n\nbad \xff", b" byte\nno line end"] {
+            log.write(part);
+        }
+        log.note("first\nsecond");
+        let bytes = all.lock().unwrap().clone();
+        insta::assert_snapshot!(String::from_utf8_lossy(&bytes), @r"
+        1970-01-01T12:00:00.000Z === run ===
+        1970-01-01T12:00:00.000Z one
+        1970-01-01T12:00:00.000Z two
+        1970-01-01T12:00:00.000Z 
+        1970-01-01T12:00:00.000Z bad � byte
+        1970-01-01T12:00:00.000Z no line end
+        1970-01-01T12:00:00.000Z --- first
+        1970-01-01T12:00:00.000Z --- second
+        ");
+        assert!(bytes.windows(6).any(|part| part == b"bad \xff "), "bytes that are not UTF-8 are kept");
+    }
+
+    #[test]
+    fn a_flood_without_line_ends_is_broken_into_lines() {
+        let (log, all) = log();
+        for _ in 0..100 {
+            log.write(&[b'x'; 1000]);
+        }
+        let bytes = all.lock().unwrap().clone();
+        let lines: Vec<usize> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+        assert_eq!(lines.len(), 100_000_usize.div_ceil(LOG_LINE_BYTES_MAX));
+        assert!(lines.iter().all(|bytes| *bytes <= LOG_LINE_BYTES_MAX + 25), "{lines:?}");
+    }
+
+    #[test]
+    fn the_last_output_can_be_quoted() {
+        let (log, _) = log();
+        log.write(b"before");
+        log.section(Phase::Prepare);
+        assert_eq!(log.last_output(2), "");
+        log.write(b"a\nb\n\n");
+        log.write(b"  c\n");
+        assert_eq!(log.last_output(2), "b | c");
+        log.write(&[b'z'; 2 * LAST_OUTPUT_BYTES_MAX]);
+        assert_eq!(log.last_output(1).len(), LAST_OUTPUT_BYTES_MAX);
+    }
+}

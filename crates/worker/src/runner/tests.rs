@@ -1,0 +1,67 @@
+//! What does not need an executor; attempts as a whole are run in `tests/it`.
+
+use super::*;
+use model::{ErrorReason, TaskId, attempt::AttemptRef, task_file};
+
+/// A job of a task file.
+pub(super) fn job(yaml: &str) -> Job {
+    let (file, _) = task_file::parse("task.yaml", yaml).unwrap_or_else(|report| panic!("{report}"));
+    Job {
+        held: Held { task: TaskId::new(uuid::Uuid::nil()), attempt: AttemptRef { attempt: 1, fence: 1 } },
+        name: file.name.clone().into(),
+        item: None,
+        inputs: Map::new(),
+        trust: Trust::Untrusted,
+        file,
+        source: Source::Folder("/nowhere".into()),
+        dir: String::new(),
+        timeout_cap: None,
+        traceparent: None,
+    }
+}
+
+#[test]
+fn only_the_last_attempt_reports_results() {
+    let job = job("name: t\nrun: 'true'\nretry: {on: [error], max: 1}\n");
+    let check = |attempt: u32, outcome: Outcome, expect: bool| {
+        let mut job = job.clone();
+        job.held.attempt.attempt = attempt;
+        assert_eq!(
+            is_last(&job, &AttemptEnd::Outcome { outcome, reason: None }),
+            expect,
+            "{attempt} {outcome}"
+        );
+    };
+    check(1, Outcome::Passed, true);
+    check(1, Outcome::Failed, true);
+    check(1, Outcome::Error(ErrorReason::Infra), false);
+    check(2, Outcome::Error(ErrorReason::Infra), true);
+    check(1, Outcome::Error(ErrorReason::Timeout), true);
+    assert!(!is_last(&job, &AttemptEnd::HandedBack { reason: String::new() }));
+}
+
+#[test]
+fn reasons_are_one_line_and_name_what_is_to_blame() {
+    let result = |testcase: &str, outcome: Outcome, children: Vec<NewResult>| NewResult {
+        testcase: testcase.to_owned(),
+        item: None,
+        outcome,
+        note: None,
+        duration_ms: None,
+        data: Map::new(),
+        children,
+    };
+    let bad = |name: &str| result(name, Outcome::Failed, Vec::new());
+    let good = result("t.ok", Outcome::Passed, Vec::new());
+    let check = |children: Vec<NewResult>, expect: Option<&str>| {
+        assert_eq!(reason(&result("t", Outcome::Failed, children)).as_deref(), expect);
+    };
+    check(vec![], None);
+    check(vec![good.clone(), bad("t.a")], Some("failed: t.a"));
+    check(
+        vec![good, result("t.g", Outcome::Failed, vec![bad("t.g.b"), bad("t.g.c")])],
+        Some("failed: t.g.b and 1 more"),
+    );
+    assert_eq!(one_line(" a\n\n  b\r\nc\0"), "a | b | c\u{fffd}");
+    assert!(one_line(&"€".repeat(TASK_TEXT_BYTES_MAX)).len() <= TASK_TEXT_BYTES_MAX);
+}
