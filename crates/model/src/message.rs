@@ -103,6 +103,7 @@ impl NewMessage {
             "name": artifact.name,
             "size_bytes": artifact.size_bytes,
             "sha256": artifact.sha256,
+            "href": format!("/api/v1/tasks/{}/artifacts/{}", task.id, artifact.id),
             "inputs": task.inputs,
         });
         Self::about_task(task, "taskbot.artifact.published", data)

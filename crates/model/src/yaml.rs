@@ -4,11 +4,15 @@
 //! Syntax errors come one at a time; everything above syntax is found in one go. What YAML would silently
 //! turn into something else (`3.10`, `no`, `010`, `1e7`, tags) is an error that says: quote it.
 
+mod offsets;
+mod raw;
+
 use crate::{
     diagnostic::{Diagnostic, Report, Severity, nearest},
     units,
 };
-use serde::{Deserialize, Deserializer, de};
+use offsets::offsets;
+use raw::Raw;
 use serde_yaml::Spanned;
 use std::{cell::RefCell, collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
@@ -495,96 +499,6 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// The tree as serde-saphyr gives it.
-#[derive(Debug)]
-enum Raw {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<RawKey>, Spanned<Raw>)>),
-}
-
-/// A key: any scalar, taken as text.
-#[derive(Debug)]
-struct RawKey(String);
-
-impl<'de> Deserialize<'de> for RawKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Raw;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a YAML value")
-            }
-
-            fn visit_unit<E>(self) -> Result<Raw, E> {
-                Ok(Raw::Null)
-            }
-
-            fn visit_none<E>(self) -> Result<Raw, E> {
-                Ok(Raw::Null)
-            }
-
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-                Raw::deserialize(deserializer)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-                Ok(Raw::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-                Ok(Raw::Int(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
-                i64::try_from(value)
-                    .map(Raw::Int)
-                    .map_err(|_| E::custom("the number is too large; quote it if it is an id"))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-                Ok(Raw::Float(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-                Ok(Raw::Text(value.to_owned()))
-            }
-
-            fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-                Ok(Raw::Text(value))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
-                let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(Raw::List(list))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
-                let mut map: Vec<(Spanned<RawKey>, Spanned<Raw>)> = Vec::new();
-                while let Some(key) = entries.next_key::<Spanned<RawKey>>()? {
-                    map.push((key, entries.next_value()?));
-                }
-                Ok(Raw::Map(map))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// Whether a plain text looks like a number that some readers would change: `010`, `1_000`, `0x1F`, `1:30`.
 fn looks_numeric(text: &str) -> bool {
     let body = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -632,88 +546,4 @@ pub fn line_column(text: &str, offset: usize) -> (u32, u32) {
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
-}
-
-/// For each character of the decoded `value`, and one past its end, the byte offset in `text` where the
-/// scalar stands at `span`. Works for plain, quoted, folded and literal scalars, also with CRLF.
-fn offsets(text: &str, span: &Range<usize>, value: &str) -> Option<Vec<usize>> {
-    let raw = text.get(span.clone())?;
-    ['"', '\'', ' '].into_iter().find_map(|style| aligned(raw, span.start, value, style))
-}
-
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
-
-/// The length of the white space that `text` starts with.
-fn blank_run(text: &str) -> usize {
-    text.len() - text.trim_start_matches(BLANKS).len()
-}
-
-/// Walks raw and decoded text side by side. `style` is the quote, or a space for plain and block scalars.
-fn aligned(raw: &str, start: usize, value: &str, style: char) -> Option<Vec<usize>> {
-    if style != ' ' && !(raw.len() >= 2 && raw.starts_with(style) && raw.ends_with(style)) {
-        return None;
-    }
-    let mut at = usize::from(style != ' ');
-    let mut out = Vec::with_capacity(value.len() + 1);
-    for c in value.chars() {
-        if c.is_whitespace() && c != '\u{a0}' && !escaped(raw.get(at..)?, style) {
-            at = align_blank(raw, at, style, start, &mut out)?;
-            continue;
-        }
-        if !escaped(raw.get(at..)?, style) {
-            at += skipped(raw.get(at..)?, style);
-        }
-        let rest = raw.get(at..)?;
-        out.push(start + at);
-        if escaped(rest, style) {
-            at += escape_len(rest)?;
-        } else if rest.starts_with(c) {
-            at += if style == '\'' && c == '\'' { 2 } else { c.len_utf8() };
-        } else {
-            return None;
-        }
-    }
-    out.push(start + at);
-    Some(out)
-}
-
-/// Whether an escape of a double-quoted text starts here (a line continuation is none).
-fn escaped(rest: &str, style: char) -> bool {
-    style == '"' && rest.starts_with('\\') && !rest[1..].starts_with(['\n', '\r'])
-}
-
-fn escape_len(rest: &str) -> Option<usize> {
-    Some(match rest.get(1..)?.chars().next()? {
-        'x' => 4,
-        'u' => 6,
-        'U' => 10,
-        other => 1 + other.len_utf8(),
-    })
-}
-
-/// A blank of the decoded text: in folded text one blank may stand for a line break with its indentation.
-fn align_blank(raw: &str, at: usize, style: char, start: usize, out: &mut Vec<usize>) -> Option<usize> {
-    let rest = raw.get(at..)?;
-    let run = blank_run(rest);
-    out.push(start + at);
-    let continued = style == '"' && rest[run..].starts_with("\\\n");
-    let folded = rest[..run].contains('\n') || continued;
-    let literal_blank = rest.starts_with(' ') && style == '"' && !rest[..run].contains('\n');
-    Some(if !folded || literal_blank { at + 1 } else { at })
-}
-
-/// Indentation, folds and line continuations that the decoded text does not have.
-fn skipped(raw: &str, style: char) -> usize {
-    let mut at = 0;
-    loop {
-        let rest = &raw[at..];
-        let run = blank_run(rest);
-        if run > 0 {
-            at += run;
-        } else if style == '"' && (rest.starts_with("\\\n") || rest.starts_with("\\\r\n")) {
-            at += 1;
-        } else {
-            return at;
-        }
-    }
 }

@@ -11,13 +11,18 @@ use crate::{
     settings::Settings,
     upkeep,
     wake::Wake,
-    watch,
+    watch as folder,
 };
-use events::{Outlet, Source};
-use model::{Clock, Ids};
-use std::{fmt, future::Future, sync::Arc};
+use events::{Outlet, Source, SourceHealth};
+use model::{Clock, Ids, ids::SourceName};
+use serde::Serialize;
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 use store::Store;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What a scheduler is made of; all of it is passed in.
@@ -48,6 +53,17 @@ struct Inner {
     parts: Parts,
     wake: Wake,
     metrics: Metrics,
+    sources: Mutex<Vec<(SourceName, watch::Receiver<SourceHealth>)>>,
+}
+
+/// How a source is doing, with its name.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamedHealth {
+    /// The source.
+    pub name: SourceName,
+    /// How it is doing.
+    #[serde(flatten)]
+    pub health: SourceHealth,
 }
 
 impl fmt::Debug for Scheduler {
@@ -60,7 +76,7 @@ impl Scheduler {
     /// Puts the parts together. Nothing runs before [`Scheduler::run`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, wake: Wake::default(), metrics: Metrics::default() }))
+        Self(Arc::new(Inner { parts, wake: Wake::default(), metrics: Metrics::default(), sources: Mutex::default() }))
     }
 
     /// What is set.
@@ -111,6 +127,17 @@ impl Scheduler {
         &self.0.wake
     }
 
+    /// How each source is doing.
+    #[must_use]
+    pub fn source_health(&self) -> Vec<NamedHealth> {
+        let sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |(name, health): &(SourceName, watch::Receiver<SourceHealth>)| NamedHealth {
+            name: name.clone(),
+            health: health.borrow().clone(),
+        };
+        sources.iter().map(read).collect()
+    }
+
     pub(crate) fn repositories(&self) -> &dyn Repositories {
         &*self.0.parts.repositories
     }
@@ -127,10 +154,12 @@ impl Scheduler {
         let mut loops = Loops { set: JoinSet::new(), names: Vec::new(), stop: stop.child_token() };
         for source in sources {
             let name = format!("source {}", source.name());
+            let health = (source.name().clone(), source.health());
+            self.0.sources.lock().unwrap_or_else(PoisonError::into_inner).push(health);
             loops.start(name, ingest::run_source(self.clone(), source, loops.stop.clone()));
         }
         loops.start("rules", rulebook::run(self.clone(), loops.stop.clone()));
-        loops.start("rules folder", watch::run(self.clone(), loops.stop.clone()));
+        loops.start("rules folder", folder::run(self.clone(), loops.stop.clone()));
         loops.start("own events", chain::run(self.clone(), loops.stop.clone()));
         loops.start("resolver", resolve::run(self.clone(), loops.stop.clone()));
         loops.start("reaper", dispatch::run_reaper(self.clone(), loops.stop.clone()));

@@ -160,8 +160,8 @@ impl Files {
         Ok(parts)
     }
 
-    /// Takes a file in, from `offset` on. A sender that breaks off leaves its bytes as a part, and can go on
-    /// there. Returns how many bytes there are; the file is whole when that is its declared size.
+    /// Takes a part of a file in, from `offset` on; one that begins elsewhere than the file so far ends is not
+    /// taken. A sender that breaks off can go on where its bytes end. Returns how many bytes there are; the file is whole when that is its declared size.
     ///
     /// # Errors
     /// The bytes are not what was declared, or more; the store is away or full.
@@ -178,7 +178,8 @@ impl Files {
         let before = self.parts(key).await?;
         let have = before.last().map_or(0, |part| part.1.end);
         if offset != have {
-            return Err(FileError::Refused(format!("go on at byte {have}, not at {offset}")));
+            // Nothing is taken: the sender hears where to go on.
+            return Ok(have);
         }
         let part = format!("{key}.parts/{offset:020}");
         let received = self.receive_part(&part, offset, declared, body).await?;
@@ -291,8 +292,8 @@ mod tests {
         let whole = declared("hello world");
         assert_eq!(files.receive("a/b", 0, &whole, body(&["hel", "lo", "!"])).await.unwrap(), 5);
         assert_eq!(files.received("a/b").await.unwrap(), 5);
-        let wrong_place = files.receive("a/b", 3, &whole, body(&["lo world"])).await.unwrap_err();
-        assert_eq!(wrong_place.to_string(), "go on at byte 5, not at 3");
+        let elsewhere = files.receive("a/b", 3, &whole, body(&["lo world"])).await.unwrap();
+        assert_eq!(elsewhere, 5, "nothing is taken of a part that begins elsewhere");
         assert_eq!(files.receive("a/b", 5, &whole, body(&[" world"])).await.unwrap(), 11);
         assert_eq!(read(&files, "a/b").await, "hello world");
         assert_eq!(files.received("a/b").await.unwrap(), 0, "no parts are left");

@@ -4,7 +4,7 @@ use crate::{Scheduler, settings::INGEST_BATCH_MAX, wish};
 use events::{Delivery, Malformed, Source};
 use model::{
     Event, TaskId,
-    ids::{DeadLetterId, EventSeq},
+    ids::{DeadLetterId, EventSeq, SourceName},
 };
 use rules::RuleSet;
 use serde_json::Value;
@@ -15,6 +15,21 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait before a batch that the database could not take is tried again, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// An event that comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incoming {
+    /// The event.
+    pub event: Event,
+    /// Its body, when it was checked and parsed already.
+    pub body: Option<Value>,
+}
+
+impl From<Event> for Incoming {
+    fn from(event: Event) -> Self {
+        Self { event, body: None }
+    }
+}
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +68,7 @@ impl Scheduler {
     /// # Errors
     /// The database is away or full: nothing of the failing batch was written, and the same events can be
     /// given again.
-    pub async fn ingest(&self, events: Vec<Event>) -> store::Result<Vec<Taken>> {
+    pub async fn ingest(&self, events: Vec<Incoming>) -> store::Result<Vec<Taken>> {
         let mut taken = Vec::with_capacity(events.len());
         let mut rest = events;
         while !rest.is_empty() {
@@ -64,7 +79,7 @@ impl Scheduler {
         Ok(taken)
     }
 
-    async fn ingest_batch(&self, events: Vec<Event>) -> store::Result<Vec<Taken>> {
+    async fn ingest_batch(&self, events: Vec<Incoming>) -> store::Result<Vec<Taken>> {
         let judged = self.judge_batch(events).await?;
         let mut taken: Vec<Option<Taken>> = vec![None; judged.len()];
         let mut good = Vec::with_capacity(judged.len());
@@ -89,9 +104,12 @@ impl Scheduler {
         let (clock, ids) = (Arc::clone(self.clock()), Arc::clone(self.ids()));
         let judge = move || {
             let now = clock.now();
-            let judge_one = |event: Event| match event.check() {
-                Ok(body) => Ok(judge(&rules, &*ids, event, &body, now)),
-                Err(error) => Err((event, error.to_string())),
+            let judge_one = |incoming: Incoming| {
+                let Incoming { event, body } = incoming;
+                match body.map_or_else(|| event.check(), Ok) {
+                    Ok(body) => Ok(judge(&rules, &*ids, event, &body, now)),
+                    Err(error) => Err((event, error.to_string())),
+                }
             };
             events.into_iter().map(judge_one).collect()
         };
@@ -138,8 +156,8 @@ impl Scheduler {
     async fn bury(&self, event: &Event, reason: String) -> store::Result<Taken> {
         let letter = NewDeadLetter {
             source: event.source.clone(),
-            topic: Some(event.topic.as_str().replace('\0', "\u{fffd}")),
-            event_id: Some(event.id.as_str().replace('\0', "\u{fffd}")),
+            topic: Some(printable(event.topic.as_str())),
+            event_id: Some(printable(event.id.as_str())),
             headers: Value::Object(event.headers.clone()).to_string(),
             payload: event.payload.to_vec(),
             reason: reason.clone(),
@@ -150,6 +168,11 @@ impl Scheduler {
         tracing::warn!(source = %event.source, id = %event.id, %reason, "event put to the dead letters");
         Ok(Taken::Dead { letter, reason })
     }
+}
+
+/// A text that every database keeps: it may be what is wrong with the event.
+fn printable(text: &str) -> String {
+    text.chars().take(1024).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Judges one event.
@@ -185,7 +208,7 @@ pub(crate) async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>
             batch = source.next_batch(INGEST_BATCH_MAX) => batch,
         };
         match batch {
-            Ok(batch) => take_batch(&scheduler, batch, &stop).await,
+            Ok(batch) => take_batch(&scheduler, &name, batch, &stop).await,
             Err(error) => {
                 tracing::warn!(source = %name, %error, "source gave an error; asking again");
                 tokio::select! {
@@ -195,18 +218,20 @@ pub(crate) async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>
             }
         }
     }
+    source.close().await;
     tracing::info!(source = %name, "source stopped");
 }
 
-async fn take_batch(scheduler: &Scheduler, batch: Vec<Delivery>, stop: &CancellationToken) {
+async fn take_batch(scheduler: &Scheduler, source: &SourceName, batch: Vec<Delivery>, stop: &CancellationToken) {
     let mut delay = RETRY_FIRST;
     loop {
-        match take_once(scheduler, &batch).await {
+        match take_once(scheduler, source, &batch).await {
             Ok(()) => break,
             Err(error) => {
                 tracing::warn!(%error, held = batch.len(), "batch is held until the database takes it");
                 for delivery in &batch {
-                    delivery.progress().await;
+                    // Not heard of, it comes again, and the inbox drops it.
+                    let _ = delivery.progress().await;
                 }
             }
         }
@@ -218,17 +243,17 @@ async fn take_batch(scheduler: &Scheduler, batch: Vec<Delivery>, stop: &Cancella
     }
     for delivery in batch {
         // A lost acknowledgement means another delivery, which the inbox drops.
-        delivery.ack().await;
+        let _ = delivery.ack().await;
     }
 }
 
-async fn take_once(scheduler: &Scheduler, batch: &[Delivery]) -> store::Result<()> {
+async fn take_once(scheduler: &Scheduler, source: &SourceName, batch: &[Delivery]) -> store::Result<()> {
     let mut events = Vec::with_capacity(batch.len());
     let mut letters = Vec::new();
     for delivery in batch.iter().filter(|delivery| !delivery.own) {
         match &delivery.content {
-            Ok(event) => events.push(event.clone()),
-            Err(malformed) => letters.push(letter(malformed, delivery.deliveries)),
+            Ok(event) => events.push(Incoming { event: event.clone(), body: Some(delivery.body.clone()) }),
+            Err(malformed) => letters.push(letter(source, malformed, delivery.deliveries)),
         }
     }
     if !letters.is_empty() {
@@ -238,11 +263,11 @@ async fn take_once(scheduler: &Scheduler, batch: &[Delivery]) -> store::Result<(
     scheduler.ingest(events).await.map(drop)
 }
 
-fn letter(malformed: &Malformed, deliveries: u64) -> NewDeadLetter {
+fn letter(source: &SourceName, malformed: &Malformed, deliveries: u64) -> NewDeadLetter {
     NewDeadLetter {
-        source: malformed.source.clone(),
-        topic: malformed.topic.clone(),
-        event_id: malformed.id.clone(),
+        source: source.clone(),
+        topic: Some(printable(malformed.topic.as_str())),
+        event_id: Some(printable(malformed.id.as_str())),
         headers: Value::Object(malformed.headers.clone()).to_string(),
         payload: malformed.payload.to_vec(),
         reason: malformed.reason.clone(),

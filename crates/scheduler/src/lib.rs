@@ -35,5 +35,6 @@ pub mod upkeep;
 pub mod daemon;
 
 pub use daemon::{Parts, Scheduler};
+pub use rules;
 pub use rules::filter::Filter;
 pub use settings::Settings;

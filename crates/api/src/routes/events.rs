@@ -1,0 +1,246 @@
+//! Events: sending, listing, showing, asking why, replaying.
+
+use super::{Paging, filtered};
+use crate::{auth::Caller, problem::Problem, state::ApiState};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use model::{
+    Event, EventId, RuleName, Topic,
+    event::{EVENT_BYTES_MAX, RecordedMessage, hashed_id},
+    ids::{EventSeq, SourceName},
+    verdict::Verdict,
+};
+use scheduler::ingest::Taken;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use store::{EventQuery, Page, StoredEvent};
+use utoipa::{IntoParams, ToSchema};
+
+/// The source of events that come by this interface.
+const SOURCE: &str = "api";
+/// The most events of one request.
+const LINES_MAX: usize = 10_000;
+/// The largest request in bytes: a whole event at the limit with its envelope, or many small ones.
+pub(crate) const SEND_BYTES_MAX: usize = 4 * EVENT_BYTES_MAX;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SendQuery {
+    /// The topic, when the request's body is the event's body alone.
+    topic: Option<String>,
+    /// The event's id, when the request's body is the event's body alone; made from its content when missing.
+    id: Option<String>,
+}
+
+/// What became of a sent event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Sent {
+    /// The event's id.
+    id: String,
+    /// Its place in the inbox.
+    seq: Option<EventSeq>,
+    /// `new`, `known`, `conflict` or `malformed`.
+    outcome: &'static str,
+    /// The tasks that it led to.
+    tasks: Vec<String>,
+    /// Why it was not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[utoipa::path(
+    post, path = "/api/v1/events", tag = "events", params(SendQuery), request_body = Value,
+    responses(
+        (status = 201, description = "It was new, and is judged and written", body = Sent),
+        (status = 200, description = "It was there already; for many events the list of what became of each", body = Sent),
+        (status = 409, description = "Its id was there already with another content", body = Sent),
+        (status = 422, description = "It is malformed; it lies with the dead letters", body = Sent),
+    )
+)]
+/// Sends an event: a whole recorded message `{topic, id?, headers?, body}`, or with `?topic=` the body alone;
+/// many of them as lines (`application/x-ndjson`). The answer comes after the commit.
+pub(crate) async fn send(
+    State(state): State<ApiState>,
+    Query(query): Query<SendQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let now = state.scheduler().clock().now();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.contains("ndjson") || content_type.contains("jsonl") {
+        return send_lines(&state, &body, now).await;
+    }
+    let event = match &query.topic {
+        Some(topic) => bare_event(topic, query.id.as_deref(), &body, now),
+        None => whole_event(&body, now)?,
+    };
+    let mut sent = send_all(&state, vec![event]).await?;
+    let sent = sent.pop().ok_or_else(|| Problem::bad("nothing was sent"))?;
+    let status = match sent.outcome {
+        "new" => StatusCode::CREATED,
+        "known" => StatusCode::OK,
+        "conflict" => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    Ok((status, Json(sent)).into_response())
+}
+
+async fn send_lines(state: &ApiState, body: &[u8], now: DateTime<Utc>) -> Result<Response, Problem> {
+    let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    if lines.len() > LINES_MAX {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {LINES_MAX} events")));
+    }
+    let read = |(at, line): (usize, &&[u8])| {
+        whole_event(line, now).map_err(|problem| Problem::bad(format!("line {}: {}", at + 1, problem.detail)))
+    };
+    let events = lines.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(json!({"items": send_all(state, events).await?})).into_response())
+}
+
+async fn send_all(state: &ApiState, events: Vec<Event>) -> Result<Vec<Sent>, Problem> {
+    let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+    let taken = state.scheduler().ingest(events.into_iter().map(Into::into).collect()).await?;
+    Ok(ids.into_iter().zip(taken).map(|(id, taken)| sent(id, taken)).collect())
+}
+
+fn sent(id: String, taken: Taken) -> Sent {
+    let none = |seq, outcome, reason| Sent { id: id.clone(), seq, outcome, tasks: Vec::new(), reason };
+    match taken {
+        Taken::New { seq, tasks } => {
+            let tasks = tasks.into_iter().map(|task| task.to_string()).collect();
+            Sent { id, seq: Some(seq), outcome: "new", tasks, reason: None }
+        }
+        Taken::Known { seq } => none(Some(seq), "known", None),
+        Taken::Conflict { seq } => {
+            none(Some(seq), "conflict", Some(format!("event #{seq} has this id and another content")))
+        }
+        Taken::Dead { letter, reason } => none(None, "malformed", Some(format!("{reason} (dead letter {letter})"))),
+    }
+}
+
+fn bare_event(topic: &str, id: Option<&str>, body: &[u8], now: DateTime<Utc>) -> Event {
+    Event {
+        source: SourceName::from(SOURCE),
+        domain: SourceName::from(SOURCE),
+        id: id.map_or_else(|| hashed_id(topic, body), EventId::from),
+        topic: Topic::from(topic),
+        time: None,
+        received_at: now,
+        headers: Map::new(),
+        payload: body.into(),
+        depth: 0,
+        cause: None,
+        traceparent: None,
+    }
+}
+
+fn whole_event(body: &[u8], now: DateTime<Utc>) -> Result<Event, Problem> {
+    let message: RecordedMessage = serde_json::from_slice(body).map_err(|error| {
+        let expected = "expected a whole message {\"topic\": …, \"id\": …, \"headers\": {…}, \"body\": {…}}, or ?topic= and the body alone";
+        Problem::bad(format!("{error}; {expected}"))
+    })?;
+    Ok(message.into_event(&SourceName::from(SOURCE), now))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Only of this topic.
+    topic: Option<String>,
+    /// Only of topics that start so.
+    prefix: Option<String>,
+    /// Only of this source.
+    source: Option<String>,
+    /// Only received at or after.
+    since: Option<DateTime<Utc>>,
+    /// Only received before.
+    until: Option<DateTime<Utc>>,
+}
+
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(ListQuery, Paging), responses((status = 200, description = "Events, newest first", body = Value)))]
+/// Lists events, newest first.
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Query(query): Query<ListQuery>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Value>>, Problem> {
+    let roots = |event: &StoredEvent| event.event.roots(event.event.body().unwrap_or(Value::Null));
+    let page = filtered(&paging, roots, |before, limit| {
+        let query = EventQuery {
+            topic: query.topic.clone().map(Topic::new),
+            topic_prefix: query.prefix.clone(),
+            source: query.source.clone().map(SourceName::new),
+            since: query.since,
+            until: query.until,
+            before: before.and_then(|text| text.parse().ok()).map(EventSeq),
+            oldest_first: false,
+            limit,
+        };
+        let state = state.clone();
+        async move { Ok(state.scheduler().store().events(&query).await?) }
+    })
+    .await?;
+    Ok(Json(Page { items: page.items.iter().map(shown).collect(), next: page.next }))
+}
+
+/// An event with its body parsed, and its bytes as text.
+pub(crate) fn shown(event: &StoredEvent) -> Value {
+    let mut shown = super::to_json(event);
+    shown["body"] = event.event.body().unwrap_or(Value::Null);
+    shown
+}
+
+#[utoipa::path(get, path = "/api/v1/events/{id}", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place (`#123`)")), responses((status = 200, description = "The event", body = Value)))]
+/// Shows an event.
+pub(crate) async fn show(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let event = state.scheduler().find_event(&id).await?;
+    Ok(Json(shown(&event)))
+}
+
+#[utoipa::path(get, path = "/api/v1/events/{id}/verdicts", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place")), responses((status = 200, description = "Firings, errors and suppressions, and the tasks made", body = Value)))]
+/// Shows what rules said to an event, other than plain non-matches.
+pub(crate) async fn verdicts(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let scheduler = state.scheduler();
+    let event = scheduler.find_event(&id).await?;
+    let firings = scheduler.store().firings(event.seq).await?;
+    let query = store::TaskQuery { event: Some(event.seq), limit: store::PAGE_MAX, ..store::TaskQuery::default() };
+    let tasks: Vec<_> = scheduler.store().tasks(&query).await?.items.into_iter().rev().map(|task| task.id).collect();
+    Ok(Json(json!({"event": event.seq, "id": event.event.id, "revision": event.revision, "firings": firings, "tasks": tasks})))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhyQuery {
+    /// Only this rule.
+    rule: Option<String>,
+}
+
+#[utoipa::path(get, path = "/api/v1/events/{id}/why", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place"), WhyQuery), responses((status = 200, description = "A verdict for each rule, with every clause", body = Vec<Verdict>)))]
+/// Says why each rule fired or did not, by the rules of the revision that judged the event.
+pub(crate) async fn why(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(query): Query<WhyQuery>,
+) -> Result<Json<Vec<Verdict>>, Problem> {
+    let event = state.scheduler().find_event(&id).await?;
+    let rule = query.rule.map(RuleName::new);
+    Ok(Json(state.scheduler().why(&event, rule.as_ref()).await?))
+}
+
+#[utoipa::path(post, path = "/api/v1/events/{id}/replay", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place")), responses((status = 202, description = "It waits to be judged again", body = Value)))]
+/// Lets an event be judged again by today's rules; its tasks are made anew.
+pub(crate) async fn replay(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let event = state.scheduler().find_event(&id).await?;
+    let generation = state.scheduler().replay(event.seq, &caller.name).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"seq": event.seq, "id": event.event.id, "generation": generation}))))
+}

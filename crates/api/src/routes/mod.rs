@@ -1,0 +1,216 @@
+//! The routes, grouped by the role that each needs. A route stands in exactly one group.
+
+mod access;
+mod dead_letters;
+mod events;
+mod health;
+mod logs;
+mod operations;
+mod results;
+mod rules;
+mod stream;
+mod tasks;
+mod workers;
+
+use crate::{auth, state::ApiState};
+use axum::{Router, extract::DefaultBodyLimit, extract::Request, middleware, middleware::Next};
+use scheduler::Filter;
+use serde::Serialize;
+use serde_json::Value;
+use store::{Page, Role};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The largest request body in bytes where nothing else is said.
+pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most entries of a list's page when the request does not say.
+const LIMIT_DEFAULT: u32 = 50;
+/// The most entries that a filter looks at for one page.
+const FILTERED_MAX: usize = 20_000;
+
+/// All routes that need a role, by the role.
+#[must_use]
+pub(crate) fn by_role() -> Vec<(Role, OpenApiRouter<ApiState>)> {
+    vec![
+        (Role::Viewer, viewer()),
+        (Role::Submitter, submitter()),
+        (Role::Agent, agent()),
+        (Role::Manager, manager()),
+        (Role::Admin, admin()),
+    ]
+}
+
+fn viewer() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::verdicts))
+        .routes(routes!(events::why))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::show))
+        .routes(routes!(rules::check))
+        .routes(routes!(rules::rule_set))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(logs::show))
+        .routes(routes!(tasks::artifacts))
+        .routes(routes!(tasks::artifact))
+        .routes(routes!(tasks::batch))
+        .routes(routes!(results::list))
+        .routes(routes!(results::show))
+        .routes(routes!(operations::queues))
+        .routes(routes!(operations::workers))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::show))
+        .routes(routes!(stream::stream))
+}
+
+fn submitter() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        // An event's own limit is checked with its id and reason, and ends with the dead letters.
+        .merge(OpenApiRouter::new().routes(routes!(events::send)).layer(DefaultBodyLimit::max(events::SEND_BYTES_MAX)))
+        .routes(routes!(events::replay))
+        .routes(routes!(tasks::submit))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::rerun))
+        .routes(routes!(results::add))
+}
+
+fn agent() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(workers::claim))
+        .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::log))
+        .routes(routes!(workers::upload))
+        .merge(OpenApiRouter::new().routes(routes!(workers::finish)).layer(DefaultBodyLimit::max(workers::FINISH_BYTES_MAX)))
+}
+
+fn manager() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(rules::put))
+        .routes(routes!(rules::reload))
+        .routes(routes!(rules::mode))
+        .routes(routes!(tasks::release))
+        .routes(routes!(operations::pause))
+        .routes(routes!(operations::resume))
+        .routes(routes!(operations::worker_mode))
+        .routes(routes!(dead_letters::requeue))
+        .routes(routes!(dead_letters::drop_letter))
+}
+
+fn admin() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(access::tokens, access::create_token))
+        .routes(routes!(access::revoke_token))
+        .routes(routes!(access::audit))
+        .routes(routes!(operations::prune))
+}
+
+/// All routes with their guards, and their OpenAPI description.
+pub(crate) fn guarded() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
+    let mut all = OpenApiRouter::new();
+    for (role, routes) in by_role() {
+        let guard = move |request: Request, next: Next| auth::require(role, request, next);
+        all = all.merge(routes.route_layer(middleware::from_fn(guard)));
+    }
+    let (router, openapi) = all.split_for_parts();
+    (router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)), openapi)
+}
+
+/// Routes that need no token: whether the process lives, whether it is ready, and its figures.
+pub(crate) fn open() -> Router<ApiState> {
+    health::routes()
+}
+
+/// The parameters of lists that all lists have.
+#[derive(Debug, Clone, Default, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Paging {
+    /// The most entries, 50 when it is not given.
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    before: Option<String>,
+    /// Only what this filter holds for: the clauses of rules, over the fields of what is listed.
+    r#where: Option<String>,
+}
+
+impl Paging {
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, store::PAGE_MAX)
+    }
+
+    fn filter(&self) -> Result<Option<Filter>, crate::problem::Problem> {
+        let parse = |text: &String| Filter::parse(text).map_err(|error| crate::problem::Problem::bad(format!("where: {error}")));
+        self.r#where.as_ref().map(parse).transpose()
+    }
+
+    fn before<T: std::str::FromStr>(&self) -> Result<Option<T>, crate::problem::Problem> {
+        let parse = |text: &String| {
+            text.parse().map_err(|_| crate::problem::Problem::bad(format!("before: `{text}` is not the `next` of a page")))
+        };
+        self.before.as_ref().map(parse).transpose()
+    }
+}
+
+/// A page of a list whose entries a filter must hold for: pages are read until the page is full or nothing is
+/// left, at most [`FILTERED_MAX`] entries. `roots` gives what the filter sees of an entry.
+pub(crate) async fn filtered<T, F, Fut>(
+    paging: &Paging,
+    roots: impl Fn(&T) -> Value,
+    mut read: F,
+) -> Result<Page<T>, crate::problem::Problem>
+where
+    F: FnMut(Option<String>, u32) -> Fut,
+    Fut: Future<Output = Result<Page<T>, crate::problem::Problem>>,
+{
+    let limit = paging.limit();
+    let Some(filter) = paging.filter()? else {
+        return read(paging.before.clone(), limit).await;
+    };
+    let mut before = paging.before.clone();
+    let mut items = Vec::new();
+    let mut looked_at = 0;
+    loop {
+        // The rest of what is wanted at most, so that `next` never skips an entry.
+        let wanted = limit - u32::try_from(items.len()).unwrap_or(limit);
+        let page = read(before, wanted.max(1)).await?;
+        looked_at += page.items.len();
+        items.extend(page.items.into_iter().filter(|item| filter.matches(&roots(item))));
+        if page.next.is_none() || items.len() >= limit as usize || looked_at >= FILTERED_MAX {
+            return Ok(Page { items, next: page.next });
+        }
+        before = page.next;
+    }
+}
+
+/// A list of a comma-separated parameter.
+pub(crate) fn list_of(text: Option<&String>) -> Vec<String> {
+    let split = |text: &String| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    text.map(split).unwrap_or_default()
+}
+
+/// Anything as JSON.
+pub(crate) fn to_json(value: &impl Serialize) -> Value {
+    // What the handlers give are plain structs with text keys; they always serialise.
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn every_operation_stands_in_one_group() {
+        let mut seen: BTreeMap<String, Role> = BTreeMap::new();
+        for (role, routes) in by_role() {
+            for (path, item) in &routes.get_openapi().paths.paths {
+                let methods = serde_json::to_value(item).unwrap();
+                for method in methods.as_object().unwrap().keys() {
+                    let name = format!("{method} {path}");
+                    assert_eq!(seen.insert(name.clone(), role), None, "{name} stands in two groups");
+                }
+            }
+        }
+        assert!(seen.len() > 35, "{} operations", seen.len());
+    }
+}

@@ -1,0 +1,135 @@
+//! Rules: which are in force, checking others, and putting them in force.
+
+use crate::{auth::Caller, problem::Problem, state::ApiState};
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use model::RuleName;
+use scheduler::rulebook::RuleSetError;
+use scheduler::rules::{Mode, RuleFiles};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+use store::{Activation, StoreError, StoredRuleSet};
+use utoipa::ToSchema;
+
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, description = "The rule set in force", body = Value)))]
+/// Lists the rules in force, and says why a later set was not taken.
+pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+    let scheduler = state.scheduler();
+    let set = scheduler.rulebook().current();
+    let active = scheduler.store().active().await?;
+    let rules: Vec<_> = set.rules().map(|rule| super::to_json(&rule.summary())).collect();
+    Ok(Json(json!({
+        "revision": set.revision(),
+        "activated_at": active.as_ref().map(|active| active.at),
+        "by": active.as_ref().map(|active| active.by.as_str()),
+        "problem": scheduler.rulebook().problem(),
+        "rules": rules,
+        "tasks": set.tasks().map(super::to_json_of_registered).collect::<Vec<_>>(),
+    })))
+}
+
+#[utoipa::path(get, path = "/api/v1/rules/{name}", tag = "rules", params(("name" = String, Path, description = "The rule")), responses((status = 200, description = "The rule with the text of its file", body = Value)))]
+/// Shows a rule in force.
+pub(crate) async fn show(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let scheduler = state.scheduler();
+    let set = scheduler.rulebook().current();
+    let rule = set.rule(&RuleName::new(name.clone())).ok_or(StoreError::NotFound { what: "rule", id: name })?;
+    let summary = rule.summary();
+    let stored = scheduler.store().rule_set(set.revision().as_str()).await?;
+    let files = RuleFiles::from_content(&stored.content).map_err(|message| StoreError::Inconsistent { table: "rule_set", message })?;
+    let mut shown = super::to_json(&summary);
+    shown["revision"] = json!(set.revision());
+    shown["source"] = json!(files.files.get(&summary.file).map(|text| text.to_string()));
+    Ok(Json(shown))
+}
+
+/// The files of a rule set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Files {
+    /// Their texts, by path below the rules folder.
+    files: BTreeMap<String, String>,
+    /// Rules that are switched: active, shadow or off.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    modes: BTreeMap<RuleName, Mode>,
+}
+
+impl From<Files> for RuleFiles {
+    fn from(given: Files) -> Self {
+        let mut files = Self::default();
+        files.files = given.files.into_iter().map(|(path, text)| (path, Arc::from(text))).collect();
+        files.modes = given.modes;
+        files
+    }
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/check", tag = "rules", request_body = Files, responses((status = 200, description = "Whether they could be put in force, with all that was found", body = Value)))]
+/// Checks a rule set and runs its tests, and changes nothing.
+pub(crate) async fn check(State(state): State<ApiState>, Json(files): Json<Files>) -> Result<Json<Value>, Problem> {
+    let answer = match state.scheduler().check_rules(files.into()).await {
+        Ok(checked) => json!({
+            "ok": true, "revision": checked.set.revision(), "diagnostics": checked.report.diagnostics, "tests": checked.tests,
+        }),
+        Err(RuleSetError::Wrong(report)) => json!({"ok": false, "diagnostics": report.diagnostics, "tests": []}),
+        Err(RuleSetError::TestsFail(tests)) => json!({"ok": false, "diagnostics": [], "tests": tests}),
+        Err(other) => return Err(other.into()),
+    };
+    Ok(Json(answer))
+}
+
+#[utoipa::path(put, path = "/api/v1/rules", tag = "rules", request_body = Files, responses((status = 200, description = "They are in force", body = Value), (status = 422, description = "They are wrong or their tests fail; the old ones stay in force")))]
+/// Puts a rule set in force, whole and in one step.
+pub(crate) async fn put(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Json(files): Json<Files>,
+) -> Result<Json<Activation>, Problem> {
+    let activation = state.scheduler().activate_rules(files.into(), "api", &caller.name).await?;
+    audit(&state, &caller, "rules.put", &activation).await?;
+    Ok(Json(activation))
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/reload", tag = "rules", responses((status = 200, description = "What is in force", body = Value), (status = 422, description = "They are wrong or their tests fail; the old ones stay in force")))]
+/// Reads the server's rules folder again.
+pub(crate) async fn reload(State(state): State<ApiState>, Extension(caller): Extension<Caller>) -> Result<Json<Activation>, Problem> {
+    let activation = state.scheduler().reload_rules(&caller.name).await?;
+    audit(&state, &caller, "rules.reload", &activation).await?;
+    Ok(Json(activation))
+}
+
+/// A rule's mode.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMode {
+    /// active, shadow or off.
+    #[schema(value_type = String)]
+    mode: Mode,
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/{name}/mode", tag = "rules", params(("name" = String, Path, description = "The rule")), request_body = NewMode, responses((status = 200, description = "A new revision is in force", body = Value)))]
+/// Switches a rule on, off or to shadow.
+pub(crate) async fn mode(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Json(body): Json<NewMode>,
+) -> Result<Json<Activation>, Problem> {
+    let activation = state.scheduler().switch_rule(&RuleName::new(name), body.mode, &caller.name).await?;
+    audit(&state, &caller, "rule.mode", &activation).await?;
+    Ok(Json(activation))
+}
+
+async fn audit(state: &ApiState, caller: &Caller, action: &str, activation: &Activation) -> Result<(), Problem> {
+    let object = format!("rule-set/{}", activation.revision);
+    Ok(state.scheduler().audit(&caller.name, action, object, json!({"serial": activation.serial})).await?)
+}
+
+#[utoipa::path(get, path = "/api/v1/rule-sets/{revision}", tag = "rules", params(("revision" = String, Path, description = "The revision or the start of it")), responses((status = 200, description = "The rule set as it was imported", body = Value)))]
+/// Shows a rule set that is or was in force.
+pub(crate) async fn rule_set(State(state): State<ApiState>, Path(revision): Path<String>) -> Result<Json<StoredRuleSet>, Problem> {
+    Ok(Json(state.scheduler().store().rule_set(&revision).await?))
+}
