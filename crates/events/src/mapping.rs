@@ -71,23 +71,28 @@ impl Mapping {
     /// Maps a message. Nothing about it can make this fail: what is wrong comes out as [`Malformed`].
     #[must_use]
     pub fn map(&self, received: Received) -> Mapped {
-        let topic = self.topic(&received.subject);
-        let (received_headers, payload) = (received.headers.clone(), received.payload.clone());
-        match self.event(&topic, received) {
+        match self.event(&received) {
             Ok((event, body)) => {
                 let own = self.is_own(&event.headers);
                 Mapped { content: Ok(event), body, own }
             }
             Err(reason) => {
-                let id = header_id(&received_headers)
-                    .filter(|id| check_id(id).is_ok())
-                    .map_or_else(|| hashed_id(&topic, &payload), EventId::from);
-                let own = self.is_own(&received_headers);
-                let topic = Topic::new(topic);
-                let malformed = Malformed { reason, topic, id, headers: received_headers, payload };
+                let (malformed, own) = self.malformed(&received, reason);
                 Mapped { content: Err(malformed), body: Value::Null, own }
             }
         }
+    }
+
+    /// A message that cannot become an event, for a reason that is known; and whether it is our own.
+    #[must_use]
+    pub fn malformed(&self, received: &Received, reason: String) -> (Malformed, bool) {
+        let topic = self.topic(&received.subject);
+        let id = header_id(&received.headers)
+            .filter(|id| check_id(id).is_ok())
+            .map_or_else(|| hashed_id(&topic, &received.payload), EventId::from);
+        let (headers, payload) = (received.headers.clone(), received.payload.clone());
+        let own = self.is_own(&headers);
+        (Malformed { reason, topic: Topic::new(topic), id, headers, payload }, own)
     }
 
     fn topic(&self, subject: &str) -> String {
@@ -100,11 +105,10 @@ impl Mapping {
         text_header(headers, "ce-source").is_some_and(|source| source == self.own_source)
     }
 
-    fn event(&self, subject_topic: &str, received: Received) -> Result<(Event, Value), String> {
-        let (received_at, stored_at) = (received.received_at, received.stored_at);
+    fn event(&self, received: &Received) -> Result<(Event, Value), String> {
         let inner = self.unwrap(received)?;
-        let topic = inner.topic.as_deref().unwrap_or(subject_topic);
-        let topic = Topic::parse(topic).map_err(|error| EventError::from(error).to_string())?;
+        let topic = inner.topic.unwrap_or_else(|| self.topic(&received.subject));
+        let topic = Topic::parse(&topic).map_err(|error| EventError::from(error).to_string())?;
         let id = inner.id.filter(|id| !id.is_empty()).or_else(|| header_id(&inner.headers));
         let id = id.map_or_else(|| hashed_id(topic.as_str(), &inner.payload), EventId::from);
         check_id(id.as_str()).map_err(|error| error.to_string())?;
@@ -113,8 +117,8 @@ impl Mapping {
             domain: self.domain.clone(),
             id,
             topic,
-            time: made_at(&inner.headers).or(stored_at),
-            received_at,
+            time: made_at(&inner.headers).or(received.stored_at),
+            received_at: received.received_at,
             depth: depth(&inner.headers),
             cause: None,
             traceparent: traceparent(&inner.headers),
@@ -125,8 +129,8 @@ impl Mapping {
     }
 
     /// Takes the payload's form off.
-    fn unwrap(&self, received: Received) -> Result<Inner, String> {
-        let Received { mut headers, payload, .. } = received;
+    fn unwrap(&self, received: &Received) -> Result<Inner, String> {
+        let (mut headers, payload) = (received.headers.clone(), received.payload.clone());
         if payload.len() > EVENT_BYTES_MAX {
             return Err(EventError::TooLarge { bytes: payload.len() }.to_string());
         }

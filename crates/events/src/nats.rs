@@ -8,6 +8,7 @@ mod health;
 mod outlet;
 mod readback;
 mod source;
+mod unreadable;
 mod version;
 
 pub use outlet::JetStreamOutlet;

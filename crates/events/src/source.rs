@@ -74,7 +74,8 @@ pub struct Delivery {
     pub content: Result<Event, Malformed>,
     /// The event's parsed body, so that nobody parses it twice; null when malformed.
     pub body: Value,
-    /// How often the message was delivered, this time included.
+    /// How often the message was delivered, this time included, as the bus counts: one that was killed may have
+    /// forgotten deliveries, and acknowledgements too.
     pub deliveries: u64,
     /// Its place in the source, if that counts.
     pub position: Option<u64>,

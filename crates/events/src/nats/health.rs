@@ -31,6 +31,8 @@ impl Connected for OutletHealth {
 pub(super) struct Monitor<H> {
     health: watch::Sender<H>,
     link: watch::Sender<bool>,
+    /// How often the connection was lost.
+    losses: watch::Sender<u64>,
     ready: AtomicBool,
 }
 
@@ -41,6 +43,7 @@ impl<H: Connected + Default> Monitor<H> {
         Arc::new(Self {
             health: watch::Sender::new(health),
             link: watch::Sender::new(false),
+            losses: watch::Sender::new(0),
             ready: AtomicBool::new(false),
         })
     }
@@ -62,6 +65,7 @@ impl<H: Connected + Default> Monitor<H> {
 
     pub(super) fn link_down(&self, detail: &str) {
         self.link.send_replace(false);
+        self.losses.send_modify(|losses| *losses += 1);
         self.update(|health| health.set(false, Some(detail.to_owned())));
     }
 
@@ -87,5 +91,15 @@ impl<H: Connected + Default> Monitor<H> {
     pub(super) async fn linked(&self) {
         // The sender lives as long as `self`: waiting cannot fail.
         _ = self.link.subscribe().wait_for(|link| *link).await;
+    }
+
+    /// How often the connection was lost since the start.
+    pub(super) fn losses(&self) -> u64 {
+        *self.losses.borrow()
+    }
+
+    /// Waits until the connection was lost more often than that.
+    pub(super) async fn lost_since(&self, known: u64) {
+        _ = self.losses.subscribe().wait_for(|losses| *losses > known).await;
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Trouble, connection,
     health::Monitor,
     readback::{check_server, context, ensure_consumer, ensure_stream},
+    unreadable::{self, Unreadable},
 };
 use crate::{
     cloudevent::own_source,
@@ -13,7 +14,7 @@ use crate::{
 };
 use async_nats::{
     Client,
-    jetstream::{AckKind, consumer::pull, message::Acker},
+    jetstream::{AckKind, Context, consumer::pull, message::Acker},
 };
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -42,7 +43,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// NATS `JetStream` as a source: one durable pull consumer, shared by all servers of the installation.
 ///
 /// It connects in the background, survives restarts of the server by itself, and makes its consumer again if
-/// that was lost.
+/// that was lost. After each loss of the connection it looks for a message that may have caused it: the client
+/// drops the connection when it cannot read a message's headers, each time that message comes.
 pub struct JetStreamSource {
     config: NatsSourceConfig,
     mapping: Mapping,
@@ -51,6 +53,10 @@ pub struct JetStreamSource {
     monitor: Arc<Monitor<SourceHealth>>,
     /// The standing request for messages, when there is one.
     messages: Option<pull::Stream>,
+    /// How many losses of the connection are dealt with.
+    losses: u64,
+    /// Messages that the client cannot read, found after a loss of the connection.
+    unreadable: Vec<Delivery>,
     /// When the last refusal was.
     refused_at: Option<Instant>,
 }
@@ -84,7 +90,17 @@ impl JetStreamSource {
             strip_prefix: config.strip_prefix.clone(),
             own_source: own_source(installation),
         };
-        Ok(Self { config, mapping, clock, client, monitor, messages: None, refused_at: None })
+        Ok(Self {
+            config,
+            mapping,
+            clock,
+            client,
+            monitor,
+            messages: None,
+            losses: 0,
+            unreadable: Vec::new(),
+            refused_at: None,
+        })
     }
 
     /// Waits until the server is there, and the stream and the consumer are as configured.
@@ -97,9 +113,12 @@ impl JetStreamSource {
         }
         while self.messages.is_none() {
             self.monitor.linked().await;
-            match self.try_establish().await {
-                Ok(messages) => {
+            let losses = self.monitor.losses();
+            match self.try_establish(losses).await {
+                Ok((messages, unreadable)) => {
                     self.messages = Some(messages);
+                    self.unreadable.extend(unreadable);
+                    self.losses = losses;
                     self.refused_at = None;
                     self.monitor.ready();
                 }
@@ -118,14 +137,19 @@ impl JetStreamSource {
         Ok(())
     }
 
-    async fn try_establish(&self) -> Result<pull::Stream, Trouble> {
+    async fn try_establish(&self, losses: u64) -> Result<(pull::Stream, Vec<Delivery>), Trouble> {
         check_server(&self.client)?;
         let context = context(&self.client, REQUEST_WAIT);
         let stream = ensure_stream(&context, &self.config.stream).await?;
         let consumer = ensure_consumer(&stream, &self.config).await?;
         let pending = consumer.cached_info().num_pending;
         self.monitor.update(|health| health.pending = pending);
-        consumer
+        let mut unreadable = Vec::new();
+        if losses > self.losses {
+            let found = unreadable::find(&context, consumer.cached_info(), &self.config.filters).await?;
+            unreadable.extend(found.into_iter().map(|message| self.unreadable(&context, message)));
+        }
+        let messages = consumer
             .stream()
             .max_messages_per_batch(PULL_MESSAGES)
             .max_bytes_per_batch(PULL_BYTES)
@@ -133,7 +157,32 @@ impl JetStreamSource {
             .heartbeat(HEARTBEAT)
             .messages()
             .await
-            .map_err(|error| Trouble::Passing(format!("cannot ask for messages: {error}")))
+            .map_err(|error| Trouble::Passing(format!("cannot ask for messages: {error}")))?;
+        Ok((messages, unreadable))
+    }
+
+    fn unreadable(&self, context: &Context, message: Unreadable) -> Delivery {
+        tracing::warn!(source = %self.config.name, sequence = message.sequence, "found a message that cannot be read");
+        let handle = Handle(Acker::new(context.clone(), Some(message.reply(&self.config).into())));
+        let received_at = self.clock.now();
+        let received = Received {
+            subject: message.subject,
+            headers: collect_headers(
+                message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+            ),
+            payload: message.payload,
+            stored_at: None,
+            received_at,
+        };
+        let (malformed, own) = self.mapping.malformed(&received, message.reason);
+        Delivery {
+            content: Err(malformed),
+            body: serde_json::Value::Null,
+            deliveries: 1,
+            position: Some(message.sequence),
+            own,
+            handle: Box::new(handle),
+        }
     }
 
     fn delivery(&self, message: async_nats::jetstream::Message) -> Delivery {
@@ -178,8 +227,20 @@ impl Source for JetStreamSource {
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, SourceError> {
         loop {
             self.establish().await?;
+            if !self.unreadable.is_empty() {
+                return Ok(std::mem::take(&mut self.unreadable));
+            }
             let Some(messages) = self.messages.as_mut() else { continue };
-            let reason = match messages.next().await {
+            let next = tokio::select! {
+                // What already came in goes first.
+                biased;
+                next = messages.next() => next,
+                () = self.monitor.lost_since(self.losses) => {
+                    self.messages = None;
+                    continue;
+                }
+            };
+            let reason = match next {
                 Some(Ok(first)) => {
                     let mut taken = vec![first];
                     // Outside of tokio's budget for one turn, which would cut batches short.

@@ -1,5 +1,7 @@
 //! The crate against real NATS servers.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+
 mod outage;
 mod outlet;
 mod source;

@@ -324,11 +324,48 @@ async fn credentials_are_used_and_wrong_ones_are_told() {
 }
 
 #[tokio::test]
-async fn a_server_without_jetstream_is_refused_and_a_bad_configuration_too() {
-    let name = unique();
-    let mut config = source_config(&shared_url(), &name);
+async fn a_server_without_jetstream_is_refused() {
+    let mut server = Server::without_jetstream();
+    server.start();
+    let mut source = source(source_config(&server.url(), &unique())).await;
+    let text = patiently(source.next_batch(1)).await.unwrap_err().to_string();
+    assert!(text.contains("runs without JetStream"), "{text}");
+}
+
+#[tokio::test]
+async fn files_of_the_configuration_are_looked_at_first() {
+    let mut config = source_config(&shared_url(), &unique());
     config.connection.credentials_file = Some("/does/not/exist.creds".into());
     let clock = std::sync::Arc::new(model::SystemClock);
     let error = taskbot_events::nats::JetStreamSource::connect(config, "test", clock).await.unwrap_err();
     assert!(error.to_string().contains("cannot read /does/not/exist.creds"), "{error}");
+}
+
+/// A header in another encoding than UTF-8 makes the client drop its connection, each time it is delivered.
+#[tokio::test]
+async fn a_header_that_is_no_text_does_not_stop_the_source() {
+    let (url, name) = (shared_url(), unique());
+    let mut source = established(source_config(&url, &name)).await;
+    let client = stream_client(&url).await;
+    send(&client, &format!("{name}.a"), &[("Nats-Msg-Id", "1")], b"{}").await;
+    crate::support::send_raw(&url, &format!("{name}.a"), b"NATS/1.0\r\nx: caf\xe9\r\n\r\n", b"{}").await;
+    send(&client, &format!("{name}.a"), &[("Nats-Msg-Id", "3")], b"{}").await;
+    // The third was on its way when the connection broke, and comes again; so might the first.
+    let (mut third, mut unreadable) = (false, None);
+    while !(third && unreadable.is_some()) {
+        let delivery = next(&mut source).await;
+        third |= delivery.content.as_ref().is_ok_and(|event| event.id.as_str() == "3");
+        match &delivery.content {
+            Ok(_) => delivery.ack().await.unwrap(),
+            Err(malformed) => {
+                assert!(unreadable.replace(malformed.clone()).is_none());
+                delivery.discard().await.unwrap();
+            }
+        }
+    }
+    let unreadable = unreadable.unwrap();
+    assert!(unreadable.reason.contains("the headers are no UTF-8"), "{}", unreadable.reason);
+    assert_eq!((unreadable.topic.as_str(), &*unreadable.payload), ("a", &b"{}"[..]));
+    assert_eq!(unreadable.headers["x"], "caf\u{fffd}");
+    consumer_reaches(&client, &name, |info| info.num_ack_pending == 0 && info.num_pending == 0).await;
 }

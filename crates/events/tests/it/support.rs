@@ -38,16 +38,25 @@ pub(crate) fn unique() -> String {
 pub(crate) struct Server {
     folder: tempfile::TempDir,
     port: u16,
-    extra: String,
+    config: String,
     process: Option<Child>,
 }
 
 impl Server {
     /// Reserves port and folder; nothing runs yet. `extra` is added to the server's configuration.
     pub(crate) fn new(extra: &str) -> Self {
+        let mut server = Self::without_jetstream();
+        let store = server.folder.path().join("store");
+        server.config += &format!("jetstream {{ store_dir: {store:?} }}\n{extra}\n");
+        server
+    }
+
+    /// A server that stores nothing.
+    pub(crate) fn without_jetstream() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        Self { folder: tempfile::tempdir().unwrap(), port, extra: extra.to_owned(), process: None }
+        let config = format!("listen: \"127.0.0.1:{port}\"\n");
+        Self { folder: tempfile::tempdir().unwrap(), port, config, process: None }
     }
 
     pub(crate) fn started(extra: &str) -> Self {
@@ -57,16 +66,11 @@ impl Server {
     }
 
     pub(crate) fn start(&mut self) {
-        let config = self.folder.path().join("nats.conf");
-        let store = self.folder.path().join("store");
-        let text = format!(
-            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?} }}\n{}\n",
-            self.port, store, self.extra
-        );
-        std::fs::write(&config, text).unwrap();
+        let file = self.folder.path().join("nats.conf");
+        std::fs::write(&file, &self.config).unwrap();
         let server = Command::new(environment("TASKBOT_TEST_NATS_SERVER"))
             .arg("-c")
-            .arg(config)
+            .arg(file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -79,6 +83,15 @@ impl Server {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// In good order, with its state written.
+    pub(crate) fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        let signal = format!("term={}", process.id());
+        let server = environment("TASKBOT_TEST_NATS_SERVER");
+        assert!(Command::new(server).args(["--signal", &signal]).status().unwrap().success());
+        process.wait().unwrap();
     }
 
     pub(crate) fn url(&self) -> String {
@@ -108,7 +121,7 @@ pub(crate) async fn source(config: NatsSourceConfig) -> JetStreamSource {
 
 pub(crate) async fn established(config: NatsSourceConfig) -> JetStreamSource {
     let mut source = source(config).await;
-    patiently(source.establish()).await.unwrap();
+    patiently(Box::pin(source.establish())).await.unwrap();
     source
 }
 
@@ -198,4 +211,20 @@ pub(crate) fn message(id: i64, key: &str, data: Value) -> Message {
 
 pub(crate) fn messages(ids: std::ops::Range<i64>, keys: i64) -> Vec<Message> {
     ids.map(|id| message(id, &format!("task:{}", id % keys), json!({"n": id}))).collect()
+}
+
+/// Publishes with bytes as headers, which no client library would send.
+pub(crate) async fn send_raw(url: &str, subject: &str, headers: &[u8], payload: &[u8]) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let address = url.trim_start_matches("nats://");
+    let mut stream = BufReader::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+    let sizes = format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + payload.len());
+    bytes.extend([sizes.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat());
+    stream.write_all(&bytes).await.unwrap();
+    let mut line = String::new();
+    while !line.starts_with("PONG") {
+        line.clear();
+        assert!(stream.read_line(&mut line).await.unwrap() > 0 && !line.starts_with("-ERR"), "{line}");
+    }
 }
