@@ -8,6 +8,17 @@
 //! Inside, the work folder is [`Provisioned::work_dir`]; below it, [`OUTPUT_DIR`] is the output folder and
 //! [`INPUTS_FILE`] the inputs. Commands start in `request.dir` below the work folder.
 
+mod cgroup;
+mod collect;
+mod host;
+mod local;
+mod sandbox;
+mod supervise;
+
+pub use host::HostConfig;
+pub use local::{Local, NO_ISOLATION};
+pub use sandbox::{Sandbox, SandboxConfig, UIDS};
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
