@@ -1,0 +1,314 @@
+//! What a rule set says to an event. Pure: the same event, rules and time always give the same answer.
+
+mod then;
+
+use crate::{
+    compile::RuleSet,
+    explain::Trace,
+    language::{ForEach, Mode, Rule, RuleError, Values},
+    path::Subject,
+    predicate::Block,
+    script::{Engine, Scope},
+    wish::{CancelWish, EmitWish, TaskWish},
+};
+use chrono::{DateTime, Utc};
+use model::{
+    Event,
+    event::{CHAIN_DEPTH_MAX, json_kind},
+    verdict::{Verdict, VerdictKind},
+};
+use serde_json::Value;
+use std::{
+    cell::OnceCell,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// The most tasks, cancellations and messages that one rule may wish for one event.
+pub const WISHES_MAX: usize = 1_000;
+/// The most elements that the loops of a rule may go through for one event.
+pub const ELEMENTS_MAX: usize = 1_000;
+/// The most cells of a matrix.
+pub const CELLS_MAX: usize = 256;
+/// The largest body of an emitted message, as JSON text, in bytes.
+pub const EMIT_BYTES_MAX: usize = 256 * 1024;
+
+/// What a rule set says to one event.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluation {
+    /// Firings, shadows, errors, cut chains; plain non-matches are left out.
+    pub verdicts: Vec<Verdict>,
+    /// The tasks that are wished; those with `shadow` are only shown.
+    pub tasks: Vec<TaskWish>,
+    /// The cancellations that are wished; those with `shadow` are only shown.
+    pub cancels: Vec<CancelWish>,
+    /// The messages that are wished; those with `shadow` are only shown.
+    pub emits: Vec<EmitWish>,
+}
+
+/// The wishes of one rule.
+#[derive(Debug, Default)]
+pub(crate) struct Firing {
+    pub(crate) tasks: Vec<TaskWish>,
+    pub(crate) cancels: Vec<CancelWish>,
+    pub(crate) emits: Vec<EmitWish>,
+}
+
+/// What one rule says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    NoMatch,
+    TooDeep,
+    Fired(Firing),
+}
+
+/// An event as rules see it. The form that scripts read is made when the first script wants it.
+pub(crate) struct Input<'e> {
+    pub(crate) event: &'e Event,
+    body: &'e Value,
+    topic: Value,
+    source: Value,
+    pub(crate) now: DateTime<Utc>,
+    scope: OnceCell<Scope>,
+}
+
+impl<'e> Input<'e> {
+    pub(crate) fn new(event: &'e Event, body: &'e Value, now: DateTime<Utc>) -> Self {
+        Self {
+            event,
+            body,
+            topic: event.topic.as_str().into(),
+            source: event.source.as_str().into(),
+            now,
+            scope: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject::Event {
+            topic: &self.topic,
+            source: &self.source,
+            headers: &self.event.headers,
+            body: self.body,
+        }
+    }
+
+    pub(crate) const fn topic(&self) -> &Value {
+        &self.topic
+    }
+
+    fn scope(&self) -> &Scope {
+        self.scope.get_or_init(|| Scope::new(&self.event.roots(self.body.clone()), self.now))
+    }
+}
+
+impl RuleSet {
+    /// What the rules say to an event; `body` is its parsed payload, `now` the time that ages count from.
+    #[must_use]
+    pub fn evaluate(&self, event: &Event, body: &Value, now: DateTime<Utc>) -> Evaluation {
+        let input = Input::new(event, body, now);
+        let mut out = Evaluation::default();
+        for rule in self.listening(&event.topic).filter(|rule| rule.mode != Mode::Off) {
+            let said = guarded(rule, || self.judge(rule, &input, &mut Trace::off()));
+            let Some(verdict) = verdict_kind(rule, event, &said) else { continue };
+            out.verdicts.push(Verdict { rule: rule.name.clone(), verdict, clauses: Vec::new() });
+            if let Ok(Said::Fired(firing)) = said {
+                out.tasks.extend(firing.tasks);
+                out.cancels.extend(firing.cancels);
+                out.emits.extend(firing.emits);
+            }
+        }
+        out
+    }
+
+    /// What one rule says; its topic is known to match.
+    pub(crate) fn judge(&self, rule: &Rule, input: &Input<'_>, trace: &mut Trace) -> Result<Said, RuleError> {
+        let clauses = clauses_hold(rule, input, trace);
+        if !clauses {
+            trace.not_reached(rule);
+            return Ok(Said::NoMatch);
+        }
+        if let Some(condition) = &rule.condition {
+            let held = condition.holds(&self.engine, input.scope());
+            trace.script("if", condition.source(), held.as_ref());
+            if !held? {
+                trace.loops_not_reached(rule);
+                return Ok(Said::NoMatch);
+            }
+        }
+        let elements = self.elements(rule, input);
+        trace.loops(rule, elements.as_ref().map(Vec::len));
+        let elements = elements?;
+        if elements.is_empty() {
+            return Ok(Said::NoMatch);
+        }
+        if input.event.depth >= CHAIN_DEPTH_MAX {
+            return Ok(Said::TooDeep);
+        }
+        then::wishes(self, rule, input, &elements).map(Said::Fired)
+    }
+
+    /// The values of the loops' variables, one list for each turn; one empty list without loops.
+    fn elements(&self, rule: &Rule, input: &Input<'_>) -> Result<Vec<Vec<(String, Value)>>, RuleError> {
+        let mut turns: Vec<Vec<(String, Value)>> = vec![Vec::new()];
+        for each in &rule.for_each {
+            let mut next = Vec::new();
+            for turn in turns {
+                self.turn(each, turn, input, &mut next)?;
+            }
+            turns = next;
+        }
+        Ok(turns)
+    }
+
+    fn turn(
+        &self,
+        each: &ForEach,
+        turn: Vec<(String, Value)>,
+        input: &Input<'_>,
+        into: &mut Vec<Vec<(String, Value)>>,
+    ) -> Result<(), RuleError> {
+        let values = with_scope(input.scope(), &turn, |scope| values(&each.values, &self.engine, scope))?;
+        for value in values {
+            let mut turn = turn.clone();
+            turn.push((each.variable.clone(), value));
+            if let Some(condition) = &each.condition
+                && !with_scope(input.scope(), &turn, |scope| condition.holds(&self.engine, scope))?
+            {
+                continue;
+            }
+            if into.len() == ELEMENTS_MAX {
+                let message = format!("the loops go through more than {ELEMENTS_MAX} elements");
+                return Err(mistake_of(&each.values, message));
+            }
+            into.push(turn);
+        }
+        Ok(())
+    }
+}
+
+/// Calls a function with a scope that also has these variables.
+fn with_scope<T>(scope: &Scope, vars: &[(String, Value)], call: impl FnOnce(&Scope) -> T) -> T {
+    if vars.is_empty() {
+        return call(scope);
+    }
+    let vars: Vec<(&str, Value)> = vars.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    call(&scope.with(&vars))
+}
+
+/// The values of a list, or of an expression that must give one.
+fn values(values: &Values, engine: &Engine, scope: &Scope) -> Result<Vec<Value>, RuleError> {
+    let given = match values {
+        Values::List(items, _) => return items.iter().map(|item| item.value(engine, scope)).collect(),
+        Values::Script(script) => script.value(engine, scope)?,
+        Values::Template(template) => template.render(engine, scope)?,
+    };
+    match given {
+        Value::Array(items) => Ok(items),
+        other => {
+            let kind = json_kind(&other);
+            Err(mistake_of(values, format!("the expression must give a list, it gives {kind}")))
+        }
+    }
+}
+
+fn mistake_of(values: &Values, message: String) -> RuleError {
+    match values {
+        Values::Script(script) => script.mistake(message),
+        Values::Template(template) => template.mistake(message),
+        Values::List(_, place) => RuleError { message, place: place.clone() },
+    }
+}
+
+/// `when`, `unless` and `any`. Without a trace the first clause that decides is the last one judged.
+fn clauses_hold(rule: &Rule, input: &Input<'_>, trace: &mut Trace) -> bool {
+    let mut held = block_holds(BlockName::When, &rule.when, input, trace);
+    if !held && !trace.is_on() {
+        return false;
+    }
+    for (at, block) in rule.unless.iter().enumerate() {
+        let at = (rule.unless.len() > 1).then_some(at);
+        if block_holds(BlockName::Unless(at), block, input, trace) {
+            trace.note_block("the whole block holds, so the rule does not");
+            held = false;
+            if !trace.is_on() {
+                return false;
+            }
+        }
+    }
+    let mut any = rule.any.is_empty();
+    for (at, block) in rule.any.iter().enumerate() {
+        any |= block_holds(BlockName::Any(at), block, input, trace);
+        if any && !trace.is_on() {
+            break;
+        }
+    }
+    held && any
+}
+
+/// A block of clauses; its name is only spelt out for explanations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum BlockName {
+    When,
+    /// Its place, where there are several.
+    Unless(Option<usize>),
+    Any(usize),
+}
+
+impl fmt::Display for BlockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::When => f.write_str("when"),
+            Self::Unless(None) => f.write_str("unless"),
+            Self::Unless(Some(at)) => write!(f, "unless[{at}]"),
+            Self::Any(at) => write!(f, "any[{at}]"),
+        }
+    }
+}
+
+fn block_holds(name: BlockName, block: &Block, input: &Input<'_>, trace: &mut Trace) -> bool {
+    let mut held = true;
+    for clause in block {
+        let judged = clause.judge(input.subject(), input.now);
+        held &= judged.held();
+        if trace.is_on() {
+            trace.clause(name, clause, &judged);
+        } else if !held {
+            return false;
+        }
+    }
+    held
+}
+
+/// The verdict to record; nothing for a plain non-match.
+pub(crate) fn verdict_kind(
+    rule: &Rule,
+    event: &Event,
+    said: &Result<Said, RuleError>,
+) -> Option<VerdictKind> {
+    Some(match said {
+        Ok(Said::NoMatch) => return None,
+        Ok(Said::TooDeep) => VerdictKind::TooDeep { depth: event.depth },
+        Ok(Said::Fired(firing)) => {
+            let tasks = u32::try_from(firing.tasks.len()).unwrap_or(u32::MAX);
+            match rule.mode {
+                Mode::Shadow => VerdictKind::Shadow { tasks },
+                Mode::Active | Mode::Off => VerdictKind::Fired { tasks },
+            }
+        }
+        Err(error) => error.clone().into(),
+    })
+}
+
+/// A panic while a rule is judged costs that rule only.
+pub(crate) fn guarded<T>(rule: &Rule, judge: impl FnOnce() -> Result<T, RuleError>) -> Result<T, RuleError> {
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let message = format!("internal error while judging the rule: {what}");
+        Err(RuleError { message, place: rule.place.clone() })
+    })
+}

@@ -1,0 +1,304 @@
+//! Filters for lists and tails: the clauses of `when` in one line.
+//!
+//! Two forms, told apart by the first character:
+//!
+//! - a YAML mapping, exactly what stands under `when`: `{body.update.release.name: [F42, F43], topic: {prefix:
+//!   org.fedora}}`;
+//! - terms between blanks, all of which must hold:
+//!
+//! | term | holds when the value |
+//! |---|---|
+//! | `path` | is there |
+//! | `!path` | is not there |
+//! | `path=value`, `path=a,b` | is it, is any of them |
+//! | `path!=value`, `path!=a,b` | is not it, is none of them (or is not there) |
+//! | `path^=text`, `path$=text`, `path*=text` | begins with it, ends with it, contains it (lists too) |
+//! | `path~=regex` | has a match of the regular expression |
+//! | `path>1`, `path>=1`, `path<1`, `path<=1` | is a number in that relation |
+//!
+//! A value that reads as a JSON number, `true`, `false` or `null` is that, anything else is a text; quotes
+//! make it a text, too: `"…"` with JSON's escapes, `'…'` as it stands.
+//!
+//! Paths start with the fields of what is listed: `topic`, `source`, `headers`, `body` of events; `name`,
+//! `state.state`, `queue` and so on of tasks.
+
+use crate::{
+    path::{Path, Subject},
+    predicate::{self, Block, Clause, Predicate, Quantity, Relation, Roots, Test},
+};
+use chrono::{DateTime, Utc};
+use model::{diagnostic::Report, yaml::Reader};
+use serde_json::{Number, Value};
+use std::{fmt, ops::Range};
+
+/// The longest filter in bytes.
+pub const FILTER_BYTES_MAX: usize = 16 * 1024;
+
+/// The name under which mistakes in a filter are reported.
+pub const FILTER_FILE: &str = "where";
+
+/// A filter over JSON objects.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    text: String,
+    clauses: Block,
+}
+
+impl Filter {
+    /// Reads a filter in either form.
+    ///
+    /// # Errors
+    /// What is wrong, each with its place in the text.
+    pub fn parse(text: &str) -> Result<Self, Report> {
+        let reader = Reader::new(FILTER_FILE, text);
+        let mut clauses = Vec::new();
+        if text.len() > FILTER_BYTES_MAX {
+            let message =
+                format!("a filter has at most {FILTER_BYTES_MAX} bytes, this one has {}", text.len());
+            reader.error(&(0..0), message);
+        } else if text.trim().is_empty() {
+            reader.error_help(
+                &(0..text.len()),
+                "the filter asks nothing",
+                "write a term such as body.user=alice",
+            );
+        } else if text.trim_start().starts_with('{') {
+            if let Some(node) = reader.parse() {
+                clauses = predicate::read_block(&reader, &node, "a filter", Roots::Free);
+            }
+        } else {
+            clauses = terms(text, &reader);
+        }
+        if reader.failed() {
+            return Err(reader.into_report());
+        }
+        Ok(Self { text: text.to_owned(), clauses })
+    }
+
+    /// Whether the object passes; `now` is the time that ages count from.
+    #[must_use]
+    pub fn matches(&self, object: &Value, now: DateTime<Utc>) -> bool {
+        predicate::block_holds(&self.clauses, Subject::Value(object), now)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The operators, the longer ones first.
+const OPERATORS: [&str; 10] = ["!=", "^=", "$=", "*=", "~=", ">=", "<=", "=", ">", "<"];
+
+/// Reads the terms; mistakes are noted in the reader.
+fn terms(text: &str, reader: &Reader) -> Block {
+    words(text)
+        .into_iter()
+        .filter_map(|word| match term(&text[word.clone()], word.start) {
+            Ok(clause) => Some(clause),
+            Err(mistake) => {
+                match mistake.help {
+                    Some(help) => reader.error_help(&mistake.span, mistake.message, help),
+                    None => reader.error(&mistake.span, mistake.message),
+                }
+                None
+            }
+        })
+        .collect()
+}
+
+/// What is wrong with a term; the span counts from the filter's beginning.
+struct Mistake {
+    span: Range<usize>,
+    message: String,
+    help: Option<String>,
+}
+
+impl Mistake {
+    fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), help: None }
+    }
+}
+
+/// The words between blanks; quotes keep blanks together.
+fn words(text: &str) -> Vec<Range<usize>> {
+    let mut words = Vec::new();
+    let mut start = None;
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some('"') if escaped => escaped = false,
+            Some('"') if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c.is_whitespace() => words.extend(start.take().map(|start| start..at)),
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                start = start.or(Some(at));
+            }
+            None => start = start.or(Some(at)),
+        }
+    }
+    words.extend(start.map(|start| start..text.len()));
+    words
+}
+
+fn term(word: &str, offset: usize) -> Result<Clause, Mistake> {
+    let absent = word.starts_with('!');
+    let from = usize::from(absent);
+    let end = from + path_len(&word[from..]);
+    let path = Path::parse(&word[from..end]).map_err(|error| Mistake {
+        span: offset + from + error.span.start..offset + from + error.span.end,
+        message: error.message,
+        help: error.help,
+    })?;
+    let rest = &word[end..];
+    let at = offset + end;
+    let span = at..offset + word.len();
+    if rest.is_empty() {
+        return Ok(Clause { path, predicate: Predicate { exists: Some(!absent), ..Predicate::default() } });
+    }
+    let Some(operator) = OPERATORS.into_iter().find(|operator| rest.starts_with(operator)) else {
+        let message = format!("expected one of {} after the path", OPERATORS.join(" "));
+        return Err(Mistake::new(span, message));
+    };
+    if absent {
+        let mut mistake = Mistake::new(offset..offset + 1, "`!` before a path asks that it is not there");
+        mistake.help = Some(format!("write {path}!=value"));
+        return Err(mistake);
+    }
+    let value = &rest[operator.len()..];
+    let span = at + operator.len()..offset + word.len();
+    if value.is_empty() {
+        let mut mistake =
+            Mistake::new(at..offset + word.len(), format!("there is no value after `{operator}`"));
+        mistake.help = Some("write \"\" for an empty text; leave no blanks around the operator".to_owned());
+        return Err(mistake);
+    }
+    predicate_of(operator, value, span).map(|predicate| Clause { path, predicate })
+}
+
+/// How long the path at the beginning is: up to an operator outside of quotes.
+fn path_len(text: &str) -> usize {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '=' | '!' | '^' | '$' | '*' | '~' | '<' | '>' if !quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn predicate_of(operator: &str, text: &str, span: Range<usize>) -> Result<Predicate, Mistake> {
+    let test = |test: Test| Ok(Predicate { tests: vec![test], ..Predicate::default() });
+    let relation = |relation: Relation| match scalar(text, &span)? {
+        Value::Number(number) => test(Test::Number(relation, number)),
+        other => Err(Mistake::new(span.clone(), format!("`{operator}` compares numbers, {other} is none"))),
+    };
+    match operator {
+        "=" => test(any_of(text, &span)?),
+        "!=" => {
+            let negated = Predicate { tests: vec![any_of(text, &span)?], ..Predicate::default() };
+            Ok(Predicate { negated: vec![negated], ..Predicate::default() })
+        }
+        "^=" => test(Test::Prefix(texts(text, &span)?)),
+        "$=" => test(Test::Suffix(texts(text, &span)?)),
+        "*=" => test(Test::Contains(Quantity::Any, alternatives(values(text, &span)?))),
+        "~=" => {
+            // A comma belongs to the expression.
+            let pattern =
+                if text.starts_with(['"', '\'']) { as_text(scalar(text, &span)?) } else { text.to_owned() };
+            let regex = predicate::regex(&pattern).map_err(|why| Mistake::new(span.clone(), why))?;
+            test(Test::Regex(vec![regex]))
+        }
+        ">" => relation(Relation::Gt),
+        ">=" => relation(Relation::Gte),
+        "<" => relation(Relation::Lt),
+        _ => relation(Relation::Lte),
+    }
+}
+
+fn any_of(text: &str, span: &Range<usize>) -> Result<Test, Mistake> {
+    let mut values = values(text, span)?;
+    Ok(match values.len() {
+        1 => Test::Equals(values.remove(0)),
+        _ => Test::AnyOf(alternatives(values)),
+    })
+}
+
+fn alternatives(values: Vec<Value>) -> Vec<Predicate> {
+    let one = |value| Predicate { tests: vec![Test::Equals(value)], ..Predicate::default() };
+    values.into_iter().map(one).collect()
+}
+
+fn texts(text: &str, span: &Range<usize>) -> Result<Vec<String>, Mistake> {
+    Ok(values(text, span)?.into_iter().map(as_text).collect())
+}
+
+fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// The values between commas outside of quotes.
+fn values(text: &str, span: &Range<usize>) -> Result<Vec<Value>, Mistake> {
+    let mut values = Vec::new();
+    let mut start = 0;
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some('"') if escaped => escaped = false,
+            Some('"') if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == ',' => {
+                values.push(scalar(&text[start..at], &(span.start + start..span.start + at))?);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    values.push(scalar(&text[start..], &(span.start + start..span.end))?);
+    Ok(values)
+}
+
+/// A JSON number, `true`, `false`, `null`, a quoted text, or any other text as it stands.
+fn scalar(text: &str, span: &Range<usize>) -> Result<Value, Mistake> {
+    if text.is_empty() {
+        return Err(Mistake::new(span.clone(), "a value between two commas is missing"));
+    }
+    if let Some(text) = text.strip_prefix('\'') {
+        return match text.strip_suffix('\'') {
+            Some(inner) if !inner.contains('\'') => Ok(inner.into()),
+            _ => Err(Mistake::new(span.clone(), "the quoted text is not closed, or something follows it")),
+        };
+    }
+    if text.starts_with('"') {
+        let text = serde_json::from_str::<String>(text);
+        return text.map(Value::String).map_err(|_| {
+            let mut mistake =
+                Mistake::new(span.clone(), "the quoted text is not closed, or has a wrong escape");
+            mistake.help = Some("single quotes take the text as it stands".to_owned());
+            mistake
+        });
+    }
+    Ok(match text {
+        "true" => true.into(),
+        "false" => false.into(),
+        "null" => Value::Null,
+        text => match text.parse::<Number>() {
+            Ok(number) => Value::Number(number),
+            Err(_) => text.into(),
+        },
+    })
+}
