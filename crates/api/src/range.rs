@@ -9,7 +9,9 @@ use std::ops::Range;
 
 /// The bytes that a request asks for; `None` for all of them. Several ranges are answered with all.
 pub(crate) fn wanted(headers: &HeaderMap, size_bytes: u64) -> Result<Option<Range<u64>>, Problem> {
-    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
+        return Ok(None);
+    };
     let Some(spec) = text.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Ok(None) };
     let Some((from, to)) = spec.split_once('-') else { return Ok(None) };
     let range = match (from.trim().parse::<u64>(), to.trim().parse::<u64>()) {

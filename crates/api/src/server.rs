@@ -53,9 +53,11 @@ async fn not_found(request: Request) -> Problem {
 
 /// A panic in a handler is a fault of this program; it costs its own request only.
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("?"), "a handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of this server; its log says more").into_response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of this server; its log says more")
+        .into_response()
 }
 
 /// Serves until `stop`, then lets requests that are under way end, for at most [`DRAIN_MAX`].
@@ -64,11 +66,15 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 /// The listener failed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let stopped = stop.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
     bounded(serving.into_future(), stop).await
 }
 
-async fn bounded(serving: impl Future<Output = std::io::Result<()>>, stop: CancellationToken) -> std::io::Result<()> {
+async fn bounded(
+    serving: impl Future<Output = std::io::Result<()>>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN_MAX).await;

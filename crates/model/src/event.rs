@@ -82,6 +82,9 @@ pub enum EventError {
     /// The topic is missing or malformed.
     #[error("bad topic: {0}")]
     Topic(#[from] TopicError),
+    /// The topic tells of events or rules, and would feed itself.
+    #[error("`{0}` tells of what rules did; it is never taken in as an event")]
+    Reserved(Topic),
     /// The id is empty or over [`EVENT_ID_BYTES_MAX`].
     #[error("the id must have 1 to {max} bytes, it has {bytes}", max = EVENT_ID_BYTES_MAX)]
     Id {
@@ -108,7 +111,10 @@ impl Event {
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<Value, EventError> {
         check_id(self.id.as_str())?;
-        Topic::parse(self.topic.as_str())?;
+        let topic = Topic::parse(self.topic.as_str())?;
+        if !topic.may_chain() {
+            return Err(EventError::Reserved(topic));
+        }
         self.body()
     }
 

@@ -55,11 +55,11 @@ impl Topic {
         self.tokens().next() == Some(OWN_PREFIX)
     }
 
-    /// Whether an own event of this topic may enter the inbox, so that rules can react to it:
-    /// what tells of events and rules never does, since it would feed itself.
+    /// Whether an event of this topic may enter the inbox, so that rules can react to it: what tells of events
+    /// and rules never does, since it would feed itself.
     #[must_use]
     pub fn may_chain(&self) -> bool {
-        self.is_own() && !matches!(self.tokens().nth(1), None | Some("event" | "rule"))
+        !self.is_own() || !matches!(self.tokens().nth(1), None | Some("event" | "rule"))
     }
 }
 
@@ -239,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn own_topics_that_may_chain() {
+    fn topics_that_may_chain() {
         for (topic, expect) in [
             ("taskbot.task.finished", true),
             ("taskbot.event.received", false),
             ("taskbot.rule.fired", false),
             ("taskbot", false),
-            ("org.example.task", false),
+            ("org.example.task", true),
         ] {
             assert_eq!(Topic::from(topic).may_chain(), expect, "{topic}");
         }

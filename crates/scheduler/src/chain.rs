@@ -56,7 +56,7 @@ async fn judge_one(scheduler: &Scheduler, unjudged: &Unjudged) -> Judgement {
     let judge = move || {
         let body = event.body().ok()?;
         let evaluation = rules.evaluate(&event, &body, clock.now());
-        Some(wish::judgement(&*ids, &event, generation, evaluation))
+        Some(wish::judgement(&*ids, rules.revision(), &event, generation, evaluation))
     };
     // A body that does not parse was checked when it came in; if it is so all the same, no rule can fire.
     let judged = tokio::task::spawn_blocking(judge).await.ok().flatten();

@@ -76,7 +76,12 @@ impl Scheduler {
     /// Puts the parts together. Nothing runs before [`Scheduler::run`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, wake: Wake::default(), metrics: Metrics::default(), sources: Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            wake: Wake::default(),
+            metrics: Metrics::default(),
+            sources: Mutex::default(),
+        }))
     }
 
     /// What is set.

@@ -6,7 +6,7 @@ use model::{
     Event, TaskId,
     ids::{DeadLetterId, EventSeq, SourceName},
 };
-use rules::RuleSet;
+use rules::compile::RuleSet;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use store::{Committed, EventCommit, NewDeadLetter, StoreError};
@@ -184,7 +184,7 @@ pub(crate) fn judge(
     now: chrono::DateTime<chrono::Utc>,
 ) -> EventCommit {
     let evaluation = rules.evaluate(&event, body, now);
-    let judgement = Some(wish::judgement(ids, &event, 0, evaluation));
+    let judgement = Some(wish::judgement(ids, rules.revision(), &event, 0, evaluation));
     EventCommit { event, judgement }
 }
 
@@ -222,7 +222,12 @@ pub(crate) async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>
     tracing::info!(source = %name, "source stopped");
 }
 
-async fn take_batch(scheduler: &Scheduler, source: &SourceName, batch: Vec<Delivery>, stop: &CancellationToken) {
+async fn take_batch(
+    scheduler: &Scheduler,
+    source: &SourceName,
+    batch: Vec<Delivery>,
+    stop: &CancellationToken,
+) {
     let mut delay = RETRY_FIRST;
     loop {
         match take_once(scheduler, source, &batch).await {

@@ -3,7 +3,12 @@
 
 use crate::Scheduler;
 use model::{Revision, diagnostic::Report, ids::RuleName};
-use rules::{Mode, Options, RuleFiles, RuleSet, TestOutcome};
+use rules::{
+    compile::{RuleSet, compile},
+    language::Mode,
+    load::{Options, RuleFiles, read_folder},
+    rule_test::{self, TestOutcome},
+};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -80,16 +85,19 @@ pub struct Checked {
 
 impl Rulebook {
     /// With no rules in force. `folder` is where [`Scheduler::reload_rules`] reads.
-    #[must_use]
-    pub fn new(options: Options, folder: Option<PathBuf>) -> Self {
-        let empty = InForce { serial: 0, set: Arc::new(RuleSet::empty()) };
-        Self {
+    ///
+    /// # Errors
+    /// The options refuse even an empty rule set.
+    pub fn new(options: Options, folder: Option<PathBuf>) -> Result<Self, RuleSetError> {
+        let empty = compile(&RuleFiles::default(), &options).map_err(RuleSetError::Wrong)?;
+        let in_force = InForce { serial: 0, set: Arc::new(empty.rule_set) };
+        Ok(Self {
             options,
             folder,
-            current: RwLock::new(Arc::new(empty)),
+            current: RwLock::new(Arc::new(in_force)),
             compiled: Mutex::default(),
             problem: Mutex::default(),
-        }
+        })
     }
 
     /// The rule set in force.
@@ -116,8 +124,8 @@ impl Rulebook {
     /// # Errors
     /// The files are wrong, or their own tests fail.
     pub fn check(&self, files: &RuleFiles) -> Result<Checked, RuleSetError> {
-        let compiled = rules::compile(files, &self.options).map_err(RuleSetError::Wrong)?;
-        let tests = rules::rule_test::run(files, &compiled.rule_set);
+        let compiled = compile(files, &self.options).map_err(RuleSetError::Wrong)?;
+        let tests = rule_test::run(&compiled.rule_set);
         let failed: Vec<_> = tests.iter().filter(|test| !test.passed).cloned().collect();
         if failed.is_empty() {
             return Ok(Checked { set: compiled.rule_set, report: compiled.report, tests });
@@ -144,7 +152,7 @@ impl Rulebook {
     fn put_in_force(&self, serial: i64, set: Arc<RuleSet>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if serial > current.serial {
-            tracing::info!(revision = set.revision().short(), rules = set.rules().count(), "rules in force");
+            tracing::info!(revision = set.revision().short(), rules = set.rules().len(), "rules in force");
             *current = Arc::new(InForce { serial, set });
         }
     }
@@ -171,7 +179,7 @@ impl Scheduler {
 
     async fn load_folder(&self) -> Result<RuleFiles, RuleSetError> {
         let folder = self.rulebook().folder().ok_or(RuleSetError::NoFolder)?.to_owned();
-        let read = tokio::task::spawn_blocking(move || rules::load::read_folder(&folder)).await;
+        let read = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
         let mut files = match read {
             Ok(read) => read.map_err(RuleSetError::Wrong)?,
             Err(error) => {
@@ -179,7 +187,6 @@ impl Scheduler {
             }
         };
         files.modes = self.switched_modes().await?;
-        files.keep_known_modes();
         Ok(files)
     }
 
@@ -187,7 +194,7 @@ impl Scheduler {
     async fn switched_modes(&self) -> Result<std::collections::BTreeMap<RuleName, Mode>, RuleSetError> {
         let Some(active) = self.store().active().await? else { return Ok(Default::default()) };
         let stored = self.store().rule_set(active.revision.as_str()).await?;
-        Ok(RuleFiles::from_content(&stored.content).map(|files| files.modes).unwrap_or_default())
+        Ok(files_of(&stored).map(|files| files.modes).unwrap_or_default())
     }
 
     /// Checks files and makes them the active rule set.
@@ -200,8 +207,18 @@ impl Scheduler {
         origin: &str,
         by: &str,
     ) -> Result<Activation, RuleSetError> {
-        let content = files.to_content();
-        let checked = self.check_rules(files).await;
+        let mut files = files;
+        let mut checked = self.check_rules(files.clone()).await;
+        if let Ok(good) = &checked {
+            // A switch outlives a reload, but not the rule that it is for.
+            let switches = files.modes.len();
+            files.modes.retain(|rule, _| good.set.rule(rule).is_some());
+            if files.modes.len() < switches {
+                checked = self.check_rules(files.clone()).await;
+            }
+        }
+        let content = serde_json::to_string(&files)
+            .map_err(|error| StoreError::Inconsistent { table: "rule_set", message: error.to_string() })?;
         self.rulebook().set_problem(checked.as_ref().err().map(RuleSetError::details));
         let set = Arc::new(checked?.set);
         let stored = StoredRuleSet {
@@ -245,8 +262,7 @@ impl Scheduler {
         let not_found = || StoreError::NotFound { what: "rule", id: rule.to_string() };
         let active = self.store().active().await?.ok_or_else(not_found)?;
         let stored = self.store().rule_set(active.revision.as_str()).await?;
-        let mut files = RuleFiles::from_content(&stored.content)
-            .map_err(|message| StoreError::Inconsistent { table: "rule_set", message })?;
+        let mut files = files_of(&stored)?;
         if self.rulebook().current().rule(rule).is_none() {
             return Err(not_found().into());
         }
@@ -263,10 +279,9 @@ impl Scheduler {
             return Ok(set);
         }
         let stored = self.store().rule_set(revision.as_str()).await?;
-        let files = RuleFiles::from_content(&stored.content)
-            .map_err(|message| StoreError::Inconsistent { table: "rule_set", message })?;
+        let files = files_of(&stored)?;
         let options = self.rulebook().options.clone();
-        let compiled = tokio::task::spawn_blocking(move || rules::compile(&files, &options)).await;
+        let compiled = tokio::task::spawn_blocking(move || compile(&files, &options)).await;
         let set = match compiled {
             Ok(compiled) => Arc::new(compiled.map_err(RuleSetError::Wrong)?.rule_set),
             Err(error) => return Err(StoreError::Conflict(format!("compiling stopped: {error}")).into()),
@@ -284,6 +299,15 @@ impl Scheduler {
         }
         Ok(())
     }
+}
+
+/// The files of a stored rule set.
+///
+/// # Errors
+/// What is stored is no rule set.
+pub fn files_of(stored: &StoredRuleSet) -> store::Result<RuleFiles> {
+    serde_json::from_str(&stored.content)
+        .map_err(|error| StoreError::Inconsistent { table: "rule_set", message: error.to_string() })
 }
 
 /// Follows the active revision until told to stop.

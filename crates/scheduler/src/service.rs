@@ -11,9 +11,9 @@ use model::{
     },
     verdict::Verdict,
 };
+use rules::compile::RuleSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use store::{AuditRecord, NewOrigin, NewTask, Stopped, StoreError, StoredEvent};
 
 /// Why a request cannot be carried out.
@@ -101,9 +101,10 @@ impl Scheduler {
         let rules = self.rulebook().current();
         let (name, repo, queue, trust, cap) = match (&submission.task, submission.repo) {
             (Some(name), None) => {
-                let registered = rules.registered(name).ok_or_else(|| unknown_task(&rules, name))?;
+                let registered =
+                    rules.tasks().get(name.as_str()).ok_or_else(|| unknown_task(&rules, name))?;
                 let cap = registered.timeout_cap.map(|cap| cap.as_secs());
-                (name.clone(), registered.repo.clone(), registered.queue.clone(), registered.trust, cap)
+                (name.clone(), registered.repo.clone(), Some(registered.queue.clone()), registered.trust, cap)
             }
             // A repository of anybody's choice: no secrets, no relaxed isolation.
             (None, Some(repo)) => (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, None),
@@ -352,19 +353,13 @@ fn check_submission(submission: &Submission) -> Result<(), ServiceError> {
     Ok(())
 }
 
-fn unknown_task(rules: &Arc<rules::RuleSet>, name: &TaskName) -> ServiceError {
-    let known: Vec<_> = rules.tasks().map(|task| task.name.as_str().to_owned()).collect();
-    let near = model::diagnostic::nearest(name.as_str(), known.iter().map(String::as_str));
-    let hint = near.map_or_else(
-        || {
-            if known.is_empty() {
-                "none are registered".to_owned()
-            } else {
-                format!("known are {}", known.join(", "))
-            }
-        },
-        |near| format!("did you mean `{near}`?"),
-    );
+fn unknown_task(rules: &RuleSet, name: &TaskName) -> ServiceError {
+    let known: Vec<_> = rules.tasks().iter().map(|task| task.name.as_str()).collect();
+    let hint = match (rules.tasks().nearest(name.as_str()), known.is_empty()) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, true) => "none are registered".to_owned(),
+        (None, false) => format!("known are {}", known.join(", ")),
+    };
     ServiceError::Bad(format!("no task is registered as `{name}`; {hint}"))
 }
 

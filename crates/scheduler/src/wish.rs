@@ -1,48 +1,61 @@
 //! What rules wish, as what the store makes.
 
 use model::{
-    Event, Ids, Submitter, TaskId,
+    Event, Ids, Revision, Submitter, TaskId,
     message::NewMessage,
     task::{TaskKind, WaitReason},
 };
-use rules::{Evaluation, TaskWish};
+use rules::{
+    evaluate::Evaluation,
+    wish::{CancelWhat, TaskWish},
+};
 use store::{CancelWish, Dedupe, Judgement, NewOrigin, NewTask};
 
 /// The judgement that an evaluation comes to. In shadow mode a rule's wishes are judged and not made.
-pub(crate) fn judgement(ids: &dyn Ids, event: &Event, generation: u32, evaluation: Evaluation) -> Judgement {
-    let tasks = evaluation.tasks.into_iter().map(|wish| new_task(ids, event, generation, wish)).collect();
+pub(crate) fn judgement(
+    ids: &dyn Ids,
+    revision: &Revision,
+    event: &Event,
+    generation: u32,
+    evaluation: Evaluation,
+) -> Judgement {
+    let tasks = evaluation.tasks.into_iter().filter(|wish| !wish.shadow);
+    let tasks = tasks.map(|wish| new_task(ids, event, generation, wish)).collect();
     let cancels = evaluation
         .cancels
         .into_iter()
+        .filter(|wish| !wish.shadow)
         .map(|wish| CancelWish { rule: wish.rule, what: cancel_what(wish.what) })
         .collect();
     let emits = evaluation
         .emits
         .into_iter()
+        .filter(|wish| !wish.shadow)
         .map(|wish| NewMessage {
             subject: wish.rule.to_string(),
             order_key: format!("rule:{}", wish.rule),
             topic: wish.topic,
-            data: wish.body,
+            data: serde_json::Value::Object(wish.body),
             task: None,
             depth: event.depth,
             traceparent: event.traceparent.clone(),
         })
         .collect();
-    Judgement { revision: evaluation.revision, verdicts: evaluation.verdicts, tasks, cancels, emits }
+    Judgement { revision: revision.clone(), verdicts: evaluation.verdicts, tasks, cancels, emits }
 }
 
-fn cancel_what(what: rules::CancelWhat) -> store::CancelWhat {
+fn cancel_what(what: CancelWhat) -> store::CancelWhat {
     match what {
-        rules::CancelWhat::Item(item) => store::CancelWhat::Item(item),
-        rules::CancelWhat::Group(group) => store::CancelWhat::Group(group),
+        CancelWhat::Item(item) => store::CancelWhat::Item(item),
+        CancelWhat::Group(group) => store::CancelWhat::Group(group),
     }
 }
 
 fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> NewTask {
     let key = wish.key(event, generation);
     let dedupe = wish.dedupe.map(|dedupe| Dedupe {
-        scope: format!("{}/{}/{}", wish.rule, wish.entry, serde_json::Value::Object(wish.cell.clone())),
+        // The key is taken within rule, entry and cell already.
+        scope: wish.rule.to_string(),
         key: dedupe.key,
         window: dedupe.window,
     });

@@ -49,9 +49,14 @@ pub(crate) async fn create_token(
     Extension(caller): Extension<Caller>,
     Json(body): Json<NewToken>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let name_fits = !body.name.trim().is_empty() && body.name.len() <= NAME_BYTES_MAX && !body.name.chars().any(char::is_control);
+    let name_fits = !body.name.trim().is_empty()
+        && body.name.len() <= NAME_BYTES_MAX
+        && !body.name.chars().any(char::is_control);
     if !name_fits {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`name` must have 1 to {NAME_BYTES_MAX} bytes")));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`name` must have 1 to {NAME_BYTES_MAX} bytes"),
+        ));
     }
     if body.expires_in_seconds.is_some_and(|seconds| !(1..=EXPIRES_SECONDS_MAX).contains(&seconds)) {
         let detail = format!("`expires_in_seconds` must be from 1 to {EXPIRES_SECONDS_MAX}");
@@ -76,7 +81,8 @@ pub(crate) async fn revoke_token(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let id: TokenId = id.parse().map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("no token `{id}`")))?;
+    let id: TokenId =
+        id.parse().map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("no token `{id}`")))?;
     let scheduler = state.scheduler();
     scheduler.store().revoke_token(id).await?;
     scheduler.audit(&caller.name, "token.revoke", format!("token/{id}"), Value::Null).await?;
@@ -85,13 +91,20 @@ pub(crate) async fn revoke_token(
 
 #[utoipa::path(get, path = "/api/v1/audit", tag = "access", params(Paging), responses((status = 200, description = "Who changed what, newest first", body = Value)))]
 /// Shows who changed what, newest first.
-pub(crate) async fn audit(State(state): State<ApiState>, Query(paging): Query<Paging>) -> Result<Json<Page<AuditRecord>>, Problem> {
+pub(crate) async fn audit(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<AuditRecord>>, Problem> {
     paging.before::<i64>()?;
-    let page = super::filtered(&paging, |record: &AuditRecord| super::to_json(record), |before, limit| {
-        let before = before.and_then(|text| text.parse().ok());
-        let state = state.clone();
-        async move { Ok(state.scheduler().store().audit_log(before, limit).await?) }
-    })
+    let page = super::filtered(
+        &paging,
+        |record: &AuditRecord| super::to_json(record),
+        |before, limit| {
+            let before = before.and_then(|text| text.parse().ok());
+            let state = state.clone();
+            async move { Ok(state.scheduler().store().audit_log(before, limit).await?) }
+        },
+    )
     .await?;
     Ok(Json(page))
 }

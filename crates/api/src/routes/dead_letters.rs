@@ -7,24 +7,27 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use model::{
-    Event, EventId, Topic,
-    event::hashed_id,
-    ids::DeadLetterId,
-};
+use model::{Event, EventId, Topic, event::hashed_id, ids::DeadLetterId};
 use scheduler::ingest::Taken;
 use serde_json::{Value, json};
 use store::{DeadLetter, Page};
 
 #[utoipa::path(get, path = "/api/v1/dlq", tag = "dead letters", params(Paging), responses((status = 200, description = "Dead letters without their bytes, newest first", body = Value)))]
 /// Lists dead letters, newest first.
-pub(crate) async fn list(State(state): State<ApiState>, Query(paging): Query<Paging>) -> Result<Json<Page<DeadLetter>>, Problem> {
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<DeadLetter>>, Problem> {
     paging.before::<i64>()?;
-    let page = filtered(&paging, |letter: &DeadLetter| to_json(letter), |before, limit| {
-        let before = before.and_then(|text| text.parse().ok()).map(DeadLetterId);
-        let state = state.clone();
-        async move { Ok(state.scheduler().store().dead_letters(before, limit).await?) }
-    })
+    let page = filtered(
+        &paging,
+        |letter: &DeadLetter| to_json(letter),
+        |before, limit| {
+            let before = before.and_then(|text| text.parse().ok()).map(DeadLetterId);
+            let state = state.clone();
+            async move { Ok(state.scheduler().store().dead_letters(before, limit).await?) }
+        },
+    )
     .await?;
     Ok(Json(page))
 }
@@ -55,11 +58,16 @@ pub(crate) async fn requeue(
     let seq = match taken.first() {
         Some(Taken::New { seq, .. } | Taken::Known { seq }) => *seq,
         Some(Taken::Conflict { seq }) => {
-            let detail = format!("event #{seq} has its id and another content; drop the letter or send it with another id");
+            let detail = format!(
+                "event #{seq} has its id and another content; drop the letter or send it with another id"
+            );
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         Some(Taken::Dead { reason, .. }) => {
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("it is still refused: {reason}")));
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("it is still refused: {reason}"),
+            ));
         }
         None => return Err(Problem::bad("nothing was taken")),
     };
@@ -71,7 +79,10 @@ pub(crate) async fn requeue(
 /// The event that a letter was to be.
 fn event_of(letter: &DeadLetter, now: chrono::DateTime<chrono::Utc>) -> Result<Event, Problem> {
     let Some(topic) = &letter.topic else {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the letter has no topic; send it again with one (`event send TOPIC -f FILE`)"));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the letter has no topic; send it again with one (`event send TOPIC -f FILE`)",
+        ));
     };
     let headers: Value = serde_json::from_str(&letter.headers).unwrap_or(Value::Null);
     let headers = headers.as_object().cloned().unwrap_or_default();

@@ -72,7 +72,8 @@ pub(crate) async fn send(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let now = state.scheduler().clock().now();
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if content_type.contains("ndjson") || content_type.contains("jsonl") {
         return send_lines(&state, &body, now).await;
     }
@@ -92,9 +93,13 @@ pub(crate) async fn send(
 }
 
 async fn send_lines(state: &ApiState, body: &[u8], now: DateTime<Utc>) -> Result<Response, Problem> {
-    let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    let lines: Vec<&[u8]> =
+        body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
     if lines.len() > LINES_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {LINES_MAX} events")));
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a request has at most {LINES_MAX} events"),
+        ));
     }
     let read = |(at, line): (usize, &&[u8])| {
         whole_event(line, now).map_err(|problem| Problem::bad(format!("line {}: {}", at + 1, problem.detail)))
@@ -120,7 +125,9 @@ fn sent(id: String, taken: Taken) -> Sent {
         Taken::Conflict { seq } => {
             none(Some(seq), "conflict", Some(format!("event #{seq} has this id and another content")))
         }
-        Taken::Dead { letter, reason } => none(None, "malformed", Some(format!("{reason} (dead letter {letter})"))),
+        Taken::Dead { letter, reason } => {
+            none(None, "malformed", Some(format!("{reason} (dead letter {letter})")))
+        }
     }
 }
 
@@ -198,20 +205,30 @@ pub(crate) fn shown(event: &StoredEvent) -> Value {
 
 #[utoipa::path(get, path = "/api/v1/events/{id}", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place (`#123`)")), responses((status = 200, description = "The event", body = Value)))]
 /// Shows an event.
-pub(crate) async fn show(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let event = state.scheduler().find_event(&id).await?;
     Ok(Json(shown(&event)))
 }
 
 #[utoipa::path(get, path = "/api/v1/events/{id}/verdicts", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place")), responses((status = 200, description = "Firings, errors and suppressions, and the tasks made", body = Value)))]
 /// Shows what rules said to an event, other than plain non-matches.
-pub(crate) async fn verdicts(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn verdicts(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let scheduler = state.scheduler();
     let event = scheduler.find_event(&id).await?;
     let firings = scheduler.store().firings(event.seq).await?;
-    let query = store::TaskQuery { event: Some(event.seq), limit: store::PAGE_MAX, ..store::TaskQuery::default() };
-    let tasks: Vec<_> = scheduler.store().tasks(&query).await?.items.into_iter().rev().map(|task| task.id).collect();
-    Ok(Json(json!({"event": event.seq, "id": event.event.id, "revision": event.revision, "firings": firings, "tasks": tasks})))
+    let query =
+        store::TaskQuery { event: Some(event.seq), limit: store::PAGE_MAX, ..store::TaskQuery::default() };
+    let tasks: Vec<_> =
+        scheduler.store().tasks(&query).await?.items.into_iter().rev().map(|task| task.id).collect();
+    Ok(Json(
+        json!({"event": event.seq, "id": event.event.id, "revision": event.revision, "firings": firings, "tasks": tasks}),
+    ))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -242,5 +259,8 @@ pub(crate) async fn replay(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let event = state.scheduler().find_event(&id).await?;
     let generation = state.scheduler().replay(event.seq, &caller.name).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"seq": event.seq, "id": event.event.id, "generation": generation}))))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(json!({"seq": event.seq, "id": event.event.id, "generation": generation})),
+    ))
 }

@@ -47,7 +47,10 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let task = state.scheduler().find_task(&id).await?;
     if query.follow {
-        let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        let last = headers
+            .get("last-event-id")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok());
         return Ok(follow(state, &task, &query, last));
     }
     let attempt = query.attempt.unwrap_or(task.attempts);
@@ -61,7 +64,8 @@ pub(crate) async fn show(
         None if query.from > 0 => Some(query.from.min(size_bytes)..size_bytes),
         wanted => wanted,
     };
-    let (skip, length) = wanted.as_ref().map_or((0, size_bytes), |range| (range.start, range.end - range.start));
+    let (skip, length) =
+        wanted.as_ref().map_or((0, size_bytes), |range| (range.start, range.end - range.start));
     let mut left = length;
     let bytes = state.scheduler().files().log(chunks, skip).map_ok(move |bytes| {
         let part = bytes.slice(..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
@@ -89,8 +93,11 @@ fn follow(state: ApiState, task: &Task, query: &LogQuery, last: Option<u64>) -> 
         chunks: VecDeque::new(),
         ended: false,
     };
-    let mut response = Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
-    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    let mut response =
+        Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 

@@ -67,7 +67,11 @@ fn viewer() -> OpenApiRouter<ApiState> {
 fn submitter() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         // An event's own limit is checked with its id and reason, and ends with the dead letters.
-        .merge(OpenApiRouter::new().routes(routes!(events::send)).layer(DefaultBodyLimit::max(events::SEND_BYTES_MAX)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(events::send))
+                .layer(DefaultBodyLimit::max(events::SEND_BYTES_MAX)),
+        )
         .routes(routes!(events::replay))
         .routes(routes!(tasks::submit))
         .routes(routes!(tasks::cancel))
@@ -81,7 +85,11 @@ fn agent() -> OpenApiRouter<ApiState> {
         .routes(routes!(workers::heartbeat))
         .routes(routes!(workers::log))
         .routes(routes!(workers::upload))
-        .merge(OpenApiRouter::new().routes(routes!(workers::finish)).layer(DefaultBodyLimit::max(workers::FINISH_BYTES_MAX)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(workers::finish))
+                .layer(DefaultBodyLimit::max(workers::FINISH_BYTES_MAX)),
+        )
 }
 
 fn manager() -> OpenApiRouter<ApiState> {
@@ -139,13 +147,17 @@ impl Paging {
     }
 
     fn filter(&self) -> Result<Option<Filter>, crate::problem::Problem> {
-        let parse = |text: &String| Filter::parse(text).map_err(|error| crate::problem::Problem::bad(format!("where: {error}")));
+        let parse = |text: &String| {
+            Filter::parse(text).map_err(|error| crate::problem::Problem::bad(format!("where: {error}")))
+        };
         self.r#where.as_ref().map(parse).transpose()
     }
 
     fn before<T: std::str::FromStr>(&self) -> Result<Option<T>, crate::problem::Problem> {
         let parse = |text: &String| {
-            text.parse().map_err(|_| crate::problem::Problem::bad(format!("before: `{text}` is not the `next` of a page")))
+            text.parse().map_err(|_| {
+                crate::problem::Problem::bad(format!("before: `{text}` is not the `next` of a page"))
+            })
         };
         self.before.as_ref().map(parse).transpose()
     }
@@ -184,7 +196,9 @@ where
 
 /// A list of a comma-separated parameter.
 pub(crate) fn list_of(text: Option<&String>) -> Vec<String> {
-    let split = |text: &String| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let split = |text: &String| {
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
     text.map(split).unwrap_or_default()
 }
 

@@ -50,22 +50,26 @@ pub(crate) async fn list(
         Some(task) => Some(state.scheduler().find_task(task).await?.id),
         None => None,
     };
-    let page = filtered(&paging, |result: &StoredResult| to_json(result), |before, limit| {
-        let query = ResultQuery {
-            testcase: query.testcase.clone(),
-            item_type: query.item_type.clone(),
-            item_id: query.item.clone(),
-            outcomes: list_of(query.outcome.as_ref()),
-            task,
-            parent: query.parent.map(ResultId),
-            top_level: query.parent.is_none() && !query.parts.unwrap_or(false),
-            since: query.since,
-            before: before.and_then(|text| text.parse().ok()).map(ResultId),
-            limit,
-        };
-        let state = state.clone();
-        async move { Ok(state.scheduler().store().results(&query).await?) }
-    })
+    let page = filtered(
+        &paging,
+        |result: &StoredResult| to_json(result),
+        |before, limit| {
+            let query = ResultQuery {
+                testcase: query.testcase.clone(),
+                item_type: query.item_type.clone(),
+                item_id: query.item.clone(),
+                outcomes: list_of(query.outcome.as_ref()),
+                task,
+                parent: query.parent.map(ResultId),
+                top_level: query.parent.is_none() && !query.parts.unwrap_or(false),
+                since: query.since,
+                before: before.and_then(|text| text.parse().ok()).map(ResultId),
+                limit,
+            };
+            let state = state.clone();
+            async move { Ok(state.scheduler().store().results(&query).await?) }
+        },
+    )
     .await?;
     Ok(Json(page))
 }
@@ -98,10 +102,16 @@ pub(crate) async fn add(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let count: usize = results.iter().map(NewResult::count).sum();
     if count > RESULTS_PER_ATTEMPT_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {RESULTS_PER_ATTEMPT_MAX} results")));
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a request has at most {RESULTS_PER_ATTEMPT_MAX} results"),
+        ));
     }
     let ids = state.scheduler().store().add_results(&results).await?;
     state.scheduler().wake().committed();
-    state.scheduler().audit(&caller.name, "result.add", format!("results/{}", ids.len()), json!({"ids": ids})).await?;
+    state
+        .scheduler()
+        .audit(&caller.name, "result.add", format!("results/{}", ids.len()), json!({"ids": ids}))
+        .await?;
     Ok((StatusCode::CREATED, Json(json!({"ids": ids}))))
 }

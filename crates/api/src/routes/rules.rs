@@ -6,8 +6,15 @@ use axum::{
     extract::{Path, State},
 };
 use model::RuleName;
-use scheduler::rulebook::RuleSetError;
-use scheduler::rules::{Mode, RuleFiles};
+use scheduler::{
+    rulebook::{RuleSetError, files_of},
+    rules::{
+        language::{Mode, Rule},
+        load::RuleFiles,
+        registry::Registered,
+        rule_test::TestOutcome,
+    },
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,30 +27,65 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, P
     let scheduler = state.scheduler();
     let set = scheduler.rulebook().current();
     let active = scheduler.store().active().await?;
-    let rules: Vec<_> = set.rules().map(|rule| super::to_json(&rule.summary())).collect();
+    let rules: Vec<_> = set.rules().iter().map(summary).collect();
     Ok(Json(json!({
         "revision": set.revision(),
         "activated_at": active.as_ref().map(|active| active.at),
         "by": active.as_ref().map(|active| active.by.as_str()),
         "problem": scheduler.rulebook().problem(),
         "rules": rules,
-        "tasks": set.tasks().map(super::to_json_of_registered).collect::<Vec<_>>(),
+        "tasks": set.tasks().iter().map(registered).collect::<Vec<_>>(),
     })))
 }
 
 #[utoipa::path(get, path = "/api/v1/rules/{name}", tag = "rules", params(("name" = String, Path, description = "The rule")), responses((status = 200, description = "The rule with the text of its file", body = Value)))]
 /// Shows a rule in force.
-pub(crate) async fn show(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let scheduler = state.scheduler();
     let set = scheduler.rulebook().current();
-    let rule = set.rule(&RuleName::new(name.clone())).ok_or(StoreError::NotFound { what: "rule", id: name })?;
-    let summary = rule.summary();
+    let rule =
+        set.rule(&RuleName::new(name.clone())).ok_or(StoreError::NotFound { what: "rule", id: name })?;
     let stored = scheduler.store().rule_set(set.revision().as_str()).await?;
-    let files = RuleFiles::from_content(&stored.content).map_err(|message| StoreError::Inconsistent { table: "rule_set", message })?;
-    let mut shown = super::to_json(&summary);
+    let files = files_of(&stored)?;
+    let mut shown = summary(rule);
     shown["revision"] = json!(set.revision());
-    shown["source"] = json!(files.files.get(&summary.file).map(|text| text.to_string()));
+    shown["source"] = json!(files.files.get(&*rule.place.file).map(|text| text.to_string()));
     Ok(Json(shown))
+}
+
+fn summary(rule: &Rule) -> Value {
+    json!({
+        "name": rule.name,
+        "description": rule.description,
+        "file": rule.place.file,
+        "line": rule.place.line,
+        "on": rule.on,
+        "mode": rule.mode,
+        "tasks": rule.task_names().collect::<Vec<_>>(),
+    })
+}
+
+fn registered(task: &Registered) -> Value {
+    json!({
+        "name": task.name,
+        "description": task.description,
+        "repo": task.repo,
+        "queue": task.queue,
+        "trust": task.trust,
+    })
+}
+
+fn test(outcome: &TestOutcome) -> Value {
+    json!({
+        "file": outcome.file,
+        "line": outcome.line,
+        "name": outcome.name,
+        "passed": outcome.passed,
+        "difference": outcome.difference,
+    })
 }
 
 /// The files of a rule set.
@@ -60,22 +102,27 @@ pub(crate) struct Files {
 
 impl From<Files> for RuleFiles {
     fn from(given: Files) -> Self {
-        let mut files = Self::default();
-        files.files = given.files.into_iter().map(|(path, text)| (path, Arc::from(text))).collect();
-        files.modes = given.modes;
-        files
+        let files = given.files.into_iter().map(|(path, text)| (path, Arc::from(text))).collect();
+        Self { files, modes: given.modes, base: None }
     }
 }
 
 #[utoipa::path(post, path = "/api/v1/rules/check", tag = "rules", request_body = Files, responses((status = 200, description = "Whether they could be put in force, with all that was found", body = Value)))]
 /// Checks a rule set and runs its tests, and changes nothing.
-pub(crate) async fn check(State(state): State<ApiState>, Json(files): Json<Files>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn check(
+    State(state): State<ApiState>,
+    Json(files): Json<Files>,
+) -> Result<Json<Value>, Problem> {
     let answer = match state.scheduler().check_rules(files.into()).await {
         Ok(checked) => json!({
-            "ok": true, "revision": checked.set.revision(), "diagnostics": checked.report.diagnostics, "tests": checked.tests,
+            "ok": true, "revision": checked.set.revision(), "diagnostics": checked.report.diagnostics, "tests": checked.tests.iter().map(test).collect::<Vec<_>>(),
         }),
-        Err(RuleSetError::Wrong(report)) => json!({"ok": false, "diagnostics": report.diagnostics, "tests": []}),
-        Err(RuleSetError::TestsFail(tests)) => json!({"ok": false, "diagnostics": [], "tests": tests}),
+        Err(RuleSetError::Wrong(report)) => {
+            json!({"ok": false, "diagnostics": report.diagnostics, "tests": []})
+        }
+        Err(RuleSetError::TestsFail(tests)) => {
+            json!({"ok": false, "diagnostics": [], "tests": tests.iter().map(test).collect::<Vec<_>>()})
+        }
         Err(other) => return Err(other.into()),
     };
     Ok(Json(answer))
@@ -95,7 +142,10 @@ pub(crate) async fn put(
 
 #[utoipa::path(post, path = "/api/v1/rules/reload", tag = "rules", responses((status = 200, description = "What is in force", body = Value), (status = 422, description = "They are wrong or their tests fail; the old ones stay in force")))]
 /// Reads the server's rules folder again.
-pub(crate) async fn reload(State(state): State<ApiState>, Extension(caller): Extension<Caller>) -> Result<Json<Activation>, Problem> {
+pub(crate) async fn reload(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Activation>, Problem> {
     let activation = state.scheduler().reload_rules(&caller.name).await?;
     audit(&state, &caller, "rules.reload", &activation).await?;
     Ok(Json(activation))
@@ -123,13 +173,21 @@ pub(crate) async fn mode(
     Ok(Json(activation))
 }
 
-async fn audit(state: &ApiState, caller: &Caller, action: &str, activation: &Activation) -> Result<(), Problem> {
+async fn audit(
+    state: &ApiState,
+    caller: &Caller,
+    action: &str,
+    activation: &Activation,
+) -> Result<(), Problem> {
     let object = format!("rule-set/{}", activation.revision);
     Ok(state.scheduler().audit(&caller.name, action, object, json!({"serial": activation.serial})).await?)
 }
 
 #[utoipa::path(get, path = "/api/v1/rule-sets/{revision}", tag = "rules", params(("revision" = String, Path, description = "The revision or the start of it")), responses((status = 200, description = "The rule set as it was imported", body = Value)))]
 /// Shows a rule set that is or was in force.
-pub(crate) async fn rule_set(State(state): State<ApiState>, Path(revision): Path<String>) -> Result<Json<StoredRuleSet>, Problem> {
+pub(crate) async fn rule_set(
+    State(state): State<ApiState>,
+    Path(revision): Path<String>,
+) -> Result<Json<StoredRuleSet>, Problem> {
     Ok(Json(state.scheduler().store().rule_set(&revision).await?))
 }

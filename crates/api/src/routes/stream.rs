@@ -49,20 +49,27 @@ pub(crate) async fn stream(
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let last =
+        headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     let after = last.or(query.after).map(Position);
     let patterns = list_of(query.topics.as_ref())
         .iter()
         .map(|text| TopicPattern::parse(text).map_err(|error| Problem::bad(format!("topics: {error}"))))
         .collect::<Result<Vec<_>, _>>()?;
-    let filter = query.r#where.as_ref().map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))));
+    let filter = query
+        .r#where
+        .as_ref()
+        .map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))));
     let filter = filter.transpose()?;
     let live = state.scheduler().follow(after).await?;
     let resync = live.has_gap().await?;
     let follower = Follower { state, live, patterns, filter, events: query.events, resync };
-    let mut response = Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
+    let mut response =
+        Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // Proxies must not hold back what is live.
-    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
 }
 
@@ -109,7 +116,9 @@ impl Follower {
     async fn show(&self, message: &Message) -> Option<(String, Value)> {
         if !self.events {
             let data = to_json(message);
-            return self.wants(&message.message.topic, || data.clone()).then(|| (message.message.topic.to_string(), data));
+            return self
+                .wants(&message.message.topic, || data.clone())
+                .then(|| (message.message.topic.to_string(), data));
         }
         if message.message.topic.as_str() != "taskbot.event.received" {
             return None;

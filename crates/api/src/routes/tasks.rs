@@ -75,27 +75,31 @@ pub(crate) async fn list(
         Some(batch) => Some(state.scheduler().store().batch(batch).await?.id),
         None => None,
     };
-    let page = filtered(&paging, |task: &Task| to_json(task), |before, limit| {
-        let query = TaskQuery {
-            states: list_of(query.state.as_ref()),
-            outcomes: list_of(query.outcome.as_ref()),
-            name: query.name.clone().map(TaskName::new),
-            queue: query.queue.clone().map(QueueName::new),
-            rule: query.rule.clone().map(RuleName::new),
-            submitter: query.submitter.clone().map(Submitter::new),
-            item_type: query.item_type.clone(),
-            item_id: query.item.clone(),
-            batch,
-            group: query.group.clone().map(GroupName::new),
-            event: query.event.map(EventSeq),
-            since: query.since,
-            until: query.until,
-            before: before.and_then(|text| text.parse().ok()),
-            limit,
-        };
-        let state = state.clone();
-        async move { Ok(state.scheduler().store().tasks(&query).await?) }
-    })
+    let page = filtered(
+        &paging,
+        |task: &Task| to_json(task),
+        |before, limit| {
+            let query = TaskQuery {
+                states: list_of(query.state.as_ref()),
+                outcomes: list_of(query.outcome.as_ref()),
+                name: query.name.clone().map(TaskName::new),
+                queue: query.queue.clone().map(QueueName::new),
+                rule: query.rule.clone().map(RuleName::new),
+                submitter: query.submitter.clone().map(Submitter::new),
+                item_type: query.item_type.clone(),
+                item_id: query.item.clone(),
+                batch,
+                group: query.group.clone().map(GroupName::new),
+                event: query.event.map(EventSeq),
+                since: query.since,
+                until: query.until,
+                before: before.and_then(|text| text.parse().ok()),
+                limit,
+            };
+            let state = state.clone();
+            async move { Ok(state.scheduler().store().tasks(&query).await?) }
+        },
+    )
     .await?;
     Ok(Json(page))
 }
@@ -117,10 +121,18 @@ pub(crate) struct Whole {
 
 #[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "The task with its attempts, artifacts and results", body = Whole)))]
 /// Shows a task.
-pub(crate) async fn show(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Whole>, Problem> {
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Whole>, Problem> {
     let task = state.scheduler().find_task(&id).await?;
     let store = state.scheduler().store();
-    let query = ResultQuery { task: Some(task.id), top_level: true, limit: store::PAGE_MAX, ..ResultQuery::default() };
+    let query = ResultQuery {
+        task: Some(task.id),
+        top_level: true,
+        limit: store::PAGE_MAX,
+        ..ResultQuery::default()
+    };
     Ok(Json(Whole {
         attempts: store.attempts(task.id).await?,
         artifacts: store.artifacts(task.id).await?,
@@ -148,7 +160,8 @@ pub(crate) async fn cancel(
 ) -> Result<Json<Task>, Problem> {
     let task = state.scheduler().find_task(&id).await?;
     if !caller.may(Role::Manager) && task.submitter != Submitter::user(&caller.name) {
-        let detail = format!("task {} is {}'s; cancelling it needs the role manager", task.id, task.submitter);
+        let detail =
+            format!("task {} is {}'s; cancelling it needs the role manager", task.id, task.submitter);
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     let why = body.and_then(|Json(why)| why.why);
@@ -182,7 +195,10 @@ pub(crate) async fn release(
 
 #[utoipa::path(get, path = "/api/v1/tasks/{id}/artifacts", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "By attempt and name", body = Vec<Artifact>)))]
 /// Lists what a task's attempts left.
-pub(crate) async fn artifacts(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Vec<Artifact>>, Problem> {
+pub(crate) async fn artifacts(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Artifact>>, Problem> {
     let task = state.scheduler().find_task(&id).await?;
     Ok(Json(state.scheduler().store().artifacts(task.id).await?))
 }
@@ -197,14 +213,16 @@ pub(crate) async fn artifact(
     let task = state.scheduler().find_task(&id).await?;
     let found = state.scheduler().store().artifacts(task.id).await?;
     let wanted = |artifact: &&Artifact| artifact.name == name || artifact.id.to_string() == name;
-    let artifact = found.iter().rev().find(wanted).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, format!("task {} left no `{name}`", task.id))
-    })?;
+    let artifact =
+        found.iter().rev().find(wanted).ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, format!("task {} left no `{name}`", task.id))
+        })?;
     let range = crate::range::wanted(&headers, artifact.size_bytes)?;
     let bytes = state.scheduler().files().get(&artifact.key, range.clone()).await?;
     let mut response = Body::from_stream(bytes).into_response();
     let file = artifact.name.rsplit('/').next().unwrap_or_default();
-    let safe: String = file.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let safe: String =
+        file.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let out = response.headers_mut();
     // Whatever a task left must not be run by a browser.
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -221,6 +239,9 @@ pub(crate) async fn artifact(
 
 #[utoipa::path(get, path = "/api/v1/batches/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or name")), responses((status = 200, description = "The batch with its figures", body = Value)))]
 /// Shows a batch.
-pub(crate) async fn batch(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<store::Batch>, Problem> {
+pub(crate) async fn batch(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<store::Batch>, Problem> {
     Ok(Json(state.scheduler().store().batch(&id).await?))
 }

@@ -12,8 +12,8 @@ use model::{
     ArtifactId, Task, TaskId,
     attempt::AttemptRef,
     protocol::{
-        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, LOG_BYTES_MAX,
-        LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
+        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
+        LOG_BYTES_MAX, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
     },
     result::{Artifact, RESULTS_PER_ATTEMPT_MAX},
     task::TaskKind,
@@ -26,7 +26,10 @@ use store::{Fenced, Finished, LogChunk};
 pub(crate) const FINISH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 fn fenced(task: TaskId) -> Problem {
-    Problem::new(StatusCode::CONFLICT, format!("the attempt of task {task} is somebody else's now: stop it and drop the rest"))
+    Problem::new(
+        StatusCode::CONFLICT,
+        format!("the attempt of task {task} is somebody else's now: stop it and drop the rest"),
+    )
 }
 
 #[utoipa::path(post, path = "/api/v1/worker/claim", tag = "worker", request_body = ClaimRequest, responses((status = 200, description = "Tasks to run; none when the time was up", body = ClaimReply), (status = 426, description = "The worker's protocol is not served")))]
@@ -45,7 +48,10 @@ pub(crate) async fn claim(
 
 #[utoipa::path(post, path = "/api/v1/worker/heartbeat", tag = "worker", request_body = HeartbeatRequest, responses((status = 200, description = "What to do with each", body = HeartbeatReply)))]
 /// A worker says what it runs.
-pub(crate) async fn heartbeat(State(state): State<ApiState>, Json(request): Json<HeartbeatRequest>) -> Result<Json<HeartbeatReply>, Problem> {
+pub(crate) async fn heartbeat(
+    State(state): State<ApiState>,
+    Json(request): Json<HeartbeatRequest>,
+) -> Result<Json<HeartbeatReply>, Problem> {
     Ok(Json(state.scheduler().heartbeat(&request).await?))
 }
 
@@ -59,7 +65,10 @@ pub(crate) async fn log(
 ) -> Result<StatusCode, Problem> {
     let task = task_id(&task)?;
     if body.len() > LOG_CHUNK_BYTES_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a chunk has at most {LOG_CHUNK_BYTES_MAX} bytes")));
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a chunk has at most {LOG_CHUNK_BYTES_MAX} bytes"),
+        ));
     }
     if u64::from(query.seq) > LOG_BYTES_MAX {
         return Err(Problem::bad("`seq` is past the log's cap"));
@@ -95,7 +104,8 @@ pub(crate) async fn upload(
     let task = held(&state, &task, &query).await?;
     let scheduler = state.scheduler();
     let there = scheduler.store().artifacts(task.id).await?;
-    if let Some(whole) = there.iter().find(|there| there.attempt == query.attempt && there.name == query.name) {
+    if let Some(whole) = there.iter().find(|there| there.attempt == query.attempt && there.name == query.name)
+    {
         return Ok(Json(UploadedArtifact { id: Some(whole.id), received_bytes: whole.size_bytes }));
     }
     let key = Files::artifact_key(task.id, query.attempt, query.fence, &query.name);
@@ -131,7 +141,10 @@ pub(crate) async fn upload(
 async fn held(state: &ApiState, task: &str, query: &ArtifactQuery) -> Result<Task, Problem> {
     let task = task_id(task)?;
     if !is_inner_path(&query.name) || query.name.chars().any(char::is_control) {
-        let detail = format!("`{}` cannot be an artifact's name: a relative path without `..` is expected", query.name.escape_debug());
+        let detail = format!(
+            "`{}` cannot be an artifact's name: a relative path without `..` is expected",
+            query.name.escape_debug()
+        );
         return Err(Problem::bad(detail));
     }
     let attempt = AttemptRef { attempt: query.attempt, fence: query.fence };
@@ -151,7 +164,10 @@ pub(crate) async fn finish(
     let task = task_id(&task)?;
     let count: usize = request.results.iter().map(model::result::NewResult::count).sum();
     if count > RESULTS_PER_ATTEMPT_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("an attempt has at most {RESULTS_PER_ATTEMPT_MAX} results")));
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("an attempt has at most {RESULTS_PER_ATTEMPT_MAX} results"),
+        ));
     }
     match state.scheduler().finish(task, &request).await? {
         Finished::Accepted(task) | Finished::Repeated(task) => Ok(Json(*task)),
