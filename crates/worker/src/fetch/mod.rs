@@ -348,6 +348,3 @@ async fn blocking<T: Send + 'static>(
         .await
         .unwrap_or_else(|error| Err(FetchError::infra(format!("file work ended: {error}"))))
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
+mod agent;
+mod attempt;
+mod board;
 mod common;
+mod container;
+mod engine;
 mod fetch;
 mod git;
 mod host;
