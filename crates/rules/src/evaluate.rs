@@ -98,7 +98,7 @@ impl<'e> Input<'e> {
     }
 
     fn scope(&self) -> &Scope {
-        self.scope.get_or_init(|| Scope::new(&self.event.roots(self.body.clone()), self.now))
+        self.scope.get_or_init(|| Scope::of_event(self.event, self.body, self.now))
     }
 }
 

@@ -146,6 +146,12 @@ fn words(text: &str) -> Vec<Range<usize>> {
 }
 
 fn term(word: &str, offset: usize) -> Result<Clause, Mistake> {
+    if let Some(operator) = OPERATORS.into_iter().find(|operator| word.starts_with(operator)) {
+        let mut mistake =
+            Mistake::new(offset..offset + operator.len(), format!("there is no path before `{operator}`"));
+        mistake.help = Some("leave no blanks around the operator".to_owned());
+        return Err(mistake);
+    }
     let absent = word.starts_with('!');
     let from = usize::from(absent);
     let end = from + path_len(&word[from..]);
@@ -301,4 +307,140 @@ fn scalar(text: &str, span: &Range<usize>) -> Result<Value, Mistake> {
             Err(_) => text.into(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event() -> Value {
+        json!({
+            "topic": "org.fedoraproject.prod.bodhi.update.request.testing",
+            "source": "fedora",
+            "headers": {"sent-at": "2026-11-01T10:00:00Z"},
+            "body": {
+                "new": 1,
+                "owner": "alice",
+                "note": "a, b and \"c\"",
+                "id": "1",
+                "empty": "",
+                "none": null,
+                "tags": ["f42", "critpath"],
+                "update": {"release": {"name": "F42"}, "builds": [{"nvr": "a-1-1"}, {"nvr": "b-2-1"}]},
+            },
+        })
+    }
+
+    #[test]
+    fn filters_pass_and_hold_back() {
+        let now = "2026-11-01T12:00:00Z".parse().unwrap();
+        for (filter, expect) in [
+            ("{body.update.release.name: [F42, F43], topic: {prefix: org.fedora}}", true),
+            ("{body.update.release.name: F43}", false),
+            ("{headers.\"sent-at\": {age: {lt: 3h}}}", true),
+            ("  {body.new: {not: 1}}", false),
+            ("body.update.release.name=F42", true),
+            ("body.update.release.name=F41,F42", true),
+            ("body.update.release.name=F41,F43", false),
+            ("body.update.release.name!=F41,F43", true),
+            ("body.new=1", true),
+            ("body.new=1.0", true),
+            ("body.new=\"1\"", false),
+            ("body.new=2,true,1", true),
+            ("body.id=1", false),
+            ("body.id='1'", true),
+            ("body.new!=1", false),
+            ("body.nope!=1", true),
+            ("body.nope=1", false),
+            ("body.none=null", true),
+            ("body.empty=\"\"", true),
+            ("topic^=org.fedora", true),
+            ("topic^=com,org", true),
+            ("topic$=.testing", true),
+            ("topic$=.stable", false),
+            ("body.tags*=critpath", true),
+            ("body.tags*=crit", false),
+            ("topic*=bodhi", true),
+            ("body.owner~=^al.{2,3}$", true),
+            ("body.owner~='^b'", false),
+            ("body.new>0 body.new<=1", true),
+            ("body.new>=1.5", false),
+            ("body.update.builds.nvr^=b-", true),
+            ("body.owner", true),
+            ("body.nope", false),
+            ("!body.nope", true),
+            ("!body.owner", false),
+            ("headers.\"sent-at\"^=2026-11", true),
+            ("body.note='a, b and \"c\"'", true),
+            (r#"body.note="a, b and \"c\"""#, true),
+            ("body.owner=alice   body.new=1", true),
+            ("body.owner=alice body.new=2", false),
+        ] {
+            let parsed = Filter::parse(filter).unwrap_or_else(|report| panic!("{filter}: {report}"));
+            assert_eq!(parsed.matches(&event(), now), expect, "{filter}");
+            assert_eq!(parsed.to_string(), filter);
+        }
+    }
+
+    #[test]
+    fn fields_of_any_object_can_be_asked_for() {
+        let task =
+            json!({"name": "rpmlint", "state": {"state": "finished", "outcome": "passed"}, "attempts": 2});
+        for (filter, expect) in [
+            ("name=rpmlint state.state=finished attempts>1", true),
+            ("{state.outcome: {not: passed}}", false),
+        ] {
+            assert_eq!(
+                Filter::parse(filter).unwrap().matches(&task, DateTime::UNIX_EPOCH),
+                expect,
+                "{filter}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_marked() {
+        let found: Vec<String> = [
+            "",
+            "body.owner=",
+            "body.owner = alice",
+            "=alice",
+            "body..x=1",
+            "body.sent-at=1",
+            "!body.x=1",
+            "body.x>many",
+            "body.x~=(",
+            "body.x=\"a",
+            "body.x='a",
+            "body.x=a,,b",
+            "body.x=1 body.y^",
+            "{body.x: {prefx: a}}",
+            "{body.x: 3.10}",
+            "{body.x: [}",
+        ]
+        .into_iter()
+        .map(|filter| format!("{filter} => {}", Filter::parse(filter).unwrap_err()))
+        .collect();
+        insta::assert_snapshot!(found.join("\n"), @r#"
+         => where:1:1: error: the filter asks nothing (write a term such as body.user=alice)
+        body.owner= => where:1:11: error: there is no value after `=` (write "" for an empty text; leave no blanks around the operator)
+        body.owner = alice => where:1:12: error: there is no path before `=` (leave no blanks around the operator)
+        =alice => where:1:1: error: there is no path before `=` (leave no blanks around the operator)
+        body..x=1 => where:1:6: error: a part of a path between two dots must not be empty
+        body.sent-at=1 => where:1:10: error: `-` cannot stand in a path without quotes (quote the part: body."sent-at")
+        !body.x=1 => where:1:1: error: `!` before a path asks that it is not there (write body.x!=value)
+        body.x>many => where:1:8: error: `>` compares numbers, "many" is none
+        body.x~=( => where:1:9: error: `(` is no regular expression: unclosed group
+        body.x="a => where:1:8: error: the quoted text is not closed, or has a wrong escape (single quotes take the text as it stands)
+        body.x='a => where:1:8: error: the quoted text is not closed, or something follows it
+        body.x=a,,b => where:1:10: error: a value between two commas is missing
+        body.x=1 body.y^ => where:1:16: error: expected one of != ^= $= *= ~= >= <= = > < after the path
+        {body.x: {prefx: a}} => where:1:11: error: there is no predicate `prefx` (did you mean `prefix`?)
+        {body.x: 3.10} => where:1:10: error: YAML reads `3.10` as the number 3.1 (quote it: "3.10")
+        {body.x: [} => where:1:10: error: mismatched bracket '[' closed by '}' at line 1, column 10
+        "#);
+        let long = format!("body.x={}", "a".repeat(FILTER_BYTES_MAX));
+        assert!(Filter::parse(&long).unwrap_err().to_string().contains("at most 16384 bytes"));
+    }
 }

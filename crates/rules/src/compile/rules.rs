@@ -48,10 +48,9 @@ impl Context<'_> {
         let when = fields.get("when").map(|node| read_block(reader, node, "`when`", Roots::Event));
         let unless = fields.get("unless").map(|node| self.blocks(node, "`unless`")).unwrap_or_default();
         let any = fields.get("any").map(|node| self.any(node)).unwrap_or_default();
-        let condition = fields.get("if").and_then(|node| self.script(node, "`if`", &["event"]));
+        let condition = fields.get("if").and_then(|node| self.script(node, "`if`", &[]));
         let for_each = fields.get("for_each").map(|node| self.for_each(node)).unwrap_or_default();
-        let vars: Vec<&str> =
-            std::iter::once("event").chain(for_each.iter().map(|each| each.variable.as_str())).collect();
+        let vars: Vec<&str> = for_each.iter().map(|each| each.variable.as_str()).collect();
         let then_node = fields.require(reader, "then");
         let then = then_node.map(|node| then::read(self, node, &vars)).unwrap_or_default();
         let dedupe = fields.get("dedupe").and_then(|node| self.dedupe(node, &then, &vars));
@@ -155,7 +154,7 @@ impl Context<'_> {
                 format!("`for_each` must have 1 to {LOOPS_MAX} variables, it has {count}"),
             );
         }
-        let mut vars = vec!["event"];
+        let mut vars = Vec::new();
         let mut read = Vec::new();
         for (key, node) in entries {
             if let Err(why) = check_variable(&key.text) {

@@ -25,7 +25,7 @@ fn is_template(text: &str) -> bool {
 }
 
 impl Context<'_> {
-    /// An expression; `vars` are the variables that it may read.
+    /// An expression; `vars` are the variables that it may read beside `event`.
     pub(super) fn script(&self, node: &Node, what: &str, vars: &[&str]) -> Option<Scripted<Script>> {
         let text = self.reader.name_of(node, what)?;
         match self.engine.compile_with(&text, vars) {
