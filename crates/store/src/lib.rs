@@ -6,9 +6,21 @@
 //! knows of sqlx. The store never decides: state machines and retry policies are the model's, and the time is
 //! the database's.
 //!
-//! The interface comes first, a trait for each room; then the backends, which have a module for each trait;
-//! then the conformance suite that both must pass.
+//! The interface comes first, a trait for each room; then both backends, which share one way of doing each
+//! call and differ in statements; `tests/it` is the conformance suite that both must pass.
 
 pub mod interface;
+mod sql;
 
 pub use interface::*;
+pub use sql::SqlStore;
+
+/// The embedded backend.
+pub mod sqlite {
+    pub use crate::sql::SqliteStore;
+}
+
+/// The backend to scale by.
+pub mod postgres {
+    pub use crate::sql::{PoolOptions, PostgresStore};
+}

@@ -98,6 +98,9 @@ pub struct StoredEvent {
     pub generation: u32,
     /// The revision that judged it last; nothing while it waits.
     pub revision: Option<Revision>,
+    /// Whether its body was kept no longer: then the payload is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub body_expired: bool,
 }
 
 /// One row of what a rule said to an event.

@@ -10,6 +10,10 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+/// How long a worker may be silent before tasks that only it can run are `unmet`, in milliseconds. A claim is
+/// held open for at most 60 s, and is heard of at its start.
+pub const WORKER_ALIVE_MS: u64 = 180_000;
+
 /// A claim: a worker asks for tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
@@ -76,6 +80,29 @@ pub enum WorkerMode {
     Active,
     /// It takes no more tasks and finishes those that it runs.
     Drain,
+}
+
+impl WorkerMode {
+    /// The text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+impl std::str::FromStr for WorkerMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text {
+            "active" => Ok(Self::Active),
+            "drain" => Ok(Self::Drain),
+            other => Err(format!("`{other}` is no mode; known are active, drain")),
+        }
+    }
 }
 
 /// A worker that made itself known.

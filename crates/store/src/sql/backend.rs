@@ -1,0 +1,271 @@
+//! Opening either database, and its connections.
+
+use super::{
+    SqlStore,
+    error::{classify, of_migration},
+    session::{Dialect, Session},
+};
+use crate::{Result, StoreError};
+use chrono::{DateTime, SubsecRound as _, Utc};
+use model::{Clock, Ids};
+use sqlx::{
+    Connection as _, PgPool, SqlSafeStr as _, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+/// How many connections read a SQLite file beside the one that writes.
+const SQLITE_READERS_MAX: u32 = 4;
+/// How long a call waits for SQLite's one writer.
+const SQLITE_WRITER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long SQLite waits for a lock of the file; another process can only be a backup.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that were idle for longer are tried before they are used: the database may have been restarted.
+const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
+
+/// The migrations of both, by version: number, name, SQLite, PostgreSQL.
+const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
+    1,
+    "start",
+    include_str!("../../../../migrations/sqlite/0001_start.sql"),
+    include_str!("../../../../migrations/postgres/0001_start.sql"),
+)];
+
+/// SQLite: embedded, one server per file.
+#[derive(Debug)]
+pub struct SqliteStore;
+
+/// PostgreSQL: to scale.
+#[derive(Debug)]
+pub struct PostgresStore;
+
+/// How connections to PostgreSQL are pooled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// The most connections.
+    pub connections_max: u32,
+    /// How long a call waits for a connection before it says that the database cannot be reached.
+    pub acquire_timeout: Duration,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+    /// The name that the database's lists of connections show.
+    pub application_name: String,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 16,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            application_name: "taskbot".to_owned(),
+        }
+    }
+}
+
+/// Either database with its connections.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+        clock: Arc<dyn Clock>,
+        shift_us: AtomicI64,
+        /// Held as long as the store lives.
+        _lock: File,
+    },
+    Postgres {
+        pool: PgPool,
+    },
+}
+
+impl SqliteStore {
+    /// Opens a file, which is made when it is not there, and brings its schema up to date.
+    ///
+    /// `clock` is the clock that leases, delays and windows go by.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another server has it; [`StoreError::Schema`] when a newer program wrote it.
+    pub async fn open(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<SqlStore> {
+        let lock = lock(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(SQLITE_BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .statement_cache_capacity(300);
+        let unavailable = |error: sqlx::Error| classify(&error).error;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(SQLITE_WRITER_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(unavailable)?;
+        let on = writer.clone();
+        migrate(Dialect::Sqlite, |migrator| async move { migrator.run(&on).await.map_err(Box::new) }).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(SQLITE_READERS_MAX)
+            .acquire_timeout(SQLITE_WRITER_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(unavailable)?;
+        let shift: i64 = sqlx::query_scalar("select shift_us from clock")
+            .fetch_one(&writer)
+            .await
+            .map_err(unavailable)?;
+        let backend = Backend::Sqlite { writer, readers, clock, shift_us: AtomicI64::new(shift), _lock: lock };
+        Ok(SqlStore::new(backend, ids))
+    }
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date. Any number of servers may do so at the same time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot be reached; [`StoreError::Schema`] when a newer program
+    /// wrote it.
+    pub async fn connect(url: &str, options: PoolOptions, ids: Arc<dyn Ids>) -> Result<SqlStore> {
+        let unavailable = |error: sqlx::Error| classify(&error).error;
+        let timeout = options.statement_timeout.as_millis().to_string();
+        let connect: PgConnectOptions = url
+            .parse::<PgConnectOptions>()
+            .map_err(|error| StoreError::Database(format!("the URL of the database: {error}")))?
+            .application_name(&options.application_name)
+            .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", "60s")])
+            .statement_cache_capacity(300);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max)
+            .acquire_timeout(options.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > POSTGRES_PROBE_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_with(connect)
+            .await
+            .map_err(unavailable)?;
+        let on = pool.clone();
+        migrate(Dialect::Postgres, |migrator| async move { migrator.run(&on).await.map_err(Box::new) }).await?;
+        Ok(SqlStore::new(Backend::Postgres { pool }, ids))
+    }
+}
+
+/// Locks the file beside the database, so that one server has it.
+fn lock(path: &Path) -> Result<File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let unavailable =
+        |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", Path::new(&beside).display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(Path::new(&beside))
+        .map_err(unavailable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unavailable(error)),
+    }
+}
+
+async fn migrate<F>(dialect: Dialect, run: impl FnOnce(Migrator) -> F) -> Result<()>
+where
+    F: Future<Output = std::result::Result<(), Box<sqlx::migrate::MigrateError>>>,
+{
+    let migrations = MIGRATIONS.map(|(version, name, sqlite, postgres)| {
+        let sql = match dialect {
+            Dialect::Sqlite => sqlite,
+            Dialect::Postgres => postgres,
+        };
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let newest = MIGRATIONS.len() as i64;
+    run(Migrator::with_migrations(migrations.into())).await.map_err(|error| of_migration(*error, newest))
+}
+
+impl Backend {
+    /// SQLite's time, to the microsecond, as PostgreSQL gives it.
+    fn sqlite_now(clock: &Arc<dyn Clock>, shift_us: &AtomicI64) -> DateTime<Utc> {
+        let shift = chrono::Duration::microseconds(shift_us.load(Ordering::Relaxed));
+        clock.now().trunc_subsecs(6) + shift
+    }
+
+    /// A connection for queries. Its `now` is only known on SQLite.
+    pub(crate) async fn read(&self) -> Result<Session> {
+        let unavailable = |error: sqlx::Error| classify(&error).error;
+        match self {
+            Self::Sqlite { readers, clock, shift_us, .. } => {
+                let connection = readers.acquire().await.map_err(unavailable)?;
+                Ok(Session::sqlite_read(connection, Self::sqlite_now(clock, shift_us)))
+            }
+            Self::Postgres { pool } => {
+                Ok(Session::postgres_read(pool.acquire().await.map_err(unavailable)?))
+            }
+        }
+    }
+
+    /// A transaction.
+    pub(crate) async fn write(&self) -> Result<Session> {
+        let unavailable = |error: sqlx::Error| classify(&error).error;
+        match self {
+            Self::Sqlite { writer, clock, shift_us, .. } => {
+                let transaction = writer.begin_with("begin immediate").await.map_err(unavailable)?;
+                Ok(Session::sqlite_write(transaction, Self::sqlite_now(clock, shift_us)))
+            }
+            Self::Postgres { pool } => {
+                let mut session = Session::postgres_write(pool.begin().await.map_err(unavailable)?);
+                session.read_clock().await?;
+                Ok(session)
+            }
+        }
+    }
+
+    /// Notes the shift of the clock, which the database keeps.
+    pub(crate) fn shifted(&self, to_us: i64) {
+        if let Self::Sqlite { shift_us, .. } = self {
+            shift_us.store(to_us, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections in use and in all.
+    pub(crate) fn connections(&self) -> (u32, u32) {
+        let of = |size: u32, idle: usize| (size.saturating_sub(u32::try_from(idle).unwrap_or(size)), size);
+        match self {
+            Self::Sqlite { writer, readers, .. } => {
+                let (write, read) = (of(writer.size(), writer.num_idle()), of(readers.size(), readers.num_idle()));
+                (write.0 + read.0, write.1 + read.1)
+            }
+            Self::Postgres { pool } => of(pool.size(), pool.num_idle()),
+        }
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers, .. } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres { pool } => pool.close().await,
+        }
+    }
+}

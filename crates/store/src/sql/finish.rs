@@ -1,0 +1,166 @@
+//! Ending attempts: what a worker reports, and what it did not live to report.
+
+use super::{
+    SqlStore,
+    results::store_results,
+    session::{Session, transaction},
+    task_row::{TaskRow, refused},
+    tasks::cut,
+    value::{Value, json, values},
+    work::Work,
+};
+use crate::{Finished, Result, StoreError};
+use model::{
+    ErrorReason, Outcome, TaskId, TaskState,
+    attempt::AttemptRef,
+    message::TaskChange,
+    protocol::{AttemptEnd, FinishRequest, Held},
+    result::RESULTS_PER_ATTEMPT_MAX,
+    retry::Decision,
+    task::{TASK_TEXT_BYTES_MAX, TaskKind},
+    task_file::Publish,
+};
+use sha2::{Digest, Sha256};
+
+const ATTEMPT_DIGEST: &str =
+    "select digest from attempt where task_id = $1 and number = $2 and fence = $3 and ended_at is not null";
+const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
+    environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";
+const LOSE_ATTEMPT: &str =
+    "update attempt set ended_at = $3, outcome = $4, reason = $5 where task_id = $1 and number = $2";
+const EXPIRED: &str = "select id, fence, attempts from task where state = 'running' and lease_until < $1 \
+    order by lease_until limit $2";
+
+/// Ends an attempt as its worker reports.
+pub(crate) async fn finish(store: &SqlStore, task: TaskId, request: &FinishRequest) -> Result<Finished> {
+    let count: usize = request.results.iter().map(model::result::NewResult::count).sum();
+    if count > RESULTS_PER_ATTEMPT_MAX {
+        return Err(StoreError::Poison(format!(
+            "an attempt reports at most {RESULTS_PER_ATTEMPT_MAX} results, this one {count}"
+        )));
+    }
+    let digest: [u8; 32] = Sha256::digest(json(request)?).into();
+    let before = TaskRow::get(&mut store.read().await?, task).await?;
+    transaction!(store, |session| finish_in(store, session, &before, request, digest))
+}
+
+async fn finish_in(
+    store: &SqlStore,
+    session: &mut Session,
+    before: &TaskRow,
+    request: &FinishRequest,
+    digest: [u8; 32],
+) -> Result<Finished> {
+    let mut work = Work::new(session, store);
+    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
+    let mut row = TaskRow::lock(work.session, before.task.id).await?;
+    if row.task.state.running() != Some(request.attempt) {
+        let AttemptRef { attempt, fence } = request.attempt;
+        let earlier = work.session.first(ATTEMPT_DIGEST, values![row.task.id, attempt, fence]).await?;
+        let same = earlier.map(|earlier| earlier.bytes_opt("digest")).transpose()?.flatten();
+        let repeated = same.as_deref() == Some(&digest[..]);
+        return Ok(if repeated { Finished::Repeated(Box::new(row.task)) } else { Finished::Fenced });
+    }
+    let (outcome, reason) = match &request.end {
+        AttemptEnd::Outcome { outcome, reason } => (Some(*outcome), reason.clone()),
+        AttemptEnd::HandedBack { reason } => (None, Some(reason.clone())),
+    };
+    let reason = reason.map(|reason| cut(&reason, TASK_TEXT_BYTES_MAX));
+    let mut values = values![row.task.id, request.attempt.attempt, work.now, outcome, reason.as_ref(), digest];
+    values.push(json(&request.phases)?.into());
+    values.push(Value::from(request.environment.as_ref().map(json).transpose()?));
+    values.extend(values![request.log_bytes, request.log_truncated]);
+    work.session.run(END_ATTEMPT, values).await?;
+    end_attempt(&mut work, &mut row, outcome, reason).await?;
+    // Only the attempt that decides the task speaks for the item.
+    if let TaskState::Finished { .. } = row.task.state {
+        let all = publish(&row) == Publish::All;
+        store_results(&mut work, Some((&row.task, request.attempt.attempt)), &request.results, all).await?;
+    }
+    work.done().await?;
+    Ok(Finished::Accepted(Box::new(row.task)))
+}
+
+fn publish(row: &TaskRow) -> Publish {
+    match &row.task.kind {
+        TaskKind::Repo { resolved: Some(resolved), .. } => resolved.file.results.publish,
+        _ => Publish::default(),
+    }
+}
+
+/// What follows an attempt that ended so, without an outcome when it was handed back: the task is final, or
+/// waits for another attempt.
+async fn end_attempt(
+    work: &mut Work<'_>,
+    row: &mut TaskRow,
+    outcome: Option<Outcome>,
+    reason: Option<String>,
+) -> Result<()> {
+    let state = row.task.state.clone();
+    let stopped = matches!(state, TaskState::Running { stop: Some(_), .. });
+    let decision = match (outcome, &row.task.kind) {
+        _ if stopped => Decision::Finish,
+        (None, _) => Decision::Retry { delay: std::time::Duration::ZERO },
+        (Some(outcome), kind) => {
+            let tried = row.task.attempts.saturating_sub(row.handed_back);
+            match kind {
+                TaskKind::Repo { resolved: Some(resolved), .. } => resolved.file.retry.decide(outcome, tried),
+                _ => model::retry::RetryPolicy::default().decide(outcome, tried),
+            }
+        }
+    };
+    match decision {
+        Decision::Finish => {
+            // A task that was to stop and was handed back has no outcome; its state asks for none.
+            let outcome = outcome.unwrap_or(Outcome::Error(ErrorReason::Infra));
+            row.task.state = state.finish(outcome, reason, work.now).map_err(refused)?;
+            work.ended(row);
+        }
+        Decision::Retry { delay } => {
+            row.handed_back += u32::from(outcome.is_none());
+            row.fence += 1;
+            // It keeps its turn: it has waited already.
+            let not_before = (!delay.is_zero()).then(|| work.now + delay);
+            row.task.state = state.queue(work.now, not_before).map_err(refused)?;
+            work.tell_queued(row, TaskChange::Retried);
+        }
+    }
+    row.save(work.session).await
+}
+
+/// Ends attempts whose lease is over, each in a transaction of its own.
+pub(crate) async fn reap(store: &SqlStore, limit: u32) -> Result<Vec<Held>> {
+    let now = store.now_of_database().await?;
+    let rows = store.read().await?.all(EXPIRED, values![now, limit]).await?;
+    let mut ended = Vec::new();
+    for row in &rows {
+        let attempt = AttemptRef { attempt: row.number("attempts")?, fence: row.int("fence")? };
+        let held = Held { task: row.id("id")?.into(), attempt };
+        let before = TaskRow::get(&mut store.read().await?, held.task).await?;
+        if transaction!(store, |session| lose(store, session, &before, held))? {
+            ended.push(held);
+        }
+    }
+    Ok(ended)
+}
+
+/// Ends an attempt as lost; `false` when it was heard of in the meantime.
+async fn lose(store: &SqlStore, session: &mut Session, before: &TaskRow, held: Held) -> Result<bool> {
+    let mut work = Work::new(session, store);
+    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
+    let mut row = TaskRow::lock(work.session, held.task).await?;
+    let reason = match &row.task.state {
+        TaskState::Running { lease_until, worker, .. }
+            if row.task.state.running() == Some(held.attempt) && *lease_until < work.now =>
+        {
+            format!("worker {worker} was not heard of before {}", lease_until.format("%H:%M:%S UTC"))
+        }
+        _ => return Ok(false),
+    };
+    let outcome = Outcome::Error(ErrorReason::Lost);
+    let values = values![held.task, held.attempt.attempt, work.now, outcome, reason.as_str()];
+    work.session.run(LOSE_ATTEMPT, values).await?;
+    end_attempt(&mut work, &mut row, Some(outcome), Some(reason)).await?;
+    work.done().await?;
+    Ok(true)
+}

@@ -1,0 +1,334 @@
+//! The inbox: taking events in, and judging those that wait.
+
+use super::{
+    SqlStore,
+    deduping::{Wishes, hash_of, make_wishes, until},
+    inbox_read::{self, read_event},
+    making::Cancelling,
+    outgoing::{EVENT_COLUMNS, event_values},
+    places::Wanted,
+    session::{Bulk, Dialect, Kind, Session, Sql, columns_of, transaction},
+    tasks::{making, milliseconds},
+    value::{Value, json, values},
+    work::Work,
+};
+use crate::{
+    Committed, EventCommit, EventQuery, Firing, Inbox, Judgement, NewDeadLetter, Page, Result, StoreError,
+    StoredEvent, Unjudged,
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use model::{
+    Event, EventId, TaskId,
+    event::OWN_SOURCE,
+    ids::EventSeq,
+    message::NewMessage,
+    verdict::{Verdict, VerdictKind},
+};
+use std::collections::{HashMap, HashSet};
+
+const INSERT_SQLITE: Bulk = Bulk {
+    table: "event",
+    columns: EVENT_COLUMNS,
+    tail: "on conflict (domain, id) do nothing returning seq, domain, id",
+};
+/// Places are given in the order of the batch, rows are inserted in the order of identities: so no two
+/// transactions that bring the same events wait for each other.
+const INSERT_POSTGRES: &str = "with incoming as materialized (\
+        select nextval(pg_get_serial_sequence('event', 'seq')) as seq, u.* \
+        from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::timestamptz[], \
+            $7::timestamptz[], $8::text[], $9::bytea[], $10::bigint[], $11::uuid[], $12::text[], $13::bigint[], \
+            $14::text[], $15::timestamptz[]) \
+        as u (domain, id, content_hash, source, topic, time, received_at, headers, payload, depth, cause, \
+            traceparent, generation, revision, hold_until)) \
+    insert into event (seq, domain, id, content_hash, source, topic, time, received_at, headers, payload, depth, \
+        cause, traceparent, generation, revision, hold_until) \
+    select * from incoming order by domain, id, seq \
+    on conflict (domain, id) do nothing returning seq, domain, id";
+const KNOWN: Sql = Sql {
+    sqlite: "select e.domain, e.id, e.seq, e.content_hash from json_each($1) d \
+        join json_each($2) i on i.key = d.key join event e on e.domain = d.value and e.id = i.value",
+    postgres: "select e.domain, e.id, e.seq, e.content_hash from unnest($1::text[], $2::text[]) as w (domain, id) \
+        join event e on e.domain = w.domain and e.id = w.id",
+};
+const FIRING: Bulk = Bulk {
+    table: "firing",
+    columns: &[
+        ("event_seq", Kind::Int),
+        ("generation", Kind::Int),
+        ("revision", Kind::Text),
+        ("verdict", Kind::Text),
+        ("at", Kind::Time),
+    ],
+    tail: "",
+};
+const TAKE_UNJUDGED: Sql = Sql {
+    sqlite: "update event set hold_until = $2 where seq in (\
+        select seq from event where hold_until is not null and hold_until <= $1 order by seq limit $3) \
+        returning *",
+    postgres: "update event e set hold_until = $2 from (\
+        select seq from event where hold_until is not null and hold_until <= $1 order by seq limit $3 \
+        for update skip locked) as due where e.seq = due.seq returning e.*",
+};
+const LOCK_UNJUDGED: Sql = Sql {
+    sqlite: "select * from event where seq = $1 and generation = $2 and hold_until is not null",
+    postgres: "select * from event where seq = $1 and generation = $2 and hold_until is not null for update",
+};
+const JUDGED: &str = "update event set revision = $2, hold_until = null where seq = $1";
+const REPLAY: &str = "update event set generation = generation + 1, hold_until = $2 \
+    where seq = $1 and payload is not null returning generation";
+
+/// An event that is in the inbox now, with what the rules said.
+struct Judged<'a> {
+    seq: EventSeq,
+    generation: u32,
+    event: &'a Event,
+    judgement: &'a Judgement,
+}
+
+#[async_trait]
+impl Inbox for SqlStore {
+    async fn commit_events(&self, batch: &[EventCommit]) -> Result<Vec<Committed>> {
+        self.make_places(wanted_by(batch)).await?;
+        transaction!(self, |session| commit(self, session, batch))
+    }
+
+    async fn unjudged(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>> {
+        transaction!(self, |session| unjudged(session, limit, hold_ms))
+    }
+
+    async fn judge(&self, seq: EventSeq, generation: u32, judgement: &Judgement) -> Result<bool> {
+        self.make_places(Wanted::by(&judgement.tasks)).await?;
+        transaction!(self, |session| judge(self, session, seq, generation, judgement))
+    }
+
+    async fn replay(&self, seq: EventSeq) -> Result<u32> {
+        transaction!(self, |session| replay(session, seq))
+    }
+
+    async fn event(&self, seq: EventSeq) -> Result<StoredEvent> {
+        inbox_read::event(&mut self.read().await?, seq).await
+    }
+
+    async fn events_by_id(&self, id: &EventId) -> Result<Vec<StoredEvent>> {
+        inbox_read::by_id(&mut self.read().await?, id).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<StoredEvent>> {
+        inbox_read::list(&mut self.read().await?, query).await
+    }
+
+    async fn firings(&self, event: EventSeq) -> Result<Vec<Firing>> {
+        inbox_read::firings(&mut self.read().await?, event).await
+    }
+}
+
+fn wanted_by(batch: &[EventCommit]) -> Wanted {
+    let judgements = batch.iter().filter_map(|commit| commit.judgement.as_ref());
+    Wanted::by(judgements.flat_map(|judgement| &judgement.tasks))
+}
+
+type Identity<'a> = (&'a str, &'a str);
+
+fn identity(commit: &EventCommit) -> Identity<'_> {
+    (commit.event.domain.as_str(), commit.event.id.as_str())
+}
+
+async fn commit(store: &SqlStore, session: &mut Session, batch: &[EventCommit]) -> Result<Vec<Committed>> {
+    let mut new = insert(session, batch).await?;
+    let known = known(session, batch, &new).await?;
+    let mut judged = Vec::new();
+    let mut committed = Vec::with_capacity(batch.len());
+    let mut conflicts = Vec::new();
+    for commit in batch {
+        let event = &commit.event;
+        // The first of several in one batch takes the entry away: the others are known.
+        if let Some(seq) = new.remove(&identity(commit)) {
+            committed.push(Committed::New { seq, tasks: Vec::new() });
+            if let Some(judgement) = &commit.judgement {
+                judged.push(Judged { seq, generation: 0, event, judgement });
+            }
+            continue;
+        }
+        let (seq, hash) = known.get(&identity(commit)).copied().ok_or_else(|| StoreError::Inconsistent {
+            table: "event",
+            message: format!("{} is neither new nor there", event.id),
+        })?;
+        if hash == event.content_hash() {
+            committed.push(Committed::Known { seq });
+        } else {
+            conflicts.push(conflict_letter(event, seq)?);
+            committed.push(Committed::Conflict { seq });
+        }
+    }
+    super::dead_letters::bury(session, &conflicts).await?;
+    let made = apply(store, session, &judged).await?;
+    for entry in &mut committed {
+        if let Committed::New { seq, tasks } = entry
+            && let Some(ids) = made.get(seq)
+        {
+            tasks.clone_from(ids);
+        }
+    }
+    Ok(committed)
+}
+
+/// Inserts what is not there, and gives the places of those that were new.
+async fn insert<'a>(
+    session: &mut Session,
+    batch: &'a [EventCommit],
+) -> Result<HashMap<Identity<'a>, EventSeq>> {
+    let now = session.now;
+    let rows = batch.iter().map(|commit| {
+        let revision = commit.judgement.as_ref().map(|judgement| &judgement.revision);
+        event_values(&commit.event, revision, revision.is_none().then_some(now))
+    });
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let inserted = match session.dialect() {
+        Dialect::Sqlite => session.insert(&INSERT_SQLITE, rows).await?,
+        Dialect::Postgres => session.all(INSERT_POSTGRES, columns_of(&INSERT_SQLITE, rows)).await?,
+    };
+    let mut places = HashMap::with_capacity(inserted.len());
+    for row in &inserted {
+        places.insert((row.text("domain")?, row.text("id")?), EventSeq(row.int("seq")?));
+    }
+    let of = |commit: &'a EventCommit| {
+        let (domain, id) = identity(commit);
+        places.get(&(domain.to_owned(), id.to_owned())).map(|seq| ((domain, id), *seq))
+    };
+    Ok(batch.iter().filter_map(of).collect())
+}
+
+/// The places and contents of the events of the batch that were there, or that it brings twice.
+async fn known<'a>(
+    session: &mut Session,
+    batch: &'a [EventCommit],
+    new: &HashMap<Identity<'a>, EventSeq>,
+) -> Result<HashMap<Identity<'a>, (EventSeq, [u8; 32])>> {
+    if new.len() == batch.len() {
+        return Ok(HashMap::new());
+    }
+    let domains = Value::texts(batch.iter().map(|commit| &commit.event.domain));
+    let ids = Value::texts(batch.iter().map(|commit| &commit.event.id));
+    let mut found = HashMap::new();
+    for row in session.all(KNOWN, vec![domains, ids]).await? {
+        found.insert((row.text("domain")?, row.text("id")?), (EventSeq(row.int("seq")?), row.hash("content_hash")?));
+    }
+    let of = |commit: &'a EventCommit| {
+        let (domain, id) = identity(commit);
+        found.get(&(domain.to_owned(), id.to_owned())).map(|place| ((domain, id), *place))
+    };
+    Ok(batch.iter().filter_map(of).collect())
+}
+
+fn conflict_letter(event: &Event, first: EventSeq) -> Result<NewDeadLetter> {
+    Ok(NewDeadLetter {
+        source: event.source.clone(),
+        topic: Some(event.topic.as_str().to_owned()),
+        event_id: Some(event.id.as_str().to_owned()),
+        headers: json(&event.headers)?,
+        payload: event.payload.to_vec(),
+        reason: format!("event {first} has the same id and another content"),
+        deliveries: 1,
+    })
+}
+
+/// Writes what rules said to events, in their order. Gives the tasks that were made for each.
+async fn apply(
+    store: &SqlStore,
+    session: &mut Session,
+    judged: &[Judged<'_>],
+) -> Result<HashMap<EventSeq, Vec<TaskId>>> {
+    let now = session.now;
+    let mut fresh = make_wishes(session, wishes_of(judged, now)).await?;
+    let mut work = Work::new(session, store);
+    let (mut makings, mut cancels, mut firings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut wished: HashMap<TaskId, EventSeq> = HashMap::new();
+    for (order, one) in judged.iter().enumerate() {
+        let Judged { seq, generation, event, judgement } = one;
+        // An event of ours has been told by the message that it is.
+        if *generation == 0 && event.source.as_str() != OWN_SOURCE {
+            work.out.tell(NewMessage::event(*seq, event, &judgement.revision));
+        }
+        let mut verdicts = judgement.verdicts.clone();
+        for task in &judgement.tasks {
+            // The first of several with one key takes it away.
+            if let Some(dedupe) = &task.dedupe
+                && !fresh.remove(&hash_of(dedupe))
+            {
+                verdicts.push(duplicate(task, dedupe));
+                continue;
+            }
+            wished.insert(task.id, *seq);
+            makings.push(making(store, task, Some(*seq), order, now));
+        }
+        cancels.extend(judgement.cancels.iter().map(|wish| Cancelling { wish, order }));
+        for verdict in verdicts.iter().filter(|verdict| verdict.verdict != VerdictKind::NoMatch) {
+            work.out.tell(NewMessage::rule(*seq, event, &verdict.rule, &verdict.verdict));
+            firings.push(values![*seq, *generation, &judgement.revision, json(verdict)?, now]);
+        }
+        for (n, message) in judgement.emits.iter().enumerate() {
+            let id = format!("emit/{seq}/{generation}/{n}");
+            work.out.chain(message.clone(), id, event.depth, event.cause, now);
+        }
+    }
+    work.session.insert(&FIRING, firings).await?;
+    let order: Vec<_> = makings.iter().map(|making| making.row.task.id).collect();
+    let made: HashSet<_> = work.make(makings, &cancels).await?;
+    work.done().await?;
+    let mut by_event: HashMap<EventSeq, Vec<TaskId>> = HashMap::new();
+    for id in order.into_iter().filter(|id| made.contains(id)) {
+        if let Some(seq) = wished.get(&id) {
+            by_event.entry(*seq).or_default().push(id);
+        }
+    }
+    Ok(by_event)
+}
+
+fn wishes_of(judged: &[Judged<'_>], now: DateTime<Utc>) -> Wishes {
+    let tasks = judged.iter().flat_map(|one| &one.judgement.tasks);
+    tasks.filter_map(|task| task.dedupe.as_ref()).map(|dedupe| (hash_of(dedupe), until(now, dedupe))).collect()
+}
+
+fn duplicate(task: &crate::NewTask, dedupe: &crate::Dedupe) -> Verdict {
+    let rule = match &task.origin {
+        crate::NewOrigin::Rule { rule, .. } => rule.clone(),
+        crate::NewOrigin::Given(origin) => origin.rule().cloned().unwrap_or_else(|| "".into()),
+    };
+    Verdict { rule, verdict: VerdictKind::Duplicate { key: dedupe.key.clone() }, clauses: Vec::new() }
+}
+
+async fn unjudged(session: &mut Session, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>> {
+    let now = session.now;
+    let rows = session.all(TAKE_UNJUDGED, values![now, now + milliseconds(hold_ms), limit]).await?;
+    let read = |row| {
+        let stored = read_event(row)?;
+        Ok(Unjudged { seq: stored.seq, generation: stored.generation, event: stored.event })
+    };
+    let mut events = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+    events.sort_by_key(|event| event.seq);
+    Ok(events)
+}
+
+async fn judge(
+    store: &SqlStore,
+    session: &mut Session,
+    seq: EventSeq,
+    generation: u32,
+    judgement: &Judgement,
+) -> Result<bool> {
+    let Some(row) = session.first(LOCK_UNJUDGED, values![seq, generation]).await? else { return Ok(false) };
+    let stored = read_event(&row)?;
+    session.run(JUDGED, values![seq, &judgement.revision]).await?;
+    apply(store, session, &[Judged { seq, generation, event: &stored.event, judgement }]).await?;
+    Ok(true)
+}
+
+async fn replay(session: &mut Session, seq: EventSeq) -> Result<u32> {
+    let now = session.now;
+    if let Some(row) = session.first(REPLAY, values![seq, now]).await? {
+        return row.number("generation");
+    }
+    inbox_read::event(session, seq).await?;
+    Err(StoreError::Conflict(format!("event {seq} cannot be judged again: its body has expired")))
+}

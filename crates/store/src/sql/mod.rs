@@ -1,0 +1,101 @@
+//! Both backends. What a call does is written once, over a session that is a transaction of either database;
+//! statements have one text where both take it, and one for each where they differ.
+//!
+//! Locks are taken in one order, so that PostgreSQL finds few deadlocks: events by identity, wishes by hash,
+//! groups by name, tasks by id, batches by id. What it rolls back all the same is tried again.
+//!
+//! Lanes, queues and batches are made before the transaction that needs them: one that is left over harms
+//! nobody, and no transaction waits for another that makes the same.
+
+mod backend;
+mod bind;
+mod error;
+mod session;
+mod value;
+
+mod access;
+mod claim;
+mod dead_letters;
+mod deduping;
+mod finish;
+mod heartbeat;
+mod inbox;
+mod inbox_read;
+mod lanes;
+mod making;
+mod outbox;
+mod outgoing;
+mod places;
+mod prune;
+mod queues;
+mod results;
+mod results_read;
+mod rule_sets;
+mod task_row;
+mod tasks;
+mod tasks_read;
+mod upkeep;
+mod where_clause;
+mod work;
+
+pub use backend::{PoolOptions, PostgresStore, SqliteStore};
+
+use crate::Result;
+use backend::Backend;
+use lanes::Lane;
+use model::{
+    Ids, Requirements,
+    ids::{BatchId, QueueName},
+};
+use session::Session;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+/// The store over either database.
+#[derive(Debug)]
+pub struct SqlStore {
+    backend: Backend,
+    ids: Arc<dyn Ids>,
+    known: Mutex<Known>,
+}
+
+/// What is known of rows that never change once they are committed.
+#[derive(Debug, Default)]
+struct Known {
+    lanes: HashMap<i64, Arc<Lane>>,
+    lane_ids: HashMap<QueueName, HashMap<Requirements, i64>>,
+    queues: HashSet<QueueName>,
+    batches: HashMap<String, BatchId>,
+}
+
+impl Known {
+    fn add_lane(&mut self, lane: Lane) -> Arc<Lane> {
+        let lane = Arc::new(lane);
+        self.lane_ids.entry(lane.queue.clone()).or_default().insert(lane.needs.clone(), lane.id);
+        self.lanes.insert(lane.id, lane.clone());
+        lane
+    }
+}
+
+impl SqlStore {
+    fn new(backend: Backend, ids: Arc<dyn Ids>) -> Self {
+        Self { backend, ids, known: Mutex::default() }
+    }
+
+    /// A connection for queries.
+    async fn read(&self) -> Result<Session> {
+        self.backend.read().await
+    }
+
+    /// A transaction.
+    async fn write(&self) -> Result<Session> {
+        self.backend.write().await
+    }
+
+    /// What is known. A panic elsewhere cannot have left it half changed.
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

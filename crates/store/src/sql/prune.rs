@@ -1,0 +1,157 @@
+//! Retention: what is older than it is kept goes, oldest first, a limited number at a time.
+
+use super::{
+    session::{Dialect, Session},
+    tasks::milliseconds,
+    value::{Value, values},
+};
+use crate::{Pruned, Result, Retention};
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+/// A kind of rows that grow old.
+struct Kind {
+    name: &'static str,
+    table: &'static str,
+    /// Its key.
+    key: &'static str,
+    /// Which rows are old, `$1` being the time before which.
+    old: &'static str,
+    /// What to set instead of removing the row.
+    clear: Option<&'static str>,
+    /// Rows of other tables that go with them: table and column.
+    with: &'static [(&'static str, &'static str)],
+}
+
+const BODIES: Kind = Kind {
+    name: "bodies",
+    table: "event",
+    key: "seq",
+    old: "payload is not null and hold_until is null and received_at < $1",
+    clear: Some("payload = null"),
+    with: &[],
+};
+const EVENTS: Kind = Kind {
+    name: "events",
+    table: "event",
+    key: "seq",
+    old: "hold_until is null and received_at < $1",
+    clear: None,
+    with: &[("firing", "event_seq")],
+};
+const MESSAGES: Kind = Kind {
+    name: "messages",
+    table: "outbox",
+    key: "id",
+    old: "published_at is not null and created_at < $1",
+    clear: None,
+    with: &[],
+};
+const LOG_CHUNKS: Kind = Kind {
+    name: "log_chunks",
+    table: "log_chunk",
+    key: "key",
+    old: "created_at < $1",
+    clear: None,
+    with: &[],
+};
+const ARTIFACTS: Kind = Kind {
+    name: "artifacts",
+    table: "artifact",
+    key: "key",
+    old: "created_at < $1",
+    clear: None,
+    with: &[],
+};
+const TASKS: Kind = Kind {
+    name: "tasks",
+    table: "task",
+    key: "id",
+    old: "state in ('finished', 'cancelled', 'superseded') and since < $1",
+    clear: None,
+    with: &[("attempt", "task_id")],
+};
+/// Parts go before what they are a part of, since they were stored after it.
+const RESULTS: Kind =
+    Kind { name: "results", table: "result", key: "id", old: "created_at < $1", clear: None, with: &[] };
+const DEAD_LETTERS: Kind = Kind {
+    name: "dead_letters",
+    table: "dead_letter",
+    key: "id",
+    old: "created_at < $1",
+    clear: None,
+    with: &[],
+};
+const AUDIT: Kind = Kind { name: "audit", table: "audit", key: "id", old: "at < $1", clear: None, with: &[] };
+/// Windows that are over hold nothing off; they go without being asked.
+const WISHES: Kind =
+    Kind { name: "wishes", table: "wish", key: "hash", old: "until < $1", clear: None, with: &[] };
+
+pub(crate) async fn prune(
+    session: &mut Session,
+    retention: &Retention,
+    limit: u32,
+    dry_run: bool,
+) -> Result<Pruned> {
+    let kinds: [(&Kind, Option<Duration>); 10] = [
+        (&BODIES, retention.bodies),
+        (&EVENTS, retention.events),
+        (&MESSAGES, retention.messages),
+        (&LOG_CHUNKS, retention.files),
+        (&ARTIFACTS, retention.files),
+        (&TASKS, retention.tasks),
+        (&RESULTS, retention.results),
+        (&DEAD_LETTERS, retention.dead_letters),
+        (&AUDIT, retention.audit),
+        (&WISHES, Some(Duration::ZERO)),
+    ];
+    let mut pruned = Pruned::default();
+    for (kind, keep) in kinds {
+        let Some(keep) = keep else { continue };
+        let before = session.now - milliseconds(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+        let (rows, keys) = prune_kind(session, kind, before, limit, dry_run).await?;
+        if rows > 0 {
+            pruned.rows.insert(kind.name.to_owned(), rows);
+        }
+        pruned.keys.extend(keys);
+    }
+    Ok(pruned)
+}
+
+/// Removes the oldest rows of a kind. Gives their number, and the paths of files.
+async fn prune_kind(
+    session: &mut Session,
+    kind: &Kind,
+    before: DateTime<Utc>,
+    limit: u32,
+    dry_run: bool,
+) -> Result<(u64, Vec<String>)> {
+    let Kind { table, key, old, .. } = kind;
+    let oldest = format!("select {key} from {table} where {old} order by {key} limit $2");
+    let count = format!("select count(*) as n from ({oldest}) as oldest");
+    if dry_run {
+        return Ok((session.one(count, values![before, limit]).await?.number("n")?, Vec::new()));
+    }
+    for (other, column) in kind.with {
+        let sql = format!("delete from {other} where {column} in ({oldest})");
+        session.run(sql, values![before, limit]).await?;
+    }
+    if let Some(set) = kind.clear {
+        let sql = format!("update {table} set {set} where {key} in ({oldest})");
+        return Ok((session.run(sql, values![before, limit]).await?, Vec::new()));
+    }
+    if *key != "key" {
+        let sql = format!("delete from {table} where {key} in ({oldest})");
+        return Ok((session.run(sql, values![before, limit]).await?, Vec::new()));
+    }
+    let sql = format!("{oldest}{}", if session.dialect() == Dialect::Postgres { " for update" } else { "" });
+    let rows = session.all(sql, values![before, limit]).await?;
+    let keys = rows.iter().map(|row| row.text("key")).collect::<Result<Vec<_>>>()?;
+    let list = match session.dialect() {
+        Dialect::Sqlite => "(select value from json_each($1))",
+        Dialect::Postgres => "(select unnest($1::text[]))",
+    };
+    let sql = format!("delete from {table} where key in {list}");
+    let removed = session.run(sql, vec![Value::texts(&keys)]).await?;
+    Ok((removed, keys))
+}

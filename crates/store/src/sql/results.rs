@@ -1,0 +1,277 @@
+//! Results, artifacts, and where logs lie.
+
+use super::{
+    SqlStore, results_read,
+    session::{Bulk, Kind, Session, Sql, transaction},
+    task_row::TaskRow,
+    tasks::cut,
+    value::{Row, Value, json, values},
+    work::Work,
+};
+use crate::{Fenced, LogChunk, Page, Result, ResultQuery, Results};
+use async_trait::async_trait;
+use model::{
+    Item, Outcome, Task, TaskId,
+    attempt::AttemptRef,
+    ids::{ArtifactId, ResultId},
+    message::NewMessage,
+    result::{Artifact, NOTE_BYTES_MAX, NewResult, StoredResult},
+};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+const RESULT: Bulk = Bulk {
+    table: "result",
+    columns: &[
+        ("parent", Kind::Int),
+        ("task_id", Kind::Id),
+        ("attempt", Kind::Int),
+        ("testcase", Kind::Text),
+        ("item_type", Kind::Text),
+        ("item_id", Kind::Text),
+        ("scenario", Kind::Bytes),
+        ("outcome", Kind::Text),
+        ("previous_outcome", Kind::Text),
+        ("note", Kind::Text),
+        ("duration_ms", Kind::Int),
+        ("data", Kind::Text),
+        ("created_at", Kind::Time),
+    ],
+    tail: "returning id",
+};
+/// The last outcome of each scenario, by the index.
+const PREVIOUS: Sql = Sql {
+    sqlite: "select unhex(s.value) as scenario, (select r.outcome from result r \
+        where r.scenario = unhex(s.value) order by r.id desc limit 1) as outcome from json_each($1) s",
+    postgres: "select s.scenario, (select r.outcome from result r \
+        where r.scenario = s.scenario order by r.id desc limit 1) as outcome from unnest($1::bytea[]) as s (scenario)",
+};
+const LOG_CHUNK: &str = "insert into log_chunk (task_id, attempt, seq, size_bytes, key, created_at) \
+    values ($1, $2, $3, $4, $5, $6) on conflict (task_id, attempt, seq) do nothing";
+const ARTIFACT: &str = "insert into artifact (id, task_id, attempt, name, size_bytes, sha256, key, published, \
+    created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (task_id, attempt, name) do nothing";
+const ARTIFACT_NAMED: &str = "select id from artifact where task_id = $1 and attempt = $2 and name = $3";
+
+#[async_trait]
+impl Results for SqlStore {
+    async fn add_results(&self, results: &[NewResult]) -> Result<Vec<ResultId>> {
+        transaction!(self, |session| add(self, session, results))
+    }
+
+    async fn result(&self, id: ResultId) -> Result<StoredResult> {
+        results_read::result(&mut self.read().await?, id).await
+    }
+
+    async fn results(&self, query: &ResultQuery) -> Result<Page<StoredResult>> {
+        results_read::list(&mut self.read().await?, query).await
+    }
+
+    async fn holds(&self, task: TaskId, attempt: AttemptRef) -> Result<bool> {
+        let row = TaskRow::get(&mut self.read().await?, task).await?;
+        Ok(row.task.state.running() == Some(attempt))
+    }
+
+    async fn add_log_chunk(&self, task: TaskId, attempt: AttemptRef, chunk: &LogChunk) -> Result<Fenced<()>> {
+        transaction!(self, |session| add_log_chunk(session, task, attempt, chunk))
+    }
+
+    async fn log_chunks(&self, task: TaskId, attempt: u32, from_seq: u32) -> Result<Vec<LogChunk>> {
+        results_read::log_chunks(&mut self.read().await?, task, attempt, from_seq).await
+    }
+
+    async fn add_artifact(&self, attempt: AttemptRef, artifact: &Artifact) -> Result<Fenced<ArtifactId>> {
+        transaction!(self, |session| add_artifact(self, session, attempt, artifact))
+    }
+
+    async fn artifacts(&self, task: TaskId) -> Result<Vec<Artifact>> {
+        results_read::artifacts(&mut self.read().await?, task).await
+    }
+
+    async fn artifact(&self, id: ArtifactId) -> Result<Artifact> {
+        results_read::artifact(&mut self.read().await?, id).await
+    }
+}
+
+async fn add(store: &SqlStore, session: &mut Session, results: &[NewResult]) -> Result<Vec<ResultId>> {
+    let mut work = Work::new(session, store);
+    let ids = store_results(&mut work, None, results, false).await?;
+    work.done().await?;
+    Ok(ids)
+}
+
+/// A result of a tree with what it takes over from above.
+struct Node<'a> {
+    result: &'a NewResult,
+    parent: Option<ResultId>,
+    item: Option<&'a Item>,
+    arch: &'a str,
+}
+
+impl<'a> Node<'a> {
+    fn new(result: &'a NewResult, parent: Option<ResultId>, item: Option<&'a Item>, arch: &'a str) -> Self {
+        let arch = result.data.get("arch").and_then(|arch| arch.as_str()).unwrap_or(arch);
+        Self { result, parent, item: result.item.as_ref().or(item), arch }
+    }
+
+    /// The hash of testcase, item and architecture.
+    fn scenario(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let (kind, id) = self.item.map_or(("", ""), |item| (&item.kind, &item.id));
+        for part in [self.result.testcase.as_str(), kind, id, self.arch] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+/// Stores trees of results and tells the top ones, or all. A part takes item and architecture over from
+/// above. Gives the ids of the top ones.
+pub(crate) async fn store_results(
+    work: &mut Work<'_>,
+    from: Option<(&Task, u32)>,
+    results: &[NewResult],
+    tell_all: bool,
+) -> Result<Vec<ResultId>> {
+    let item = from.and_then(|(task, _)| task.item.as_ref());
+    let mut level: Vec<_> = results.iter().map(|result| Node::new(result, None, item, "")).collect();
+    let mut top = Vec::new();
+    let mut is_top = true;
+    // A statement for each level, since parts name the number of what they are a part of.
+    while !level.is_empty() {
+        let stored = store_level(work, from, &level).await?;
+        for result in stored.iter().filter(|_| is_top || tell_all) {
+            let message = NewMessage::result(from.map(|(task, _)| task), result);
+            let (depth, cause) = from.map_or((0, None), |(task, _)| (task.depth, Some(task.id)));
+            work.out.chain(message, format!("result.new/{}", result.id), depth, cause, work.now);
+        }
+        if is_top {
+            top = stored.iter().map(|result| result.id).collect();
+            is_top = false;
+        }
+        let parts = level.iter().zip(&stored).flat_map(|(node, stored)| {
+            let of = |child| Node::new(child, Some(stored.id), node.item, node.arch);
+            node.result.children.iter().map(of).collect::<Vec<_>>()
+        });
+        level = parts.collect();
+    }
+    Ok(top)
+}
+
+async fn store_level(
+    work: &mut Work<'_>,
+    from: Option<(&Task, u32)>,
+    level: &[Node<'_>],
+) -> Result<Vec<StoredResult>> {
+    let scenarios: Vec<_> = level.iter().map(Node::scenario).collect();
+    let previous = previous(work.session, &scenarios).await?;
+    let (task, attempt) = (from.map(|(task, _)| task.id), from.map(|(_, attempt)| attempt));
+    let mut stored: Vec<_> = level
+        .iter()
+        .zip(&scenarios)
+        .map(|(node, scenario)| StoredResult {
+            id: ResultId(0),
+            parent: node.parent,
+            task,
+            attempt,
+            testcase: node.result.testcase.clone(),
+            item: node.item.cloned(),
+            outcome: node.result.outcome,
+            previous_outcome: previous.get(scenario).copied(),
+            note: node.result.note.as_deref().map(|note| cut(note, NOTE_BYTES_MAX)),
+            duration_ms: node.result.duration_ms,
+            data: node.result.data.clone(),
+            created_at: work.now,
+        })
+        .collect();
+    let rows = stored.iter().zip(&scenarios).map(|(result, scenario)| {
+        Ok(values![
+            result.parent,
+            result.task,
+            result.attempt,
+            &result.testcase,
+            result.item.as_ref().map(|item| &item.kind),
+            result.item.as_ref().map(|item| &item.id),
+            *scenario,
+            result.outcome,
+            result.previous_outcome,
+            result.note.as_ref(),
+            result.duration_ms,
+            json(&result.data)?,
+            result.created_at,
+        ])
+    });
+    let rows = rows.collect::<Result<_>>()?;
+    let inserted = work.session.insert(&RESULT, rows).await?;
+    // Numbers are given in the order of the rows; `returning` promises no order.
+    let mut ids = inserted.iter().map(|row| row.int("id")).collect::<Result<Vec<_>>>()?;
+    ids.sort_unstable();
+    for (result, id) in stored.iter_mut().zip(ids) {
+        result.id = ResultId(id);
+    }
+    Ok(stored)
+}
+
+async fn previous(session: &mut Session, scenarios: &[[u8; 32]]) -> Result<HashMap<[u8; 32], Outcome>> {
+    let list = scenarios.iter().map(|scenario| scenario.to_vec()).collect();
+    let mut previous = HashMap::new();
+    for row in session.all(PREVIOUS, vec![Value::Hashes(list)]).await? {
+        if let Some(outcome) = row.parsed_opt("outcome")? {
+            previous.insert(row.hash("scenario")?, outcome);
+        }
+    }
+    Ok(previous)
+}
+
+async fn add_log_chunk(
+    session: &mut Session,
+    task: TaskId,
+    attempt: AttemptRef,
+    chunk: &LogChunk,
+) -> Result<Fenced<()>> {
+    let row = TaskRow::lock(session, task).await?;
+    if row.task.state.running() != Some(attempt) {
+        return Ok(Fenced::Stale);
+    }
+    let now = session.now;
+    let values = values![task, attempt.attempt, chunk.seq, chunk.size_bytes, &chunk.key, now];
+    session.run(LOG_CHUNK, values).await?;
+    Ok(Fenced::Written(()))
+}
+
+async fn add_artifact(
+    store: &SqlStore,
+    session: &mut Session,
+    attempt: AttemptRef,
+    artifact: &Artifact,
+) -> Result<Fenced<ArtifactId>> {
+    let mut work = Work::new(session, store);
+    let row = TaskRow::lock(work.session, artifact.task).await?;
+    if row.task.state.running() != Some(attempt) {
+        return Ok(Fenced::Stale);
+    }
+    let artifact = Artifact { attempt: attempt.attempt, created_at: work.now, ..artifact.clone() };
+    let values = values![
+        artifact.id,
+        artifact.task,
+        artifact.attempt,
+        &artifact.name,
+        artifact.size_bytes,
+        &artifact.sha256,
+        &artifact.key,
+        artifact.published,
+        artifact.created_at,
+    ];
+    if work.session.run(ARTIFACT, values).await? == 0 {
+        let values = values![artifact.task, artifact.attempt, &artifact.name];
+        let there: Row = work.session.one(ARTIFACT_NAMED, values).await?;
+        return Ok(Fenced::Written(there.id("id")?.into()));
+    }
+    if artifact.published {
+        let message = NewMessage::artifact(&row.task, &artifact);
+        let id = format!("artifact.published/{}", artifact.id);
+        work.out.chain(message, id, row.task.depth, Some(row.task.id), work.now);
+    }
+    work.done().await?;
+    Ok(Fenced::Written(artifact.id))
+}

@@ -1,0 +1,336 @@
+//! A connection of either database, inside or outside of a transaction, and the statements that go over it.
+
+use super::{
+    bind::{bind_postgres, bind_sqlite},
+    error::classify,
+    value::{Column, Row, Value},
+};
+use crate::{Result, StoreError};
+use chrono::{DateTime, Utc};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction,
+    pool::PoolConnection,
+};
+use std::ops::ControlFlow;
+
+/// How often a transaction is tried that the database rolled back because of others (deadlock, serialization).
+const TRANSACTION_TRIES_MAX: u32 = 6;
+/// The most rows of one `insert` into SQLite; powers of two below it keep the number of statements small.
+const SQLITE_INSERT_ROWS_MAX: usize = 64;
+
+/// Which SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// A statement: one text where both databases take it, else one for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sql {
+    pub(crate) sqlite: &'static str,
+    pub(crate) postgres: &'static str,
+}
+
+/// What can be made the text of a statement.
+pub(crate) trait Statement {
+    fn text(self, dialect: Dialect) -> SqlStr;
+}
+
+impl Statement for Sql {
+    fn text(self, dialect: Dialect) -> SqlStr {
+        match dialect {
+            Dialect::Sqlite => self.sqlite.into_sql_str(),
+            Dialect::Postgres => self.postgres.into_sql_str(),
+        }
+    }
+}
+
+impl Statement for &'static str {
+    fn text(self, _: Dialect) -> SqlStr {
+        self.into_sql_str()
+    }
+}
+
+/// A text put together from constants of this crate; values are always bound.
+impl Statement for String {
+    fn text(self, _: Dialect) -> SqlStr {
+        AssertSqlSafe(self).into_sql_str()
+    }
+}
+
+/// The type of a column in a bulk insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Int,
+    Text,
+    Bytes,
+    Time,
+    Id,
+    Bool,
+}
+
+/// An `insert` of many rows: one statement on PostgreSQL (`unnest`), a few on SQLite.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    pub(crate) table: &'static str,
+    pub(crate) columns: &'static [(&'static str, Kind)],
+    /// `on conflict …`, `returning …`.
+    pub(crate) tail: &'static str,
+}
+
+#[derive(Debug)]
+enum Link {
+    SqliteRead(PoolConnection<Sqlite>),
+    SqliteWrite(Transaction<'static, Sqlite>),
+    PostgresRead(PoolConnection<Postgres>),
+    PostgresWrite(Transaction<'static, Postgres>),
+}
+
+/// A connection, in a transaction when it writes.
+#[derive(Debug)]
+pub(crate) struct Session {
+    link: Link,
+    /// The database's clock when the session began.
+    pub(crate) now: DateTime<Utc>,
+    again: bool,
+}
+
+enum Connection<'a> {
+    Sqlite(&'a mut SqliteConnection),
+    Postgres(&'a mut PgConnection),
+}
+
+impl Session {
+    pub(crate) fn sqlite_read(connection: PoolConnection<Sqlite>, now: DateTime<Utc>) -> Self {
+        Self { link: Link::SqliteRead(connection), now, again: false }
+    }
+
+    pub(crate) fn sqlite_write(transaction: Transaction<'static, Sqlite>, now: DateTime<Utc>) -> Self {
+        Self { link: Link::SqliteWrite(transaction), now, again: false }
+    }
+
+    pub(crate) fn postgres_read(connection: PoolConnection<Postgres>) -> Self {
+        Self { link: Link::PostgresRead(connection), now: DateTime::UNIX_EPOCH, again: false }
+    }
+
+    pub(crate) fn postgres_write(transaction: Transaction<'static, Postgres>) -> Self {
+        Self { link: Link::PostgresWrite(transaction), now: DateTime::UNIX_EPOCH, again: false }
+    }
+
+    /// Asks PostgreSQL for its time; on SQLite it is known.
+    pub(crate) async fn read_clock(&mut self) -> Result<()> {
+        if self.dialect() == Dialect::Postgres {
+            self.now = self.one("select taskbot_now() as now", Vec::new()).await?.time("now")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn dialect(&self) -> Dialect {
+        match self.link {
+            Link::SqliteRead(_) | Link::SqliteWrite(_) => Dialect::Sqlite,
+            Link::PostgresRead(_) | Link::PostgresWrite(_) => Dialect::Postgres,
+        }
+    }
+
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.link {
+            Link::SqliteRead(connection) => Connection::Sqlite(connection),
+            Link::SqliteWrite(transaction) => Connection::Sqlite(transaction),
+            Link::PostgresRead(connection) => Connection::Postgres(connection),
+            Link::PostgresWrite(transaction) => Connection::Postgres(transaction),
+        }
+    }
+
+    fn failed(&mut self, error: &sqlx::Error) -> StoreError {
+        let classified = classify(error);
+        self.again |= classified.again;
+        classified.error
+    }
+
+    /// All rows.
+    pub(crate) async fn all(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<Vec<Row>> {
+        values.iter().try_for_each(Value::check)?;
+        let text = sql.text(self.dialect());
+        let rows = match self.connection() {
+            Connection::Sqlite(connection) => {
+                let rows = bind_sqlite(sqlx::query(text), values).fetch_all(connection).await;
+                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Connection::Postgres(connection) => {
+                let rows = bind_postgres(sqlx::query(text), values).fetch_all(connection).await;
+                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            }
+        };
+        rows.map_err(|error| self.failed(&error))
+    }
+
+    /// The first row, if there is one.
+    pub(crate) async fn first(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<Option<Row>> {
+        Ok(self.all(sql, values).await?.into_iter().next())
+    }
+
+    /// The row that there must be.
+    pub(crate) async fn one(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<Row> {
+        let row = self.first(sql, values).await?;
+        row.ok_or_else(|| StoreError::Database("a query that gives a row always gave none".to_owned()))
+    }
+
+    /// Runs a statement; how many rows it touched.
+    pub(crate) async fn run(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<u64> {
+        values.iter().try_for_each(Value::check)?;
+        let text = sql.text(self.dialect());
+        let done = match self.connection() {
+            Connection::Sqlite(connection) => {
+                let done = bind_sqlite(sqlx::query(text), values).execute(connection).await;
+                done.map(|done| done.rows_affected())
+            }
+            Connection::Postgres(connection) => {
+                let done = bind_postgres(sqlx::query(text), values).execute(connection).await;
+                done.map(|done| done.rows_affected())
+            }
+        };
+        done.map_err(|error| self.failed(&error))
+    }
+
+    /// Inserts many rows, each with a value for every column. Gives what `returning` returns.
+    pub(crate) async fn insert(&mut self, bulk: &Bulk, mut rows: Vec<Vec<Value>>) -> Result<Vec<Row>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.dialect() == Dialect::Postgres {
+            return self.all(bulk.postgres(), columns_of(bulk, rows)).await;
+        }
+        let mut returned = Vec::new();
+        while !rows.is_empty() {
+            let chunk = SQLITE_INSERT_ROWS_MAX.min(1 << rows.len().ilog2());
+            let rest = rows.split_off(chunk);
+            let values = std::mem::replace(&mut rows, rest).into_iter().flatten().collect();
+            returned.extend(self.all(bulk.sqlite(chunk), values).await?);
+        }
+        Ok(returned)
+    }
+
+    /// Ends the transaction: commits what went well, else rolls back; says whether to try the whole again.
+    pub(crate) async fn settle<T>(self, done: Result<T>, tries: &mut u32) -> ControlFlow<Result<T>> {
+        let mut again = self.again;
+        let done = match done {
+            Ok(value) => {
+                let committed = match self.link {
+                    Link::SqliteWrite(transaction) => transaction.commit().await,
+                    Link::PostgresWrite(transaction) => transaction.commit().await,
+                    Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
+                };
+                committed.map(|()| value).map_err(|error| {
+                    let classified = classify(&error);
+                    again = classified.again;
+                    classified.error
+                })
+            }
+            Err(error) => {
+                // What cannot be rolled back is rolled back by the database when the connection is dropped.
+                let rolled_back = match self.link {
+                    Link::SqliteWrite(transaction) => transaction.rollback().await,
+                    Link::PostgresWrite(transaction) => transaction.rollback().await,
+                    Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
+                };
+                if let Err(error) = rolled_back {
+                    tracing::debug!(%error, "rolling back failed");
+                }
+                Err(error)
+            }
+        };
+        *tries += 1;
+        if done.is_err() && again && *tries < TRANSACTION_TRIES_MAX {
+            tracing::debug!(tries = *tries, "the database rolled a transaction back; trying again");
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(done)
+    }
+}
+
+/// Runs a function of a session in a transaction, again where the database rolled it back because of others.
+macro_rules! transaction {
+    ($store:expr, |$session:ident| $body:expr) => {{
+        let mut tries = 0;
+        loop {
+            let mut session = $store.write().await?;
+            let done = {
+                let $session = &mut session;
+                $body.await
+            };
+            if let std::ops::ControlFlow::Break(done) = session.settle(done, &mut tries).await {
+                break done;
+            }
+        }
+    }};
+}
+pub(crate) use transaction;
+
+impl Bulk {
+    fn names(&self) -> String {
+        self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn postgres(&self) -> String {
+        let arrays: Vec<_> = (1..)
+            .zip(self.columns)
+            .map(|(n, (_, kind))| {
+                let kind = match kind {
+                    Kind::Int => "bigint",
+                    Kind::Text => "text",
+                    Kind::Bytes => "bytea",
+                    Kind::Time => "timestamptz",
+                    Kind::Id => "uuid",
+                    Kind::Bool => "boolean",
+                };
+                format!("${n}::{kind}[]")
+            })
+            .collect();
+        let (table, names, tail) = (self.table, self.names(), self.tail);
+        format!("insert into {table} ({names}) select * from unnest({}) {tail}", arrays.join(", "))
+    }
+
+    fn sqlite(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let (table, names, tail) = (self.table, self.names(), self.tail);
+        format!("insert into {table} ({names}) values {} {tail}", vec![row.as_str(); rows].join(", "))
+    }
+}
+
+/// Turns rows into columns. A value of another kind than its column is a null, which the database refuses
+/// where it matters.
+pub(crate) fn columns_of(bulk: &Bulk, rows: Vec<Vec<Value>>) -> Vec<Value> {
+    let count = rows.len();
+    let mut columns: Vec<Column> = bulk
+        .columns
+        .iter()
+        .map(|(_, kind)| match kind {
+            Kind::Int => Column::Int(Vec::with_capacity(count)),
+            Kind::Text => Column::Text(Vec::with_capacity(count)),
+            Kind::Bytes => Column::Bytes(Vec::with_capacity(count)),
+            Kind::Time => Column::Time(Vec::with_capacity(count)),
+            Kind::Id => Column::Id(Vec::with_capacity(count)),
+            Kind::Bool => Column::Bool(Vec::with_capacity(count)),
+        })
+        .collect();
+    for row in rows {
+        for (column, value) in columns.iter_mut().zip(row) {
+            match (column, value) {
+                (Column::Int(list), Value::Int(value)) => list.push(value),
+                (Column::Text(list), Value::Text(value)) => list.push(value),
+                (Column::Bytes(list), Value::Bytes(value)) => list.push(value),
+                (Column::Time(list), Value::Time(value)) => list.push(value),
+                (Column::Id(list), Value::Id(value)) => list.push(value),
+                (Column::Bool(list), Value::Bool(value)) => list.push(value),
+                (Column::Int(list), _) => list.push(None),
+                (Column::Text(list), _) => list.push(None),
+                (Column::Bytes(list), _) => list.push(None),
+                (Column::Time(list), _) => list.push(None),
+                (Column::Id(list), _) => list.push(None),
+                (Column::Bool(list), _) => list.push(false),
+            }
+        }
+    }
+    columns.into_iter().map(Value::Column).collect()
+}
