@@ -31,6 +31,12 @@ impl From<Event> for Incoming {
     }
 }
 
+/// An event that cannot be taken in.
+struct Refused {
+    event: Event,
+    reason: String,
+}
+
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Taken {
@@ -86,20 +92,21 @@ impl Scheduler {
         for (at, judged) in judged.into_iter().enumerate() {
             match judged {
                 Ok(commit) => good.push((at, commit)),
-                Err((event, reason)) => taken[at] = Some(self.bury(&event, reason).await?),
+                Err(refused) => taken[at] = Some(self.bury(&refused.event, refused.reason).await?),
             }
         }
         self.commit_halving(good, &mut taken).await?;
         self.wake().committed();
+        let taken: Vec<_> = taken.into_iter().flatten().collect();
         self.metrics().events_taken(&taken);
-        Ok(taken.into_iter().flatten().collect())
+        Ok(taken)
     }
 
     /// Checks and judges off the threads that serve others: scripts may take their time.
     async fn judge_batch(
         &self,
-        events: Vec<Event>,
-    ) -> store::Result<Vec<Result<EventCommit, (Event, String)>>> {
+        events: Vec<Incoming>,
+    ) -> store::Result<Vec<Result<EventCommit, Box<Refused>>>> {
         let rules = self.rulebook().current();
         let (clock, ids) = (Arc::clone(self.clock()), Arc::clone(self.ids()));
         let judge = move || {
@@ -108,7 +115,7 @@ impl Scheduler {
                 let Incoming { event, body } = incoming;
                 match body.map_or_else(|| event.check(), Ok) {
                     Ok(body) => Ok(judge(&rules, &*ids, event, &body, now)),
-                    Err(error) => Err((event, error.to_string())),
+                    Err(error) => Err(Box::new(Refused { event, reason: error.to_string() })),
                 }
             };
             events.into_iter().map(judge_one).collect()

@@ -21,7 +21,7 @@ use store::{Page, Role};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The largest request body in bytes where nothing else is said.
-pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most entries of a list's page when the request does not say.
 const LIMIT_DEFAULT: u32 = 50;
 /// The most entries that a filter looks at for one page.

@@ -17,11 +17,10 @@ use model::{
 };
 use scheduler::service::{Rerun, Submission};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use store::{Page, ResultQuery, Role, TaskQuery};
 use utoipa::{IntoParams, ToSchema};
 
-#[utoipa::path(post, path = "/api/v1/tasks", tag = "tasks", request_body = Value, responses((status = 201, description = "The task, or the one that the same key made before", body = Task)))]
+#[utoipa::path(post, path = "/api/v1/tasks", tag = "tasks", request_body = Object, responses((status = 201, description = "The task, or the one that the same key made before", body = Task)))]
 /// Submits a task: a registered one (`task`), or any repository (`repo: {git, ref, path}`).
 pub(crate) async fn submit(
     State(state): State<ApiState>,
@@ -63,7 +62,7 @@ pub(crate) struct ListQuery {
     until: Option<DateTime<Utc>>,
 }
 
-#[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(ListQuery, Paging), responses((status = 200, description = "Tasks, newest first", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(ListQuery, Paging), responses((status = 200, description = "Tasks, newest first", body = Object)))]
 /// Lists tasks, newest first.
 pub(crate) async fn list(
     State(state): State<ApiState>,
@@ -168,7 +167,7 @@ pub(crate) async fn cancel(
     Ok(Json(state.scheduler().cancel(task.id, why, &caller.name).await?.task))
 }
 
-#[utoipa::path(post, path = "/api/v1/tasks/{id}/rerun", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), request_body = Value, responses((status = 201, description = "The new task", body = Task)))]
+#[utoipa::path(post, path = "/api/v1/tasks/{id}/rerun", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), request_body = Object, responses((status = 201, description = "The new task", body = Task)))]
 /// Runs a task again: a new task with the same inputs, at the same commit unless `newest` is set.
 pub(crate) async fn rerun(
     State(state): State<ApiState>,
@@ -237,7 +236,7 @@ pub(crate) async fn artifact(
     Ok(response)
 }
 
-#[utoipa::path(get, path = "/api/v1/batches/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or name")), responses((status = 200, description = "The batch with its figures", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/batches/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or name")), responses((status = 200, description = "The batch with its figures", body = Object)))]
 /// Shows a batch.
 pub(crate) async fn batch(
     State(state): State<ApiState>,

@@ -55,7 +55,7 @@ pub(crate) async fn heartbeat(
     Ok(Json(state.scheduler().heartbeat(&request).await?))
 }
 
-#[utoipa::path(post, path = "/api/v1/worker/tasks/{id}/log", tag = "worker", params(("id" = String, Path, description = "The task"), ("attempt" = u32, Query, description = "The attempt"), ("fence" = i64, Query, description = "Its fence"), ("seq" = u32, Query, description = "The chunk's number")), responses((status = 204, description = "It is kept"), (status = 409, description = "The fence is stale")))]
+#[utoipa::path(post, path = "/api/v1/worker/tasks/{id}/log", tag = "worker", params(("id" = String, Path, description = "The task"), ("attempt" = u32, Query, description = "The attempt"), ("fence" = i64, Query, description = "Its fence"), ("seq" = u32, Query, description = "The chunk's number")), request_body(content = String, content_type = "application/octet-stream"), responses((status = 204, description = "It is kept"), (status = 409, description = "The fence is stale")))]
 /// A worker sends a chunk of an attempt's log.
 pub(crate) async fn log(
     State(state): State<ApiState>,
