@@ -209,7 +209,10 @@ impl Reader {
                 let offset = error.location().and_then(|at| offset_of(&self.text, at.line(), at.column()));
                 let start = offset.unwrap_or(0);
                 let message = error.without_snippet().to_string();
-                let message = message.lines().next().unwrap_or_default().to_owned();
+                let message = message.lines().next().unwrap_or_default();
+                // The place is told apart, and the parser's options are none of the author's.
+                let message = message.split(" at line ").next().unwrap_or(message);
+                let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned();
                 let help = yaml_help(&message);
                 self.note(Severity::Error, &(start..start), message, help);
                 None

@@ -7,7 +7,7 @@ use crate::{
 use model::{
     diagnostic::{Diagnostic, Report, Severity},
     event::CHAIN_DEPTH_MAX,
-    topic::{OWN_PREFIX, TopicPattern},
+    topic::{OWN_PREFIX, Topic, TopicPattern},
 };
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -67,8 +67,8 @@ fn never_enters(rule: &Rule, report: &mut Report) {
 enum Edge {
     /// Always.
     Certain,
-    /// Unless the other rule's clauses prevent it.
-    Guarded,
+    /// Unless the other rule's clauses or a topic that is made by an expression prevent it.
+    Possible,
 }
 
 /// Notes each chain of rules that leads back to its first one, once.
@@ -81,7 +81,7 @@ fn loops(rules: &[Rule], report: &mut Report) {
         }
         // A chain that certainly leads back is worse than one that only may.
         let certain = shortest_loop(&edges, start, Edge::Certain);
-        let Some(chain) = certain.clone().or_else(|| shortest_loop(&edges, start, Edge::Guarded)) else {
+        let Some(chain) = certain.clone().or_else(|| shortest_loop(&edges, start, Edge::Possible)) else {
             continue;
         };
         chain.iter().for_each(|at| reported[*at] = true);
@@ -93,7 +93,7 @@ fn loops(rules: &[Rule], report: &mut Report) {
             note(report, Severity::Error, &rules[start], message, help);
         } else {
             let message = format!(
-                "these rules may set each other off: {names}; only their clauses prevent it, and the chain is cut after {CHAIN_DEPTH_MAX} events"
+                "these rules may set each other off: {names}; if their clauses do not prevent it, the chain is cut after {CHAIN_DEPTH_MAX} events"
             );
             let help = "ask in `when` for what only the first event of the chain has, such as `body.name` of the task";
             note(report, Severity::Warning, &rules[start], message, help);
@@ -144,13 +144,18 @@ fn task_field(pattern: &TopicPattern) -> Option<&'static str> {
 
 /// Whether events about the first rule's tasks can fire the second rule.
 fn by_task(from: &Rule, to: &Rule) -> Option<Edge> {
-    let possible = to.on.iter().filter(|pattern| pattern.as_str().split('.').next() == Some(OWN_PREFIX)).any(
-        |pattern| {
-            let Some(field) = task_field(pattern) else { return true };
-            from.task_names().any(|name| may_be_named(to, field, name.as_str()))
-        },
-    );
-    possible.then(|| if to.is_guarded() { Edge::Guarded } else { Edge::Certain })
+    let own = to.on.iter().filter(|pattern| pattern.as_str().split('.').next() == Some(OWN_PREFIX));
+    let reached: Vec<_> = own
+        .filter(|pattern| {
+            task_field(pattern)
+                .is_none_or(|field| from.task_names().any(|name| may_be_named(to, field, name.as_str())))
+        })
+        .collect();
+    // Every task is made, queued and ended; not every task leaves files or results.
+    let always = ["taskbot.task.created", "taskbot.task.queued", "taskbot.task.finished"];
+    let certain = !to.is_guarded()
+        && reached.iter().any(|pattern| always.iter().any(|topic| pattern.matches(&Topic::new(*topic))));
+    (!reached.is_empty()).then_some(if certain { Edge::Certain } else { Edge::Possible })
 }
 
 /// Whether the clauses of `when` let a task of this name pass.
@@ -171,13 +176,14 @@ fn may_meet(predicate: &Predicate, value: &Value) -> bool {
 /// Whether the message can fire the rule.
 fn by_message(emit: &EmitEntry, to: &Rule) -> Option<Edge> {
     let covered = to.on.iter().any(|pattern| may_cover(pattern, &emit.topic));
-    covered.then(|| if to.is_guarded() { Edge::Guarded } else { Edge::Certain })
+    let certain = !to.is_guarded() && matches!(emit.topic, Text::Constant(_));
+    covered.then_some(if certain { Edge::Certain } else { Edge::Possible })
 }
 
 /// Whether a pattern may cover a topic of which expressions may be a part.
 fn may_cover(pattern: &TopicPattern, topic: &Text) -> bool {
     let text = match topic {
-        Text::Constant(text) => return pattern.matches(&model::Topic::new(text.as_str())),
+        Text::Constant(text) => return pattern.matches(&Topic::new(text.as_str())),
         Text::Template(template) => template.source(),
     };
     // The tokens before the one with the first expression are known; all after it may be anything.

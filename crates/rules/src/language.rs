@@ -247,6 +247,11 @@ impl Text {
         match self.value(engine, scope)? {
             Value::String(text) => Ok(text),
             value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+            Value::Null => {
+                let message =
+                    format!("`{}` must give a text: the event does not have this field", template.source());
+                Err(template.mistake(message))
+            }
             other => {
                 let kind = model::event::json_kind(&other);
                 Err(template.mistake(format!("`{}` must give a text, it gives {kind}", template.source())))

@@ -1,0 +1,1 @@
+//! The examples of the language's reference are rules that load and whose tests pass.

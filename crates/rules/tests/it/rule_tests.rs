@@ -1,0 +1,169 @@
+//! Tests that rule authors write.
+
+use crate::{compiled, files, refused, rule};
+use taskbot_rules::{RuleFiles, rule_test};
+
+/// A rule file with a rule, and tests.
+fn with_tests(tests: &str) -> RuleFiles {
+    let mut rules = rule(
+        "when: {body.new: 1}\nfor_each: {b: {in: event.body.builds}}\nthen: [{task: rpmlint, item: {type: build, id: \"${b}\"}, with: {nvr: \"${b}\", n: 1}}]",
+    );
+    rules.push_str("  - {name: other, on: org.example.update.request.testing, mode: \"off\", when: {body.off: true}, then: [{cancel: {group: g}}]}\n");
+    let mut files = files(&format!("{rules}tests:\n{tests}"));
+    files.files.insert(
+        "fixtures/update.json".into(),
+        r#"{"topic": "org.example.update.request.testing", "id": "x", "queue": "q", "body": {"new": 1, "builds": ["a", "b"]}}"#.into(),
+    );
+    files
+}
+
+/// `passed`, or the difference, of a test's `event` and `expect`.
+fn outcome(event: &str, expect: &str) -> String {
+    let files = with_tests(&format!("  - {{name: t, event: {event}, expect: {expect}}}\n"));
+    let outcomes = rule_test::run(&compiled(&files).rule_set);
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes[0].passed, outcomes[0].difference.is_none());
+    assert_eq!((outcomes[0].file.as_str(), outcomes[0].name.as_str()), ("rules.yaml", "t"));
+    outcomes[0].difference.clone().unwrap_or_else(|| "passed".to_owned())
+}
+
+#[test]
+fn expected_wishes_are_compared_by_what_they_name() {
+    let update = "fixtures/update.json";
+    for expect in [
+        "{r: [{item: {id: a}}, {item: {id: b}}]}",
+        // In any order, and with a choice that only one assignment meets.
+        "{r: [{item: {id: b}}, {task: rpmlint}]}",
+        "{r: [{}, {item: {id: a}}]}",
+        "{r: [{task: rpmlint, with: {n: 1}}, {with: {nvr: b}}]}",
+        // Rules that are not named do not count.
+        "{other: []}",
+    ] {
+        assert_eq!(outcome(update, expect), "passed", "{expect}");
+    }
+    let patched = |patch: &str| format!("{{file: fixtures/update.json, patch: {patch}}}");
+    assert_eq!(outcome(&patched("{body: {new: 2}}"), "{}"), "passed");
+    assert_eq!(outcome(&patched("{topic: org.other}"), "{}"), "passed");
+    assert_eq!(outcome(&patched("{body: {builds: [c]}}"), "{r: [{item: {type: build, id: c}}]}"), "passed");
+    assert_eq!(
+        outcome(&patched("{body: {off: true}}"), "{other: [{cancel: {group: g}}], r: [{}, {}]}"),
+        "passed"
+    );
+    let inline = "{topic: org.example.update.request.testing, body: {new: 1, builds: [x]}}";
+    assert_eq!(outcome(inline, "{r: [{item: {id: x}}]}"), "passed");
+}
+
+#[test]
+fn differences_can_be_read() {
+    let update = "fixtures/update.json";
+    let patched = |patch: &str| format!("{{file: fixtures/update.json, patch: {patch}}}");
+    insta::assert_snapshot!(
+        [
+            outcome(update, "{r: [{item: {id: a}}, {item: {id: c}}]}"),
+            outcome(update, "{r: [{item: {id: a}}]}"),
+            outcome(update, "{r: [{}, {}, {}]}"),
+            outcome(update, "{r: []}"),
+            outcome(update, "{}"),
+            outcome(update, "{other: [{cancel: {group: g}}]}"),
+            outcome(&patched("{body: {new: null}}"), "{r: [{}, {}]}"),
+            outcome(&patched("{topic: org.other}"), "{r: [{}, {}]}"),
+            outcome(&patched("{body: {builds: 5}}"), "{r: []}"),
+            outcome(&patched("{depth: 8}"), "{r: [{}, {}]}"),
+        ]
+        .join("\n"),
+        @r#"
+        r: wishes other things than expected (- expected, + wished)
+            - {"item":{"id":"c"}}
+                item.id: expected "c", got "b"
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"b","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"b"}}
+        r: wishes other things than expected (- expected, + wished)
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"b","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"b"}}
+        r: wishes other things than expected (- expected, + wished)
+            - {}
+        r: is expected not to fire, but wishes
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"a","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"a"}}
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"b","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"b"}}
+        r: is expected not to fire, but wishes
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"a","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"a"}}
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"b","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"b"}}
+        other: does not fire
+            missing: when body.off is true
+        r: does not fire
+            missing: when body.new is 1
+        r: does not fire
+            failed: on topic matches org.example.update.request.testing, found "org.other"
+        r: erred at rules.yaml:5:24: the expression must give a list, it gives a number
+        r: the chain is too long (depth 8)
+        "#
+    );
+}
+
+#[test]
+fn mistakes_in_tests_are_marked() {
+    let mut files = with_tests(
+        r#"  - {event: fixtures/update.json, expect: {}}
+  - {name: a, event: fixtures/updaet.json, expect: {}}
+  - {name: b, event: {topic: a.b}, expect: {}}
+  - {name: c, event: {topic: a.b, body: {}, heders: {}}, expect: {}}
+  - {name: d, event: 5, expect: {}}
+  - {name: e, event: fixtures/update.json, expect: []}
+  - {name: f, event: fixtures/update.json, expect: {rr: []}}
+  - {name: g, event: fixtures/update.json, expect: {r: [{itm: {id: a}}]}}
+  - {name: h, event: fixtures/update.json, expect: {r: 2}}
+  - {name: i, event: {file: fixtures/update.json, pach: {}}, expect: {}}
+  - {name: j, event: {file: fixtures/update.json, patch: {body: 5}}, expect: {}}
+  - {name: k, now: yesterday, event: fixtures/update.json, expect: {}}
+  - {name: k, event: fixtures/bad.json, expect: {}}
+"#,
+    );
+    files.files.insert("fixtures/bad.json".into(), "{".into());
+    files.files.insert("more.test.yaml".into(), "rules: []\ntests: 5\n".into());
+    insta::assert_snapshot!(refused(&files).to_string(), @r#"
+    more.test.yaml:1:1: error: a test file has no field `rules` (known are tests)
+    more.test.yaml:2:8: error: `tests` must be a list, it is a number
+    rules.yaml:9:6: error: a test needs the field `name`
+    rules.yaml:10:22: error: there is no file `fixtures/updaet.json` (did you mean `fixtures/update.json`?)
+    rules.yaml:11:22: error: the message has no `body`
+    rules.yaml:12:45: error: a test's event has no field `heders` (did you mean `headers`?)
+    rules.yaml:13:22: error: an event must be a file, a message or {file, patch}, it is a number
+    rules.yaml:14:52: error: `expect` must be a mapping from rules to lists, it is a list (write `expect: {rule: [{task: name}]}`, or `{}` for nothing)
+    rules.yaml:16:58: error: an expected wish has no field `itm` (did you mean `item`?)
+    rules.yaml:17:56: error: what a rule is expected to wish must be a list, it is a number
+    rules.yaml:18:51: error: a test's event has no field `pach` (did you mean `patch`?)
+    rules.yaml:19:22: error: the message's `body` must be an object, it is a number
+    rules.yaml:20:20: error: `yesterday` is no time; expected one such as 2026-11-01T10:00:00Z
+    rules.yaml:21:22: error: fixtures/bad.json is no JSON: EOF while parsing an object at line 1 column 1
+    "#);
+}
+
+#[test]
+fn tests_may_stand_beside_the_rules() {
+    let mut files = with_tests("  []\n");
+    files.files.insert(
+        "sub/r.test.yaml".into(),
+        "tests:\n  - {name: t, event: near.json, expect: {r: [{}]}}\n  - {name: u, event: fixtures/update.json, expect: {r: [{}, {}]}}\n".into(),
+    );
+    files.files.insert(
+        "sub/near.json".into(),
+        r#"{"topic": "org.example.update.request.testing", "body": {"new": 1, "builds": ["n"]}}"#.into(),
+    );
+    let outcomes = rule_test::run(&compiled(&files).rule_set);
+    assert!(
+        outcomes.iter().all(|outcome| outcome.passed && outcome.file == "sub/r.test.yaml"),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes.iter().map(|outcome| outcome.line).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn the_time_of_a_test_is_given_or_the_messages_own() {
+    let rules = |now: &str| {
+        let text = format!(
+            "rules: [{{name: r, on: a.b, when: {{body.at: {{age: {{lt: 1h}}}}}}, then: [{{task: rpmlint}}]}}]\ntests:\n  - {{name: t, {now} event: {{topic: a.b, headers: {{sent-at: \"2026-11-01T10:30:00Z\"}}, body: {{at: \"2026-11-01T10:00:00Z\"}}}}, expect: {{r: [{{}}]}}}}\n"
+        );
+        rule_test::run(&compiled(&files(&text)).rule_set)[0].passed
+    };
+    assert!(rules(""));
+    assert!(rules("now: \"2026-11-01T10:59:00Z\","));
+    assert!(!rules("now: \"2026-11-01T11:01:00Z\","));
+}
