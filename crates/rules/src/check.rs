@@ -43,13 +43,15 @@ fn unselective(rule: &Rule, report: &mut Report) {
     }
 }
 
+/// Whether the pattern covers only what tells of events and rules.
+fn reserved(pattern: &TopicPattern) -> bool {
+    let mut tokens = pattern.as_str().split('.');
+    tokens.next() == Some(OWN_PREFIX) && matches!(tokens.next(), None | Some("event" | "rule"))
+}
+
 /// What tells of events and rules never enters, since it would feed itself.
 fn never_enters(rule: &Rule, report: &mut Report) {
-    let never = |pattern: &TopicPattern| {
-        let mut tokens = pattern.as_str().split('.');
-        tokens.next() == Some(OWN_PREFIX) && matches!(tokens.next(), None | Some("event" | "rule"))
-    };
-    if !rule.on.is_empty() && rule.on.iter().all(never) {
+    if !rule.on.is_empty() && rule.on.iter().all(reserved) {
         let message =
             format!("`{}` never fires: `taskbot.event` and `taskbot.rule` never reach rules", rule.name);
         note(
@@ -130,7 +132,11 @@ fn emits(rule: &Rule) -> impl Iterator<Item = &EmitEntry> {
 }
 
 fn hears_own(rule: &Rule) -> bool {
-    rule.on.iter().any(|pattern| pattern.as_str().split('.').next() == Some(OWN_PREFIX))
+    rule.on.iter().any(is_own)
+}
+
+fn is_own(pattern: &TopicPattern) -> bool {
+    pattern.as_str().split('.').next() == Some(OWN_PREFIX)
 }
 
 /// The field of the body that names the task, in events of the topics that the pattern covers.
@@ -144,7 +150,7 @@ fn task_field(pattern: &TopicPattern) -> Option<&'static str> {
 
 /// Whether events about the first rule's tasks can fire the second rule.
 fn by_task(from: &Rule, to: &Rule) -> Option<Edge> {
-    let own = to.on.iter().filter(|pattern| pattern.as_str().split('.').next() == Some(OWN_PREFIX));
+    let own = to.on.iter().filter(|pattern| is_own(pattern) && !reserved(pattern));
     let reached: Vec<_> = own
         .filter(|pattern| {
             task_field(pattern)
@@ -190,7 +196,7 @@ fn may_cover(pattern: &TopicPattern, topic: &Text) -> bool {
     let known = text.split("${").next().unwrap_or_default();
     let known: Vec<&str> = known.split('.').collect();
     let known = &known[..known.len() - 1];
-    if pattern.as_str().split('.').next() == Some(OWN_PREFIX) {
+    if is_own(pattern) {
         return false;
     }
     for (at, wanted) in pattern.as_str().split('.').enumerate() {

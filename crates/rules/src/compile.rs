@@ -197,7 +197,7 @@ fn read_facts(files: &RuleFiles, report: &mut Report) -> Facts {
 fn read_registry(files: &RuleFiles, options: &Options, report: &mut Report) -> Registry {
     let Some(text) = files.files.get(REGISTRY_FILE) else { return Registry::default() };
     let reader = Reader::new(REGISTRY_FILE, text);
-    let file = Arc::new(SourceFile { name: REGISTRY_FILE.into(), text: Arc::clone(text) });
+    let file = Arc::new(SourceFile::new(REGISTRY_FILE, text));
     let registry = registry::read(&reader, &file, files.base.as_deref(), options);
     report.merge(reader.into_report());
     registry
@@ -227,7 +227,7 @@ fn read_rules(
             _ => continue,
         };
         let reader = Reader::new(path, text);
-        let file = Arc::new(SourceFile { name: path.as_str().into(), text: Arc::clone(text) });
+        let file = Arc::new(SourceFile::new(path, text));
         let mut document = Document { reader, file, tests: None };
         if let Some(root) = document.reader.parse() {
             let (rules, tests) = rules::read(&document, &root, kind, engine, registry, options);

@@ -10,7 +10,7 @@ use model::{
     requirements::Requirements,
     task::{OnNew, Repo, Trust},
     verdict::VerdictKind,
-    yaml::{Node, Reader, line_column},
+    yaml::{Node, Reader},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -109,18 +109,28 @@ impl fmt::Display for Place {
 /// A file that was read.
 #[derive(Debug)]
 pub struct SourceFile {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its text.
-    pub text: Arc<str>,
+    name: Arc<str>,
+    text: Arc<str>,
+    /// The byte that each line begins with.
+    lines: Vec<usize>,
 }
 
 impl SourceFile {
+    /// A file of a name and a text.
+    #[must_use]
+    pub fn new(name: &str, text: &Arc<str>) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self { name: name.into(), text: Arc::clone(text), lines: std::iter::once(0).chain(breaks).collect() }
+    }
+
     /// The place of a byte.
     #[must_use]
     pub fn place(&self, byte: usize) -> Place {
-        let (line, column) = line_column(&self.text, byte);
-        Place { file: Arc::clone(&self.name), line, column }
+        let line = self.lines.partition_point(|start| *start <= byte);
+        let start = self.lines[line - 1];
+        let column = self.text.get(start..byte).map_or(0, |before| before.chars().count()) + 1;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Place { file: Arc::clone(&self.name), line: number(line), column: number(column) }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::facts::Facts;
 use model::diagnostic::nearest;
-use rhai::{AST, ASTNode, Expr, FnCallExpr, ParseError, ParseErrorType, Position};
+use rhai::{AST, ASTNode, Expr, FnCallExpr, ParseError, ParseErrorType, Position, Stmt};
 use std::collections::BTreeSet;
 
 /// An error of the parser; knows which variables there would be.
@@ -61,8 +61,13 @@ pub(super) fn check(source: &str, ast: &AST, facts: &Facts) -> Result<Vec<String
     }
     let mut found = None;
     ast.walk(&mut |path| {
-        if let Some(ASTNode::Expr(expr)) = path.last() {
-            found = check_expr(source, expr, facts).err();
+        match path.last() {
+            Some(ASTNode::Expr(expr)) => found = check_expr(source, expr, facts).err(),
+            // A call that is the whole script is a statement to the parser.
+            Some(ASTNode::Stmt(Stmt::FnCall(call, position))) if !call.is_operator_call() => {
+                found = check_function(source, call, *position, facts).err();
+            }
+            _ => {}
         }
         found.is_none()
     });
@@ -72,8 +77,7 @@ pub(super) fn check(source: &str, ast: &AST, facts: &Facts) -> Result<Vec<String
 fn check_expr(source: &str, expr: &Expr, facts: &Facts) -> Result<(), ScriptError> {
     match expr {
         Expr::FnCall(call, position) if !call.is_operator_call() => {
-            check_call(source, call, call.args.len(), *position)?;
-            check_constants(source, call, facts)
+            check_function(source, call, *position, facts)
         }
         Expr::MethodCall(call, position) => check_call(source, call, call.args.len() + 1, *position),
         Expr::Dot(chain, ..) => match (&chain.lhs, event_field(&chain.rhs)) {
@@ -84,6 +88,16 @@ fn check_expr(source: &str, expr: &Expr, facts: &Facts) -> Result<(), ScriptErro
         },
         _ => Ok(()),
     }
+}
+
+fn check_function(
+    source: &str,
+    call: &FnCallExpr,
+    position: Position,
+    facts: &Facts,
+) -> Result<(), ScriptError> {
+    check_call(source, call, call.args.len(), position)?;
+    check_constants(source, call, facts)
 }
 
 /// The first field of a chain.

@@ -118,6 +118,8 @@ then:
         rules.yaml:11:22: error: there is no variable `matrix` (there is `event`, `build`; texts stand in double quotes)
         rules.yaml:11:41: error: this `${` has no closing brace (a `${` that is meant as text is written `$${`)
         rules.yaml:11:55: error: the expression ends too early
+        rules.yaml:13:27: error: there is no table `arches` (there are no tables: put YAML, CSV or JSON files into `facts/`)
+        rules.yaml:13:63: error: `[` is no glob: unclosed character class; missing ']'
         rules.yaml:15:24: error: there is no variable `arches` (there is `event`, `build`; texts stand in double quotes)
         "#
     );

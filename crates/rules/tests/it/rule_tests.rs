@@ -137,6 +137,15 @@ fn mistakes_in_tests_are_marked() {
 }
 
 #[test]
+fn tests_name_rules_that_are_there() {
+    let tests = "  - {name: a, event: fixtures/update.json, expect: {rr: []}}\n  - {name: a, event: fixtures/update.json, expect: {}}\n";
+    insta::assert_snapshot!(refused(&with_tests(tests)).to_string(), @r#"
+    rules.yaml:9:53: error: there is no rule `rr` (did you mean `r`?)
+    rules.yaml:10:5: error: there are two tests named `a`; the other one is at rules.yaml:9:12
+    "#);
+}
+
+#[test]
 fn tests_may_stand_beside_the_rules() {
     let mut files = with_tests("  []\n");
     files.files.insert(
