@@ -141,6 +141,7 @@ impl Client {
             .user_agent(concat!("taskbot-worker/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .build()
             .map_err(|error| wrong(format!("no HTTP client: {}", chain(&error))))?;
         Ok(Self { http, base, token, ids, clock })

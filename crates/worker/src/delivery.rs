@@ -201,7 +201,20 @@ impl AttemptFolder {
             }
         }
         note_left_out(&mut finish.end, &left_out);
-        client.persist(DELIVERY_LIMIT, stop, || client.finish(self.held.task, &finish)).await
+        let told = client.persist(DELIVERY_LIMIT, stop, || client.finish(self.held.task, &finish)).await;
+        let Err(ClientError::Refused { status, message }) = told else { return told };
+        // The attempt must end all the same, or it would be taken for lost and run again to the same end.
+        tracing::error!(task = %self.held.task, status, message, "the server refuses how the attempt ended");
+        let reason = format!("the server refused how the attempt ended ({status}): {message}");
+        let outcome = Outcome::Error(ErrorReason::BadResults);
+        let bare = FinishRequest {
+            end: AttemptEnd::Outcome { outcome, reason: Some(reason) },
+            phases: Vec::new(),
+            environment: None,
+            results: Vec::new(),
+            ..finish
+        };
+        client.persist(DELIVERY_LIMIT, stop, || client.finish(self.held.task, &bare)).await
     }
 }
 

@@ -59,13 +59,15 @@ pub enum LocalError {
     },
 }
 
-/// Runs the task in a folder. `path` is the folder or its task file; `out` gets the log, stamped, as it comes.
+/// Runs the task in a folder. `path` is the folder or its task file, `scratch` a folder for what is needed on
+/// the way; `out` gets the log, stamped, as it comes.
 ///
 /// # Errors
 /// There is nothing to run. How the task itself ended, also by errors, is in what is returned.
 pub async fn run_local(
     runner: &Runner,
     path: &Path,
+    scratch: &Path,
     options: &LocalOptions,
     out: Out,
     control: &Control,
@@ -93,8 +95,8 @@ pub async fn run_local(
     };
     let here = tempfile::Builder::new()
         .prefix("taskbot-local-")
-        .tempdir()
-        .map_err(|error| disk(&std::env::temp_dir(), error))?;
+        .tempdir_in(scratch)
+        .map_err(|error| disk(scratch, error))?;
     let output = options.artifacts_to.clone().unwrap_or_else(|| here.path().join("output"));
     let folders = Folders { work: here.path().join("work"), output };
     std::fs::create_dir_all(&folders.work).map_err(|error| disk(&folders.work, error))?;

@@ -75,6 +75,7 @@ async fn run_in(
     ));
     let ended = match Job::from_assignment(assignment) {
         Ok(job) => {
+            drop(agent.sweeping.read().await);
             let folders = Folders { work: folder.work(), output: folder.output() };
             agent.runner.run_attempt(&job, &folders, &log, control).await
         }

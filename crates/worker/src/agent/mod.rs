@@ -34,24 +34,32 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use table::Table;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::{RwLock, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a claim is held open, in seconds.
 pub const CLAIM_WAIT_SECONDS: u32 = 20;
-/// The lease that is assumed before the server has said it, in seconds.
-pub const LEASE_SECONDS_DEFAULT: u32 = 60;
+/// The lease that is assumed before the server has said it.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(60);
 /// How often a drained worker asks whether it still is.
 pub const DRAINED_POLL: Duration = Duration::from_secs(10);
 /// How often executors are probed, orphans swept and caches trimmed.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(300);
 /// How long one sweep may take.
 pub const SWEEP_LIMIT: Duration = Duration::from_secs(120);
+/// How long one probe may take.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// The pause after a claim that was answered at once and with nothing, so that it is not asked in a circle.
+pub const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 /// How long a worker that stops goes on delivering once nothing runs any more.
 pub const STOP_DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 /// The same, for a worker that is made to stop at once.
@@ -97,9 +105,12 @@ pub struct Agent {
     ids: Arc<dyn Ids>,
     table: Table,
     offer: Mutex<Offer>,
-    lease_seconds: AtomicU32,
+    lease: watch::Sender<Duration>,
     drained: AtomicBool,
     last_contact: Mutex<Instant>,
+    /// Taken for writing by a sweep, for a moment by each attempt that begins: what begins while a sweep is
+    /// under way would look like a leftover to it.
+    sweeping: RwLock<()>,
     /// Held as long as the worker lives.
     _lock: File,
 }
@@ -134,9 +145,10 @@ impl Agent {
             ids,
             table: Table::default(),
             offer: Mutex::new(Offer::default()),
-            lease_seconds: AtomicU32::new(LEASE_SECONDS_DEFAULT),
+            lease: watch::Sender::new(LEASE_DEFAULT),
             drained: AtomicBool::new(false),
             last_contact: Mutex::new(Instant::now()),
+            sweeping: RwLock::new(()),
             _lock: lock,
         })
     }
@@ -184,7 +196,7 @@ impl Agent {
         let (mut backoff, mut known) = (Backoff::default(), false);
         loop {
             let drained = self.drained.load(Ordering::Relaxed);
-            let free = self.config.slots.saturating_sub(self.table.len()).min(CLAIM_TASKS_MAX as u32);
+            let free = self.config.slots.saturating_sub(self.table.len()).min(CLAIM_TASKS_MAX);
             if known && free == 0 && !drained {
                 tokio::select! {
                     () = self.table.freed.notified() => continue,
@@ -195,6 +207,7 @@ impl Agent {
             // The first word is answered at once, so that a worker that is not wanted learns it.
             let (free, wait) = if known && !drained { (free, CLAIM_WAIT_SECONDS) } else { (0, 0) };
             let request = self.claim_request(free, wait);
+            let asked_at = Instant::now();
             let reply = tokio::select! {
                 reply = self.client.claim(&request) => reply,
                 () = shutdown.stop.cancelled() => break,
@@ -205,10 +218,15 @@ impl Agent {
                     backoff = Backoff::default();
                     known = true;
                     self.hear(&reply);
+                    let hasty = wait > 0 && reply.assignments.is_empty() && asked_at.elapsed() < CLAIM_PAUSE;
                     for assignment in reply.assignments {
                         self.start(attempts, assignment, shutdown, give_up);
                     }
-                    if reply.drain { DRAINED_POLL } else { Duration::ZERO }
+                    match (reply.drain, hasty) {
+                        (true, _) => DRAINED_POLL,
+                        (false, true) => CLAIM_PAUSE,
+                        (false, false) => Duration::ZERO,
+                    }
                 }
                 Err(error @ (ClientError::NotAllowed { .. } | ClientError::Protocol(_))) if !known => {
                     return Err(error.into());
@@ -262,7 +280,8 @@ impl Agent {
 
     fn hear(&self, reply: &ClaimReply) {
         self.note_contact();
-        self.lease_seconds.store(reply.lease_seconds.max(1), Ordering::Relaxed);
+        let lease = Duration::from_secs(u64::from(reply.lease_seconds.max(1)));
+        self.lease.send_if_modified(|known| std::mem::replace(known, lease) != lease);
         if self.drained.swap(reply.drain, Ordering::Relaxed) != reply.drain {
             tracing::info!(drained = reply.drain, "the server changed whether this worker takes tasks");
         }
@@ -273,15 +292,18 @@ impl Agent {
     }
 
     fn lease(&self) -> Duration {
-        Duration::from_secs(u64::from(self.lease_seconds.load(Ordering::Relaxed)))
+        *self.lease.borrow()
     }
 
     /// Tells what is held, at every third of the lease.
     async fn keep_heartbeat(self: Arc<Self>, over: CancellationToken) {
+        let mut lease = self.lease.subscribe();
         loop {
-            let every = self.lease() / 3;
+            let every = *lease.borrow_and_update() / 3;
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
+                // A shorter one than assumed must not be missed by the first heartbeat.
+                _ = lease.changed() => continue,
                 () = over.cancelled() => return,
             }
             let running = self.table.heartbeat();
@@ -337,7 +359,8 @@ impl Agent {
     async fn probe(&self) {
         let mut working = std::collections::BTreeSet::new();
         for executor in &self.runner.executors {
-            match executor.probe().await {
+            let probed = tokio::time::timeout(PROBE_LIMIT, executor.probe());
+            match probed.await.unwrap_or_else(|_| Err("probing it takes too long".to_owned())) {
                 Ok(probe) => {
                     tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
                     working.insert(executor.kind());
@@ -362,6 +385,7 @@ impl Agent {
 
     /// Removes what dead workers left.
     async fn sweep(&self) {
+        let _sweeping = self.sweeping.write().await;
         for executor in &self.runner.executors {
             let alive = self.table.labels(&self.config.name);
             match tokio::time::timeout(SWEEP_LIMIT, executor.sweep(&alive)).await {

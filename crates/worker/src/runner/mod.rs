@@ -27,7 +27,7 @@ use crate::{
 };
 use course::Course;
 use model::{
-    Clock, Item, Outcome, WorkerName,
+    Clock, ErrorReason, Item, Outcome, WorkerName,
     ids::TaskName,
     protocol::{Assignment, AttemptEnd, FinishRequest, Held},
     requirements::ExecutorKind,
@@ -42,6 +42,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+/// The most that the results of one attempt have as JSON, in bytes.
+pub const RESULT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Where a task's files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,11 +212,13 @@ impl Runner {
         control: &Control,
     ) -> FinishRequest {
         let (end, results) = match (done, control.why()) {
-            (Ok(result), None) => {
+            // A verdict is one, also when the stop came while cleaning up.
+            (Ok(mut result), _) => {
+                shorten(&mut result);
                 let end = AttemptEnd::Outcome { outcome: result.outcome, reason: reason(&result) };
                 (end, vec![result])
             }
-            (_, Some(why)) => (why.end(), Vec::new()),
+            (Err(_), Some(why)) => (why.end(), Vec::new()),
             (Err(halt), None) => {
                 let end = AttemptEnd::Outcome { outcome: halt.outcome, reason: Some(one_line(&halt.reason)) };
                 (end, vec![attempt.own_result(halt)])
@@ -270,6 +275,33 @@ fn reason(result: &NewResult) -> Option<String> {
     let named = named.map(|named| format!("{}: {named}", result.outcome.class()));
     let text = result.note.iter().cloned().chain(named).collect::<Vec<_>>().join("; ");
     (!text.is_empty()).then(|| one_line(&text))
+}
+
+/// Keeps a result within [`RESULT_BYTES_MAX`]: first the notes and data of its children go, then the children.
+fn shorten(result: &mut NewResult) {
+    let bytes = |result: &NewResult| serde_json::to_vec(result).map_or(usize::MAX, |json| json.len());
+    let before = bytes(result);
+    if before <= RESULT_BYTES_MAX {
+        return;
+    }
+    result.children.iter_mut().for_each(strip);
+    let mut note =
+        format!("the notes of the sub-results were left out: with them the result has {before} bytes");
+    if bytes(result) > RESULT_BYTES_MAX {
+        result.children.clear();
+        result.outcome = Outcome::Error(ErrorReason::BadResults);
+        note = format!(
+            "the result has {before} bytes, the limit is {RESULT_BYTES_MAX}; report fewer or shorter ones"
+        );
+    }
+    let said = result.note.take().into_iter().chain([note]);
+    result.note = Some(said.collect::<Vec<_>>().join("; "));
+}
+
+fn strip(result: &mut NewResult) {
+    result.note = None;
+    result.data.clear();
+    result.children.iter_mut().for_each(strip);
 }
 
 /// The results without children that somebody must act on.

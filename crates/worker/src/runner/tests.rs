@@ -1,7 +1,7 @@
 //! What does not need an executor; attempts as a whole are run in `tests/it`.
 
 use super::*;
-use model::{ErrorReason, TaskId, attempt::AttemptRef, task_file};
+use model::{TaskId, attempt::AttemptRef, task_file};
 
 /// A job of a task file.
 pub(super) fn job(yaml: &str) -> Job {
@@ -62,6 +62,18 @@ fn reasons_are_one_line_and_name_what_is_to_blame() {
         vec![good, result("t.g", Outcome::Failed, vec![bad("t.g.b"), bad("t.g.c")])],
         Some("failed: t.g.b and 1 more"),
     );
+    let long = "x".repeat(RESULT_BYTES_MAX / 1050);
+    let noted = NewResult { note: Some(long.clone()), ..bad("t.a") };
+    let mut whole = result("t", Outcome::Failed, vec![noted; 1000]);
+    shorten(&mut whole);
+    assert_eq!((whole.children.len(), whole.note.as_ref()), (1000, None), "it fits");
+    whole.children.extend(vec![NewResult { note: Some(long.clone()), ..bad("t.b") }; 100]);
+    shorten(&mut whole);
+    assert_eq!((whole.children.len(), whole.outcome), (1100, Outcome::Failed));
+    assert!(whole.children.iter().all(|child| child.note.is_none()) && whole.note.is_some());
+    whole.children = vec![bad(&long); 1100];
+    shorten(&mut whole);
+    assert_eq!((whole.children.len(), whole.outcome.as_str()), (0, "error(bad_results)"));
     assert_eq!(one_line(" a\n\n  b\r\nc\0"), "a | b | c\u{fffd}");
     assert!(one_line(&"€".repeat(TASK_TEXT_BYTES_MAX)).len() <= TASK_TEXT_BYTES_MAX);
 }

@@ -397,7 +397,9 @@ async fn a_server_that_cannot_now_is_no_lost_contact_and_none_at_all_is() {
         refused += u32::from(request.path.ends_with("heartbeat"));
         // Three leases long.
         if refused == 10 {
-            sender.take().into_iter().for_each(|sender| drop(sender.send(())));
+            if let Some(sender) = sender.take() {
+                sender.send(()).unwrap();
+            }
         }
         Some(Reply::status(503))
     }));
@@ -462,4 +464,20 @@ async fn a_flood_of_log_is_capped_and_held_on_disk() {
     let grown = memory("VmHWM").saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "memory grew by {} MiB", grown / 1024 / 1024);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_the_server_refuses_still_ends_the_attempt() {
+    let bench = Bench::new().await;
+    bench.board.lock().fault = Some(Box::new(|request| {
+        let finish: FinishRequest = serde_json::from_slice(&request.body).ok()?;
+        (!finish.results.is_empty()).then(|| Reply::text(422, r#"{"detail": "too many results"}"#))
+    }));
+    let worker = bench.start();
+    let task = bench.submit("run: 'true'");
+    let (got, reason) = outcome(&bench.board.end_of(task).await);
+    assert_eq!(got, "error(bad_results)");
+    assert!(reason.contains("(422): too many results"), "{reason}");
+    worker.stop().await;
+    assert_eq!(bench.attempts_left(), 0);
 }

@@ -93,8 +93,8 @@ impl Bench {
         let log = Arc::clone(&self.log);
         let out = Box::new(move |bytes: &[u8]| log.lock().unwrap().extend_from_slice(bytes));
         let runner = runner(self.here.path());
-        let ended =
-            run_local(&runner, &self.here.path().join("repo"), &options, out, control, &SystemIds).await;
+        let (repo, scratch) = (self.here.path().join("repo"), self.here.path());
+        let ended = run_local(&runner, &repo, scratch, &options, out, control, &SystemIds).await;
         let left = std::fs::read_dir(self.here.path().join("local")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "nothing is left of the environment");
         ended

@@ -11,7 +11,6 @@ use tokio::{
 /// A request, read whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: HashMap<String, String>,
     pub(crate) headers: HashMap<String, String>,
@@ -93,7 +92,15 @@ impl Server {
 async fn serve(stream: TcpStream, handler: Handler) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
-        let (status, headers, body, after) = match handler(request).await {
+        // Whoever closes the connection takes the answer back, as with a real server.
+        let reply = tokio::select! {
+            reply = handler(request) => reply,
+            more = stream.fill_buf() => match more {
+                Ok([]) | Err(_) => return,
+                Ok(_) => panic!("requests are not pipelined here"),
+            },
+        };
+        let (status, headers, body, after) = match reply {
             Reply::Answer { status, headers, body } => (status, headers, body, None),
             Reply::Cut { status, headers, body, after } => (status, headers, body, Some(after)),
             Reply::Drop => return,
@@ -126,7 +133,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         }
     }
     let mut words = lines.first()?.split(' ');
-    let (method, target) = (words.next()?.to_owned(), words.next()?);
+    let target = words.nth(1)?;
     let url = url::Url::parse(&format!("http://test{target}")).ok()?;
     let headers: HashMap<String, String> = lines[1..]
         .iter()
@@ -137,5 +144,5 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     let query = url.query_pairs().into_owned().collect();
-    Some(Request { method, path: url.path().to_owned(), query, headers, body })
+    Some(Request { path: url.path().to_owned(), query, headers, body })
 }
