@@ -10,11 +10,13 @@
 
 mod cgroup;
 mod collect;
+mod container;
 mod host;
 mod local;
 mod sandbox;
 mod supervise;
 
+pub use container::{ContainerConfig, Containers, Pull, usual_sockets};
 pub use host::HostConfig;
 pub use local::{Local, NO_ISOLATION};
 pub use sandbox::{Sandbox, SandboxConfig, UIDS};
@@ -37,7 +39,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The work folder inside containers and sandboxes.
+/// Where the work folder is inside sandboxes, and the volume that holds it inside containers.
 pub const WORK_DIR: &str = "/task";
 /// Our own folder below the work folder; a task's repository must not bring it.
 pub const OWN_DIR: &str = ".taskbot";

@@ -15,7 +15,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// What starts every command: marks the start, goes to the folder, and runs each line on its own.
 /// Arguments: the file that is made as a mark (`$0`), the folder, then the lines.
 pub(super) const WRAPPER: &str = r#"umask 022
-: >"$0"
+{ mkdir -p "${0%/*}"; true >"$0"; } 2>/dev/null
 cd -- "$1" || exit 126
 shift
 for line in "$@"; do

@@ -1,0 +1,375 @@
+//! Commands in a container.
+
+use super::{
+    super::{
+        ExecError, ExecRequest, Exit, LogSink, Profile,
+        host::start_folder,
+        supervise::{Ended, WRAPPER, Watched, supervise, variables},
+    },
+    Container, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_WORKER, VOLUME_DIR, WORK_DIR,
+    engine::{Engine, reason, status},
+    transfer::UID,
+};
+use bollard::{
+    container::AttachContainerResults,
+    errors::Error,
+    exec::StartExecResults,
+    models::{
+        ContainerCreateBody, ExecConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+        MountVolumeOptions, ResourcesUlimits,
+    },
+    query_parameters::{
+        AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
+        InspectContainerOptionsBuilder, KillContainerOptionsBuilder,
+    },
+};
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use nix::sys::resource::{Resource, getrlimit};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// The capabilities that package managers need; all of `Profile::Install`, and of a `run` that may be root.
+const INSTALL_CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"];
+/// How long the engine may take to measure a work folder that we cannot read ourselves.
+const MEASURE_LIMIT: Duration = Duration::from_secs(30);
+/// How often the end of a container is asked for again after the engine's answer broke off.
+const WAIT_TRIES_MAX: u32 = 5;
+
+/// Ends the container at its deadline, also when its worker is dead. `%` is the time in seconds.
+const OWN_DEADLINE: &str = "( sleep % && kill -9 -1 ) </dev/null >/dev/null 2>&1 &\n";
+/// Podman does not tell that memory ran out; the container's own counter does.
+const TELL_OOM: &str = r#"
+told() {
+  for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    [ -r "$file" ] || continue
+    while read -r key count; do [ "$key" = oom_kill ] && [ "$count" != 0 ] && : >"$0.oom"; done <"$file"
+  done
+}
+trap told EXIT
+"#;
+/// Gives what `prepare` left to the user of `run`.
+const HAND_OVER: &str = "\nchown -hR 65534:65534 \"$TASKBOT_WORK\" 2>/dev/null || :";
+
+impl Container {
+    /// Runs lines in a new container, which stays as the holder.
+    pub(super) async fn run(
+        &mut self,
+        request: &ExecRequest<'_>,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<Exit, ExecError> {
+        self.drop_holder().await?;
+        let id = self.create(request).await?;
+        self.upload(&id).await?;
+        let docker = &self.engine.docker;
+        let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
+        // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.
+        let attached = docker.attach_container(&id, Some(options)).await;
+        let AttachContainerResults { output, input } =
+            attached.map_err(|error| self.engine.infra("attach to a container", &error))?;
+        docker.start_container(&id, None).await.map_err(|error| self.start_error(&error))?;
+        let output = output.map(|chunk| chunk.map(bollard::container::LogOutput::into_bytes));
+        let output = output.map(|chunk| chunk.map_err(|error| error.to_string()));
+        let root_writable = self.root_is_writable(request.profile);
+        let watch =
+            Watch { engine: &self.engine, id: &id, volume: self.volume_folder().await, root_writable };
+        let ended = supervise(request, self.sizes.disk_bytes, output, watch.end(), &watch, log, stop).await;
+        drop(input);
+        match ended? {
+            Ended::ByUs(exit) => Ok(exit),
+            Ended::Itself(code) => self.explain(&id, code).await,
+        }
+    }
+
+    /// A container that files can be moved through; one is made if there is none.
+    pub(super) async fn any_container(&mut self) -> Result<String, ExecError> {
+        let id = match self.holder.clone() {
+            Some(id) => id,
+            None => {
+                let env = std::collections::BTreeMap::new();
+                let limit = Duration::ZERO;
+                let request =
+                    ExecRequest { profile: Profile::Run, lines: &[], dir: "", env: &env, limit, idle: None };
+                self.create(&request).await?
+            }
+        };
+        self.upload(&id).await?;
+        Ok(id)
+    }
+
+    async fn create(&mut self, request: &ExecRequest<'_>) -> Result<String, ExecError> {
+        self.count += 1;
+        let name = format!("taskbot-{}-{}", self.label, self.count);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let mut body = self.body(request);
+        let docker = &self.engine.docker;
+        let mut created = docker.create_container(Some(options.clone()), body.clone()).await;
+        if let Err(error) = &created
+            && reason(error).contains("container-init")
+        {
+            // Podman without catatonit has no init program; our shell is process 1 then.
+            if let Some(host) = &mut body.host_config {
+                host.init = Some(false);
+            }
+            created = docker.create_container(Some(options), body).await;
+        }
+        let created = created.map_err(|error| self.engine.infra("create a container", &error))?;
+        self.holder = Some(created.id.clone());
+        Ok(created.id)
+    }
+
+    /// The file that commands make when they begin; with `.oom` behind it, when memory ran out.
+    fn mark(&self) -> String {
+        format!("{WORK_DIR}/{}/began-{}", super::super::OWN_DIR, self.count)
+    }
+
+    fn body(&self, request: &ExecRequest<'_>) -> ContainerCreateBody {
+        let install = request.profile == Profile::Install;
+        let root = install || self.relaxed.root;
+        let seconds_left = (self.deadline - self.clock.now()).num_seconds().max(1).to_string();
+        let deadline = OWN_DEADLINE.replace('%', &seconds_left);
+        let script = [
+            deadline.as_str(),
+            if self.engine.podman { TELL_OOM } else { "" },
+            "exec 2>&1\n",
+            WRAPPER,
+            if install { HAND_OVER } else { "" },
+        ];
+        let command = ["-c".to_owned(), script.concat(), self.mark(), start_folder(WORK_DIR, request.dir)];
+        let env =
+            variables(request, WORK_DIR, "/tmp").into_iter().map(|(name, value)| format!("{name}={value}"));
+        let labels = [
+            (LABEL_WORKER, self.label.worker.to_string()),
+            (LABEL_ATTEMPT, self.label.to_string()),
+            (LABEL_DEADLINE, self.deadline.to_rfc3339()),
+        ];
+        let labels: HashMap<_, _> = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            hostname: Some("taskbot".to_owned()),
+            user: Some(if root { "0:0".to_owned() } else { format!("{UID}:{UID}") }),
+            entrypoint: Some(vec!["sh".to_owned()]),
+            cmd: Some(command.into_iter().chain(request.lines.iter().cloned()).collect()),
+            env: Some(env.collect()),
+            working_dir: Some("/".to_owned()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            host_config: Some(self.host_config(request.profile, root, &labels)),
+            labels: Some(labels),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn host_config(&self, profile: Profile, root: bool, labels: &HashMap<String, String>) -> HostConfig {
+        let install = profile == Profile::Install;
+        let sizes = &self.sizes;
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let tmpfs = format!("rw,exec,nosuid,nodev,mode=1777,size={}", sizes.tmp_bytes);
+        let folders: &[&str] = if install { &["/tmp"] } else { &["/tmp", "/var/tmp", "/run"] };
+        let mut capabilities: Vec<String> =
+            if install { Vec::new() } else { self.relaxed.capabilities.clone() };
+        if root {
+            capabilities.extend(INSTALL_CAPABILITIES.map(str::to_owned));
+        }
+        let network = if install || self.relaxed.network { self.config.network.as_str() } else { "none" };
+        let work = Mount {
+            target: Some(VOLUME_DIR.to_owned()),
+            source: Some(self.volume()),
+            typ: Some(MountType::VOLUME),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                labels: Some(labels.clone()),
+                ..MountVolumeOptions::default()
+            }),
+            ..Mount::default()
+        };
+        HostConfig {
+            memory: Some(signed(sizes.memory_bytes)),
+            memory_swap: Some(signed(sizes.memory_bytes)),
+            nano_cpus: Some(i64::from(sizes.cpus) * 1_000_000_000),
+            pids_limit: Some(sizes.processes.into()),
+            ulimits: Some(self.ulimits()),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            cap_add: Some(capabilities),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(!self.root_is_writable(profile)),
+            tmpfs: Some(folders.iter().map(|folder| ((*folder).to_owned(), tmpfs.clone())).collect()),
+            network_mode: Some(network.to_owned()),
+            init: Some(true),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            mounts: Some(vec![work]),
+            runtime: self.config.runtime.clone(),
+            ..HostConfig::default()
+        }
+    }
+
+    fn ulimits(&self) -> Vec<ResourcesUlimits> {
+        let limit = |name: &str, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+        };
+        let mut limits = vec![
+            limit("nofile", self.sizes.open_files),
+            limit("fsize", self.sizes.disk_bytes),
+            limit("core", 0),
+        ];
+        // Podman's default may be over the host's limit, and then nothing starts.
+        if self.engine.podman
+            && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC)
+        {
+            limits.push(limit("nproc", hard));
+        }
+        limits
+    }
+
+    fn start_error(&self, error: &Error) -> ExecError {
+        let said = reason(error);
+        if said.contains("executable file not found") || said.contains("no such file or directory") {
+            return no_shell(&self.base.name);
+        }
+        self.engine.infra("start a container", error)
+    }
+
+    /// What a container's exit code means.
+    async fn explain(&mut self, id: &str, code: i64) -> Result<Exit, ExecError> {
+        if code == 0 {
+            return Ok(Exit::Code(0));
+        }
+        let state = self.engine.docker.inspect_container(id, None).await;
+        let state = state.map_err(|error| self.engine.infra("tell how a container ended", &error))?.state;
+        let state = state.unwrap_or_default();
+        if state.oom_killed == Some(true) || self.engine.podman && self.is_there(id, ".oom").await? {
+            return Ok(Exit::Oom);
+        }
+        if code == 127 && !self.is_there(id, "").await? {
+            return Err(no_shell(&self.base.name));
+        }
+        let exit = Exit::from_shell(i32::try_from(code).unwrap_or(i32::MAX));
+        Ok(if exit == Exit::Signal(nix::libc::SIGXFSZ) { Exit::OutOfDisk } else { exit })
+    }
+
+    /// Whether commands left their mark.
+    async fn is_there(&self, id: &str, suffix: &str) -> Result<bool, ExecError> {
+        let path = format!("{}{suffix}", self.mark());
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(&path).build();
+        match self.engine.docker.get_container_archive_info(id, Some(options)).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(self.engine.infra("look into a container", &error)),
+        }
+    }
+
+    /// Where the work folder is on this host, if we can read it there.
+    async fn volume_folder(&self) -> Option<PathBuf> {
+        let volume = self.engine.docker.inspect_volume(&self.volume()).await.ok()?;
+        let folder = PathBuf::from(volume.mountpoint);
+        std::fs::read_dir(&folder).is_ok().then_some(folder)
+    }
+}
+
+fn no_shell(image: &str) -> ExecError {
+    ExecError::BadTask(format!("image {image} has no shell (`sh`), so that no commands can run in it"))
+}
+
+/// A running container.
+struct Watch<'a> {
+    engine: &'a Engine,
+    id: &'a str,
+    /// The work folder on this host, if we can read it.
+    volume: Option<PathBuf>,
+    root_writable: bool,
+}
+
+impl Watch<'_> {
+    /// Waits for the end; gives the exit code.
+    async fn end(&self) -> Result<i64, ExecError> {
+        let mut tries = 0;
+        loop {
+            let mut answers = std::pin::pin!(self.engine.docker.wait_container(self.id, None));
+            let error = match answers.next().await {
+                Some(Ok(answer)) => return Ok(answer.status_code),
+                // A code other than 0 is no failure of the engine.
+                Some(Err(Error::DockerContainerWaitError { code, .. })) => return Ok(code),
+                Some(Err(error)) => reason(&error),
+                None => "the answer broke off".to_owned(),
+            };
+            tries += 1;
+            let state = self.engine.docker.inspect_container(self.id, None).await;
+            let state = match state {
+                Ok(found) => found.state.unwrap_or_default(),
+                Err(gone) => {
+                    return Err(ExecError::Infra(format!(
+                        "{} went away while a container ran ({error}; {})",
+                        self.engine.version,
+                        reason(&gone)
+                    )));
+                }
+            };
+            if state.running != Some(true) {
+                return Ok(state.exit_code.unwrap_or(-1));
+            }
+            // Waiting is longer than an answer may take, so this is usual; but not at once and for ever.
+            if tries > WAIT_TRIES_MAX && error != reason(&Error::RequestTimeoutError) {
+                return Err(ExecError::Infra(format!(
+                    "{} does not tell the end: {error}",
+                    self.engine.version
+                )));
+            }
+        }
+    }
+
+    /// Measures the work folder from inside the container.
+    async fn measure_inside(&self) -> Option<u64> {
+        let config = ExecConfig {
+            attach_stdout: Some(true),
+            cmd: Some(["du", "-sk", WORK_DIR].map(str::to_owned).to_vec()),
+            ..ExecConfig::default()
+        };
+        let exec = self.engine.docker.create_exec(self.id, config).await.ok()?;
+        let started = self.engine.docker.start_exec(&exec.id, None).await.ok()?;
+        let StartExecResults::Attached { mut output, .. } = started else { return None };
+        let mut text = Vec::new();
+        let read = async {
+            while let Some(Ok(chunk)) = output.next().await {
+                text.extend_from_slice(&chunk.into_bytes());
+            }
+        };
+        tokio::time::timeout(MEASURE_LIMIT, read).await.ok()?;
+        let text = String::from_utf8_lossy(&text);
+        text.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    }
+}
+
+impl Watched for Watch<'_> {
+    async fn disk_bytes(&self) -> Option<u64> {
+        let work = match self.volume.clone() {
+            Some(folder) => {
+                tokio::task::spawn_blocking(move || crate::files::usage(&folder, u64::MAX)).await.ok()?
+            }
+            None => self.measure_inside().await.unwrap_or(0),
+        };
+        if !self.root_writable {
+            return Some(work);
+        }
+        let options = InspectContainerOptionsBuilder::default().size(true).build();
+        let sized = self.engine.docker.inspect_container(self.id, Some(options)).await.ok();
+        let layer = sized.and_then(|found| found.size_rw).and_then(|bytes| u64::try_from(bytes).ok());
+        Some(work + layer.unwrap_or(0))
+    }
+
+    async fn kill(&self) {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        if let Err(error) = self.engine.docker.kill_container(self.id, Some(options)).await {
+            // It may have ended by itself; if it did not, the wait for its end tells.
+            tracing::debug!(%error, container = self.id, "cannot kill a container");
+        }
+    }
+
+    async fn tidy(&self) {}
+}
+
+/// Reads a deadline from its label.
+pub(super) fn deadline(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
+}

@@ -1,0 +1,120 @@
+//! Removing what dead workers left at the engine.
+
+use super::{
+    super::{AttemptLabel, Swept},
+    LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_WORKER,
+    engine::{Engine, gone_is_fine, reason},
+    image::{ATTEMPT_REPO, Layers},
+    run::deadline,
+};
+use bollard::{
+    errors::Error,
+    query_parameters::{
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    },
+};
+use chrono::{DateTime, Utc};
+use model::WorkerName;
+use std::collections::{HashMap, HashSet};
+
+/// Who is to be swept away.
+struct Doomed<'a> {
+    worker: &'a WorkerName,
+    now: DateTime<Utc>,
+    alive: &'a HashSet<AttemptLabel>,
+}
+
+impl Doomed<'_> {
+    fn is(&self, labels: &HashMap<String, String>) -> bool {
+        let Some(attempt) = labels.get(LABEL_ATTEMPT) else { return false };
+        let overdue =
+            labels.get(LABEL_DEADLINE).and_then(|text| deadline(text)).is_some_and(|time| self.now > time);
+        let ours = labels.get(LABEL_WORKER).is_some_and(|name| name == self.worker.as_str());
+        let living =
+            AttemptLabel::parse(self.worker, attempt).is_some_and(|label| self.alive.contains(&label));
+        overdue || ours && !living
+    }
+}
+
+pub(super) async fn sweep(
+    engine: &Engine,
+    worker: &WorkerName,
+    now: DateTime<Utc>,
+    alive: &HashSet<AttemptLabel>,
+    layers: &Layers,
+) -> Result<Swept, String> {
+    let doomed = Doomed { worker, now, alive };
+    let mut errors = Vec::new();
+    let mut note = |what: &str, result: Result<usize, String>| {
+        result.unwrap_or_else(|error| {
+            errors.push(format!("{what}: {error}"));
+            0
+        })
+    };
+    // In this order: containers hold volumes and images.
+    let swept = Swept {
+        containers: note("containers", containers(engine, &doomed).await),
+        volumes: note("volumes", volumes(engine, &doomed).await),
+        images: note("images", images(engine, &doomed).await)
+            + note("layers", layers.trim(engine, worker, now).await),
+        ..Swept::default()
+    };
+    if errors.is_empty() { Ok(swept) } else { Err(format!("{}: {}", engine.version, errors.join("; "))) }
+}
+
+fn by_label() -> HashMap<&'static str, Vec<&'static str>> {
+    HashMap::from([("label", vec![LABEL_ATTEMPT])])
+}
+
+async fn containers(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&by_label()).build();
+    let found = engine.docker.list_containers(Some(options)).await.map_err(|error| reason(&error))?;
+    let mut removed = 0;
+    for container in found {
+        if !container.labels.as_ref().is_some_and(|labels| doomed.is(labels)) {
+            continue;
+        }
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let id = container.id.unwrap_or_default();
+        done(engine.docker.remove_container(&id, Some(options)).await)?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+async fn volumes(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+    let options = ListVolumesOptionsBuilder::default().filters(&by_label()).build();
+    let found = engine.docker.list_volumes(Some(options)).await.map_err(|error| reason(&error))?;
+    let mut removed = 0;
+    for volume in found.volumes.unwrap_or_default() {
+        if !doomed.is(&volume.labels) {
+            continue;
+        }
+        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+        done(engine.docker.remove_volume(&volume.name, Some(options)).await)?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+async fn images(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+    let filters = HashMap::from([("reference", vec![ATTEMPT_REPO])]);
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    let found = engine.docker.list_images(Some(options)).await.map_err(|error| reason(&error))?;
+    let mut removed = 0;
+    for image in found {
+        // The image has the labels of the container that it was committed from.
+        if !doomed.is(&image.labels) {
+            continue;
+        }
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        done(engine.docker.remove_image(&image.id, Some(options), None).await.map(drop))?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+fn done(result: Result<(), Error>) -> Result<(), String> {
+    gone_is_fine(result).map_err(|error| reason(&error))
+}
