@@ -97,6 +97,7 @@ pub(crate) async fn audit(
 ) -> Result<Json<Page<AuditRecord>>, Problem> {
     paging.before::<i64>()?;
     let page = super::filtered(
+        &state,
         &paging,
         |record: &AuditRecord| super::to_json(record),
         |before, limit| {

@@ -20,6 +20,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Page<DeadLetter>>, Problem> {
     paging.before::<i64>()?;
     let page = filtered(
+        &state,
         &paging,
         |letter: &DeadLetter| to_json(letter),
         |before, limit| {

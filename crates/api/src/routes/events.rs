@@ -178,7 +178,7 @@ pub(crate) async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Value>>, Problem> {
     let roots = |event: &StoredEvent| event.event.roots(event.event.body().unwrap_or(Value::Null));
-    let page = filtered(&paging, roots, |before, limit| {
+    let page = filtered(&state, &paging, roots, |before, limit| {
         let query = EventQuery {
             topic: query.topic.clone().map(Topic::new),
             topic_prefix: query.prefix.clone(),

@@ -166,6 +166,7 @@ impl Paging {
 /// A page of a list whose entries a filter must hold for: pages are read until the page is full or nothing is
 /// left, at most [`FILTERED_MAX`] entries. `roots` gives what the filter sees of an entry.
 pub(crate) async fn filtered<T, F, Fut>(
+    state: &ApiState,
     paging: &Paging,
     roots: impl Fn(&T) -> Value,
     mut read: F,
@@ -178,6 +179,7 @@ where
     let Some(filter) = paging.filter()? else {
         return read(paging.before.clone(), limit).await;
     };
+    let now = state.scheduler().clock().now();
     let mut before = paging.before.clone();
     let mut items = Vec::new();
     let mut looked_at = 0;
@@ -186,7 +188,7 @@ where
         let wanted = limit - u32::try_from(items.len()).unwrap_or(limit);
         let page = read(before, wanted.max(1)).await?;
         looked_at += page.items.len();
-        items.extend(page.items.into_iter().filter(|item| filter.matches(&roots(item))));
+        items.extend(page.items.into_iter().filter(|item| filter.matches(&roots(item), now)));
         if page.next.is_none() || items.len() >= limit as usize || looked_at >= FILTERED_MAX {
             return Ok(Page { items, next: page.next });
         }

@@ -51,6 +51,7 @@ pub(crate) async fn list(
         None => None,
     };
     let page = filtered(
+        &state,
         &paging,
         |result: &StoredResult| to_json(result),
         |before, limit| {

@@ -136,6 +136,7 @@ impl Follower {
 
     fn wants(&self, topic: &Topic, roots: impl FnOnce() -> Value) -> bool {
         let covered = self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(topic));
-        covered && self.filter.as_ref().is_none_or(|filter| filter.matches(&roots()))
+        let now = self.state.scheduler().clock().now();
+        covered && self.filter.as_ref().is_none_or(|filter| filter.matches(&roots(), now))
     }
 }

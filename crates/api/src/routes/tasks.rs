@@ -75,6 +75,7 @@ pub(crate) async fn list(
         None => None,
     };
     let page = filtered(
+        &state,
         &paging,
         |task: &Task| to_json(task),
         |before, limit| {
