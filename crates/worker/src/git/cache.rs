@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The most that git may say when it lists or resolves, in bytes.
-const LISTING_BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub(super) const LISTING_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How long a local git command (no network) may take.
 const LOCAL_LIMIT: Duration = Duration::from_secs(120);
 /// How often a lock that another process holds is tried again.
@@ -24,11 +24,6 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// Makes `git archive` give what was committed, whatever attributes the repository sets: nothing left out,
 /// nothing substituted, no line ends converted.
 const ATTRIBUTES: &str = "* -export-ignore -export-subst -text !eol -ident !filter !working-tree-encoding\n";
-/// Who commits a shipped folder, and when: always the same, so that the commit depends on the files alone.
-const IMPORT_NAME: &str = "taskbot";
-const IMPORT_EMAIL: &str = "taskbot@localhost";
-const IMPORT_DATE: &str = "1000000000 +0000";
-
 /// What repositories may be used and how much they may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitConfig {
@@ -73,7 +68,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct GitCache {
     folder: PathBuf,
-    config: GitConfig,
+    pub(super) config: GitConfig,
 }
 
 /// Where a repository really is.
@@ -85,8 +80,8 @@ enum Source {
 }
 
 /// A mirror under lock.
-struct Mirror {
-    dir: PathBuf,
+pub(super) struct Mirror {
+    pub(super) dir: PathBuf,
     _lock: File,
 }
 
@@ -240,7 +235,7 @@ impl GitCache {
         tokio::task::spawn_blocking(move || trim(&folder, max)).await.map_err(infra)?.map_err(infra)
     }
 
-    fn git(&self, mirror: &Mirror, what: impl Into<String>) -> Git {
+    pub(super) fn git(&self, mirror: &Mirror, what: impl Into<String>) -> Git {
         Git::new(Some(&mirror.dir), LOCAL_LIMIT, what)
     }
 
@@ -371,28 +366,18 @@ impl GitCache {
     }
 
     /// Protects a commit from garbage collection.
-    async fn keep(&self, mirror: &Mirror, commit: &str) -> Result<(), GitError> {
+    pub(super) async fn keep(&self, mirror: &Mirror, commit: &str) -> Result<(), GitError> {
         let update = self.git(mirror, "keep a commit");
         update.args(["update-ref", &format!("refs/taskbot/keep/{commit}"), commit]).run(0).await.map(drop)
     }
 
-    async fn has(&self, mirror: &Mirror, commit: &str) -> Result<bool, GitError> {
+    pub(super) async fn has(&self, mirror: &Mirror, commit: &str) -> Result<bool, GitError> {
         let look = self.git(mirror, "look for a commit");
         // The whole tree must be there, not only the commit: a fetch may have been killed in the middle, and
         // only a finished one leaves a reference.
         let name = format!("refs/taskbot/keep/{commit}");
         let found = look.args(["for-each-ref", "--format=%(refname)", &name]).run(LISTING_BYTES_MAX).await?;
         Ok(!found.is_empty())
-    }
-
-    async fn local_commit(&self, mirror: &Mirror, repo: &Repo, commit: &str) -> Result<String, GitError> {
-        if self.has(mirror, commit).await? {
-            return Ok(commit.to_owned());
-        }
-        Err(GitError::NotFound(format!(
-            "{} is a plain folder; its state {commit} was never imported here and cannot be had again",
-            repo.git
-        )))
     }
 
     /// Locks the mirror with the commit in it, fetching it if need be.
@@ -413,40 +398,6 @@ impl GitCache {
             }
         }
         Ok(mirror)
-    }
-
-    /// Commits a folder's files; the same files give the same commit.
-    async fn import(&self, mirror: &Mirror, folder: &Path) -> Result<String, GitError> {
-        let (measured, max) = (folder.to_owned(), self.config.repo_bytes_max);
-        let used = tokio::task::spawn_blocking(move || files::usage(&measured, max)).await.map_err(infra)?;
-        if used > max {
-            return Err(GitError::TooLarge(format!("{} is larger than {max} bytes", folder.display())));
-        }
-        let what = format!("import {}", folder.display());
-        let index = mirror.dir.join("import.index");
-        match fs::remove_file(&index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(infra(error)),
-            _ => {}
-        }
-        let add = self.git(mirror, &what).env("GIT_INDEX_FILE", &index).env("GIT_WORK_TREE", folder);
-        add.args(["add", "--all", "--force"]).run(LISTING_BYTES_MAX).await?;
-        let write = self.git(mirror, &what).env("GIT_INDEX_FILE", &index).args(["write-tree"]);
-        let tree = write.run(LISTING_BYTES_MAX).await?;
-        let tree = String::from_utf8_lossy(&tree).trim().to_owned();
-        let commit = self.git(mirror, &what).args(["commit-tree", "-m", "Import", &tree]);
-        let commit = ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"]
-            .into_iter()
-            .fold(commit, |git, name| git.env(name, IMPORT_NAME));
-        let commit = ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]
-            .into_iter()
-            .fold(commit, |git, name| git.env(name, IMPORT_EMAIL));
-        let commit = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"]
-            .into_iter()
-            .fold(commit, |git, name| git.env(name, IMPORT_DATE));
-        let commit = commit.run(LISTING_BYTES_MAX).await?;
-        let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-        self.keep(mirror, &commit).await?;
-        Ok(commit)
     }
 
     /// Locks a repository's mirror (made if missing), also against other processes.

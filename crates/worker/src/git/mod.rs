@@ -6,6 +6,7 @@
 
 mod cache;
 mod command;
+mod import;
 mod names;
 mod tree;
 
