@@ -239,13 +239,14 @@ async fn orders_are_obeyed() {
     for by_heartbeat in [true, false] {
         let (fenced, _) = bench.submit_waiting("");
         bench.until_logged(fenced, "begun").await;
-        let mut state = bench.board.lock();
-        state.running.clear();
-        if by_heartbeat {
-            state.orders.insert(fenced, Order::Fenced);
+        {
+            let mut state = bench.board.lock();
+            state.running.clear();
+            if by_heartbeat {
+                state.orders.insert(fenced, Order::Fenced);
+            }
+            state.fenced.insert(fenced);
         }
-        state.fenced.insert(fenced);
-        drop(state);
         while bench.attempts_left() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -396,10 +397,10 @@ async fn a_server_that_cannot_now_is_no_lost_contact_and_none_at_all_is() {
     bench.board.lock().fault = Some(Box::new(move |request| {
         refused += u32::from(request.path.ends_with("heartbeat"));
         // Three leases long.
-        if refused == 10 {
-            if let Some(sender) = sender.take() {
-                sender.send(()).unwrap();
-            }
+        if refused == 10
+            && let Some(sender) = sender.take()
+        {
+            sender.send(()).unwrap();
         }
         Some(Reply::status(503))
     }));

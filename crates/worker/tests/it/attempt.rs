@@ -356,3 +356,35 @@ async fn a_commit_is_run_in_its_folder_and_in_the_sandbox() {
     assert!(bench.log().contains("from lib"));
     assert_eq!(ended.artifacts[0].name, "sub/r.tap");
 }
+
+#[tokio::test]
+async fn the_shipped_demonstration_runs() {
+    let here = tempfile::tempdir().unwrap();
+    let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/task-repos/demo-check");
+    let inputs = json!({
+        "nvr": "python-arrow-1.3.0-1.fc42",
+        "dist_tag": "fc42",
+        "update": "FEDORA-2025-0000000000",
+        "kind": "bugfix",
+        "notes": "Update to 1.3.0, which mends the parsing of time zones.",
+    });
+    let options = LocalOptions {
+        inputs: inputs.as_object().unwrap().clone(),
+        trusted: true,
+        ..LocalOptions::default()
+    };
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&log);
+    let out = Box::new(move |bytes: &[u8]| kept.lock().unwrap().extend_from_slice(bytes));
+    let runner = runner(here.path());
+    let control = Control::default();
+    let ended = run_local(&runner, &repo, here.path(), &options, out, &control, &SystemIds).await.unwrap();
+    let log = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
+    assert_eq!(outcome(&ended).0, "passed", "{log}");
+    let own = &ended.finish.results[0];
+    assert!(own.testcase == "demo.update-check" && own.children.len() > 1, "{own:?}");
+    let mut left: Vec<_> =
+        std::fs::read_dir(here.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["local", "mirrors"], "nothing is left of the scratch folder");
+}

@@ -21,6 +21,9 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// How long a test waits for the worker to come to something.
+const UNTIL_LIMIT: Duration = Duration::from_secs(60);
+
 type Fault = Box<dyn FnMut(&Request) -> Option<Reply> + Send>;
 
 #[derive(Default)]
@@ -90,9 +93,7 @@ impl Board {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting)
-            .await
-            .expect("it comes to that within a minute")
+        tokio::time::timeout(UNTIL_LIMIT, waiting).await.unwrap()
     }
 
     /// Waits for a task's end.
