@@ -92,3 +92,15 @@ fn inputs_are_checked() {
         ),
     );
 }
+
+#[test]
+fn the_task_files_of_the_documentation_are_right() {
+    let docs = include_str!("../../../../docs/tasks.md");
+    let blocks = docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let files: Vec<_> = blocks.filter(|block| block.starts_with("name:")).collect();
+    assert!(!files.is_empty());
+    for text in files {
+        let (_, report) = parse("docs/tasks.md", text).unwrap_or_else(|report| panic!("{report}"));
+        assert!(report.diagnostics.is_empty(), "{report}");
+    }
+}
