@@ -123,11 +123,10 @@ impl SqliteStore {
             .connect_with(options.read_only(true))
             .await
             .map_err(unavailable)?;
-        let shift: i64 = sqlx::query_scalar("select shift_us from clock")
-            .fetch_one(&writer)
-            .await
-            .map_err(unavailable)?;
-        let backend = Backend::Sqlite { writer, readers, clock, shift_us: AtomicI64::new(shift), _lock: lock };
+        let shift: i64 =
+            sqlx::query_scalar("select shift_us from clock").fetch_one(&writer).await.map_err(unavailable)?;
+        let backend =
+            Backend::Sqlite { writer, readers, clock, shift_us: AtomicI64::new(shift), _lock: lock };
         Ok(SqlStore::new(backend, ids))
     }
 }
@@ -145,7 +144,10 @@ impl PostgresStore {
             .parse::<PgConnectOptions>()
             .map_err(|error| StoreError::Database(format!("the URL of the database: {error}")))?
             .application_name(&options.application_name)
-            .options([("statement_timeout", timeout.as_str()), ("idle_in_transaction_session_timeout", "60s")])
+            .options([
+                ("statement_timeout", timeout.as_str()),
+                ("idle_in_transaction_session_timeout", "60s"),
+            ])
             .statement_cache_capacity(300);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
@@ -163,7 +165,8 @@ impl PostgresStore {
             .await
             .map_err(unavailable)?;
         let on = pool.clone();
-        migrate(Dialect::Postgres, |migrator| async move { migrator.run(&on).await.map_err(Box::new) }).await?;
+        migrate(Dialect::Postgres, |migrator| async move { migrator.run(&on).await.map_err(Box::new) })
+            .await?;
         Ok(SqlStore::new(Backend::Postgres { pool }, ids))
     }
 }
@@ -217,9 +220,7 @@ impl Backend {
                 let connection = readers.acquire().await.map_err(unavailable)?;
                 Ok(Session::sqlite_read(connection, Self::sqlite_now(clock, shift_us)))
             }
-            Self::Postgres { pool } => {
-                Ok(Session::postgres_read(pool.acquire().await.map_err(unavailable)?))
-            }
+            Self::Postgres { pool } => Ok(Session::postgres_read(pool.acquire().await.map_err(unavailable)?)),
         }
     }
 
@@ -251,7 +252,8 @@ impl Backend {
         let of = |size: u32, idle: usize| (size.saturating_sub(u32::try_from(idle).unwrap_or(size)), size);
         match self {
             Self::Sqlite { writer, readers, .. } => {
-                let (write, read) = (of(writer.size(), writer.num_idle()), of(readers.size(), readers.num_idle()));
+                let (write, read) =
+                    (of(writer.size(), writer.num_idle()), of(readers.size(), readers.num_idle()));
                 (write.0 + read.0, write.1 + read.1)
             }
             Self::Postgres { pool } => of(pool.size(), pool.num_idle()),

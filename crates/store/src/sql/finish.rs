@@ -66,7 +66,8 @@ async fn finish_in(
         AttemptEnd::HandedBack { reason } => (None, Some(reason.clone())),
     };
     let reason = reason.map(|reason| cut(&reason, TASK_TEXT_BYTES_MAX));
-    let mut values = values![row.task.id, request.attempt.attempt, work.now, outcome, reason.as_ref(), digest];
+    let mut values =
+        values![row.task.id, request.attempt.attempt, work.now, outcome, reason.as_ref(), digest];
     values.push(json(&request.phases)?.into());
     values.push(Value::from(request.environment.as_ref().map(json).transpose()?));
     values.extend(values![request.log_bytes, request.log_truncated]);

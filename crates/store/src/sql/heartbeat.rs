@@ -46,7 +46,8 @@ pub(crate) async fn heartbeat(
     let mut running: HashMap<TaskId, Beat> = HashMap::new();
     for row in session.all(LOCK, vec![Value::ids(ids)]).await? {
         if row.text("state")? == "running" {
-            let beat = Beat { fence: row.int("fence")?, phase: row.parsed("phase")?, stop: row.json_opt("stop")? };
+            let beat =
+                Beat { fence: row.int("fence")?, phase: row.parsed("phase")?, stop: row.json_opt("stop")? };
             running.insert(row.id("id")?.into(), beat);
         }
     }

@@ -212,7 +212,10 @@ async fn known<'a>(
     let ids = Value::texts(batch.iter().map(|commit| &commit.event.id));
     let mut found = HashMap::new();
     for row in session.all(KNOWN, vec![domains, ids]).await? {
-        found.insert((row.text("domain")?, row.text("id")?), (EventSeq(row.int("seq")?), row.hash("content_hash")?));
+        found.insert(
+            (row.text("domain")?, row.text("id")?),
+            (EventSeq(row.int("seq")?), row.hash("content_hash")?),
+        );
     }
     let of = |commit: &'a EventCommit| {
         let (domain, id) = identity(commit);
@@ -287,7 +290,10 @@ async fn apply(
 
 fn wishes_of(judged: &[Judged<'_>], now: DateTime<Utc>) -> Wishes {
     let tasks = judged.iter().flat_map(|one| &one.judgement.tasks);
-    tasks.filter_map(|task| task.dedupe.as_ref()).map(|dedupe| (hash_of(dedupe), until(now, dedupe))).collect()
+    tasks
+        .filter_map(|task| task.dedupe.as_ref())
+        .map(|dedupe| (hash_of(dedupe), until(now, dedupe)))
+        .collect()
 }
 
 fn duplicate(task: &crate::NewTask, dedupe: &crate::Dedupe) -> Verdict {

@@ -49,7 +49,8 @@ pub(crate) async fn by_id(session: &mut Session, id: &EventId) -> Result<Vec<Sto
     let mut rows = session.all(exact, values![id, BY_PREFIX_MAX]).await?;
     if rows.is_empty() && !id.as_str().is_empty() {
         // A range, so that the index serves it: ids that start with the text are not less than it.
-        let prefix = "select * from event where id >= $1 and substr(id, 1, length($1)) = $1 order by id limit $2";
+        let prefix =
+            "select * from event where id >= $1 and substr(id, 1, length($1)) = $1 order by id limit $2";
         rows = session.all(prefix, values![id, BY_PREFIX_MAX]).await?;
     }
     rows.iter().map(read_event).collect()

@@ -54,7 +54,8 @@ impl Lane {
         if workers.is_empty() {
             return Some("no worker has made itself known".to_owned());
         }
-        let mut lacks: Vec<_> = workers.iter().take(UNMET_WORKERS_MAX).map(|worker| self.lack(worker)).collect();
+        let mut lacks: Vec<_> =
+            workers.iter().take(UNMET_WORKERS_MAX).map(|worker| self.lack(worker)).collect();
         if workers.len() > UNMET_WORKERS_MAX {
             lacks.push(format!("and {} more", workers.len() - UNMET_WORKERS_MAX));
         }
@@ -104,11 +105,7 @@ pub(crate) async fn known_workers(session: &mut Session, now: DateTime<Utc>) -> 
     let since = now - Duration::milliseconds(i64::try_from(WORKER_ALIVE_MS).unwrap_or(i64::MAX));
     let rows = session.all(WORKERS, values![since]).await?;
     let read = |row: &Row| {
-        Ok(KnownWorker {
-            name: row.text("name")?,
-            offer: row.json("offer")?,
-            mode: row.parsed("mode")?,
-        })
+        Ok(KnownWorker { name: row.text("name")?, offer: row.json("offer")?, mode: row.parsed("mode")? })
     };
     rows.iter().map(read).collect()
 }

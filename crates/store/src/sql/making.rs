@@ -144,9 +144,7 @@ impl Work<'_> {
 
     async fn cancel(&mut self, cancel: &Cancelling<'_>, order: &HashMap<TaskId, usize>) -> Result<()> {
         let rows = match &cancel.wish.what {
-            CancelWhat::Item(item) => {
-                open(self.session, OPEN_OF_ITEM, values![&item.kind, &item.id]).await?
-            }
+            CancelWhat::Item(item) => open(self.session, OPEN_OF_ITEM, values![&item.kind, &item.id]).await?,
             CancelWhat::Group(group) => {
                 open(self.session, OPEN_OF_GROUPS, vec![Value::texts([group])]).await?
             }

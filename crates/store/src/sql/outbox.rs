@@ -14,10 +14,8 @@ use model::{
 };
 
 /// The row of the last position is locked: a second caller waits, and no position is given twice.
-const LOCK_RELAY: Sql = Sql {
-    sqlite: "select position from relay",
-    postgres: "select position from relay for update",
-};
+const LOCK_RELAY: Sql =
+    Sql { sqlite: "select position from relay", postgres: "select position from relay for update" };
 const STAMP: Sql = Sql {
     sqlite: "update outbox set position = next.position from (\
         select id, $1 + row_number() over (order by id) as position from (\
@@ -35,7 +33,8 @@ const PUBLISHED: Sql = Sql {
     sqlite: "update outbox set published_at = $2 where id in (select value from json_each($1))",
     postgres: "update outbox set published_at = $2 where id = any($1)",
 };
-const STREAM: &str = "select * from outbox where position is not null and position > $1 order by position limit $2";
+const STREAM: &str =
+    "select * from outbox where position is not null and position > $1 order by position limit $2";
 const POSITIONS: &str = "select r.position as last, \
     (select min(o.position) from outbox o where o.position is not null) as oldest from relay r";
 

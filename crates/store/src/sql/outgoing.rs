@@ -29,11 +29,8 @@ const OUTBOX: Bulk = Bulk {
 };
 
 /// An own event happens once, whatever happens twice.
-const OWN_EVENTS: Bulk = Bulk {
-    table: "event",
-    columns: EVENT_COLUMNS,
-    tail: "on conflict (domain, id) do nothing",
-};
+const OWN_EVENTS: Bulk =
+    Bulk { table: "event", columns: EVENT_COLUMNS, tail: "on conflict (domain, id) do nothing" };
 
 pub(crate) const EVENT_COLUMNS: &[(&str, Kind)] = &[
     ("domain", Kind::Text),
@@ -145,7 +142,8 @@ impl Outgoing {
         let mut events = self.events;
         // In the order of identities, so that no two transactions wait for each other.
         events.sort_by(|a, b| a.id.cmp(&b.id));
-        let events = events.iter().map(|event| event_values(event, None, Some(now))).collect::<Result<_>>()?;
+        let events =
+            events.iter().map(|event| event_values(event, None, Some(now))).collect::<Result<_>>()?;
         session.insert(&OWN_EVENTS, events).await?;
         Ok(())
     }

@@ -55,14 +55,8 @@ const LOG_CHUNKS: Kind = Kind {
     clear: None,
     with: &[],
 };
-const ARTIFACTS: Kind = Kind {
-    name: "artifacts",
-    table: "artifact",
-    key: "key",
-    old: "created_at < $1",
-    clear: None,
-    with: &[],
-};
+const ARTIFACTS: Kind =
+    Kind { name: "artifacts", table: "artifact", key: "key", old: "created_at < $1", clear: None, with: &[] };
 const TASKS: Kind = Kind {
     name: "tasks",
     table: "task",

@@ -10,9 +10,7 @@ use super::{
     tasks::milliseconds,
     value::{json, values},
 };
-use crate::{
-    Claim, Finished, Paused, Queue, QueueStatus, Result, StoreError, WorkerMode, WorkerStatus,
-};
+use crate::{Claim, Finished, Paused, Queue, QueueStatus, Result, StoreError, WorkerMode, WorkerStatus};
 use async_trait::async_trait;
 use chrono::Duration;
 use model::{
@@ -146,7 +144,12 @@ impl Queue for SqlStore {
 
 impl SqlStore {
     /// The mode of a worker of which nothing new is to be written.
-    async fn heard_lately(&self, worker: &WorkerName, version: &str, offer: &Offer) -> Result<Option<WorkerMode>> {
+    async fn heard_lately(
+        &self,
+        worker: &WorkerName,
+        version: &str,
+        offer: &Offer,
+    ) -> Result<Option<WorkerMode>> {
         let now = self.now_of_database().await?;
         let mut session = self.read().await?;
         let Some(row) = session.first(WORKER, values![worker]).await? else { return Ok(None) };
@@ -160,7 +163,12 @@ impl SqlStore {
 }
 
 /// The unmet lanes that this worker can serve.
-async fn met_lanes(store: &SqlStore, session: &mut Session, mode: WorkerMode, offer: &Offer) -> Result<Vec<i64>> {
+async fn met_lanes(
+    store: &SqlStore,
+    session: &mut Session,
+    mode: WorkerMode,
+    offer: &Offer,
+) -> Result<Vec<i64>> {
     if mode == WorkerMode::Drain {
         return Ok(Vec::new());
     }
@@ -246,7 +254,10 @@ async fn queues(session: &mut Session) -> Result<Vec<QueueStatus>> {
     Ok(queues)
 }
 
-async fn workers(session: &mut Session, alive_since: chrono::DateTime<chrono::Utc>) -> Result<Vec<WorkerStatus>> {
+async fn workers(
+    session: &mut Session,
+    alive_since: chrono::DateTime<chrono::Utc>,
+) -> Result<Vec<WorkerStatus>> {
     let mut running: HashMap<String, Vec<TaskId>> = HashMap::new();
     for row in session.all(RUNNING, Vec::new()).await? {
         running.entry(row.text("worker")?).or_default().push(row.id("id")?.into());

@@ -18,23 +18,15 @@ const FIND: &str = "select * from rule_set where revision >= $1 and substr(revis
     order by revision limit 2";
 const LAST: &str = "select * from activation order by serial desc limit $1";
 /// Who activates waits for who does so before.
-const LOCK: Sql = Sql {
-    sqlite: "select one from clock",
-    postgres: "lock table activation in share row exclusive mode",
-};
+const LOCK: Sql =
+    Sql { sqlite: "select one from clock", postgres: "lock table activation in share row exclusive mode" };
 const ACTIVATE: &str = "insert into activation (revision, by_whom, at) values ($1, $2, $3) returning *";
 
 #[async_trait]
 impl RuleSets for SqlStore {
     async fn put_rule_set(&self, set: &StoredRuleSet) -> Result<()> {
-        let values = values![
-            &set.revision,
-            &set.content,
-            &set.origin,
-            set.commit.as_ref(),
-            &set.by,
-            set.created_at,
-        ];
+        let values =
+            values![&set.revision, &set.content, &set.origin, set.commit.as_ref(), &set.by, set.created_at,];
         transaction!(self, |session| session.run(PUT, values.clone()))?;
         Ok(())
     }
@@ -70,7 +62,9 @@ async fn find(session: &mut Session, revision: &str) -> Result<StoredRuleSet> {
     let row = rows.first().ok_or_else(not_found)?;
     let found = row.text("revision")?;
     if rows.len() > 1 && found != revision {
-        return Err(StoreError::Conflict(format!("several rule sets start with `{revision}`: give more digits")));
+        return Err(StoreError::Conflict(format!(
+            "several rule sets start with `{revision}`: give more digits"
+        )));
     }
     Ok(StoredRuleSet {
         revision: found.into(),

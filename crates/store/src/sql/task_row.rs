@@ -101,12 +101,19 @@ macro_rules! select_task {
 pub(crate) use select_task;
 
 const BY_ID: &str = select_task!("where t.id = $1");
-const BY_ID_LOCKED: Sql =
-    Sql { sqlite: select_task!("where t.id = $1"), postgres: select_task!("where t.id = $1 for update of t") };
+const BY_ID_LOCKED: Sql = Sql {
+    sqlite: select_task!("where t.id = $1"),
+    postgres: select_task!("where t.id = $1 for update of t"),
+};
 
 impl TaskRow {
     /// A task as it is made now. One that waits for nothing is for the caller to queue.
-    pub(crate) fn new(new: &NewTask, event: Option<EventSeq>, batch: Option<BatchId>, now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(
+        new: &NewTask,
+        event: Option<EventSeq>,
+        batch: Option<BatchId>,
+        now: DateTime<Utc>,
+    ) -> Self {
         let origin = match &new.origin {
             NewOrigin::Given(origin) => origin.clone(),
             NewOrigin::Rule { rule, revision, entry, cell } => Origin::Rule {
@@ -282,7 +289,8 @@ pub(crate) fn not_found(id: TaskId) -> StoreError {
 /// The columns of a state: `state wait_reason since not_before worker phase lease_until stop outcome reason
 /// ended_attempt`.
 fn state_values(state: &TaskState, now: DateTime<Utc>) -> Result<Vec<Value>> {
-    let (mut wait_reason, mut not_before, mut worker, mut phase, mut lease_until) = (None, None, None, None, None);
+    let (mut wait_reason, mut not_before, mut worker, mut phase, mut lease_until) =
+        (None, None, None, None, None);
     let (mut stop, mut outcome, mut reason, mut ended_attempt) = (None, None, None, None);
     let mut name = state.name();
     let since = match state {

@@ -9,9 +9,7 @@ use super::{
     value::{Value, values},
     work::Work,
 };
-use crate::{
-    Batch, NewTask, Page, Resolution, Result, Stopped, StoreError, TaskQuery, Tasks, Unresolved,
-};
+use crate::{Batch, NewTask, Page, Resolution, Result, Stopped, StoreError, TaskQuery, Tasks, Unresolved};
 use async_trait::async_trait;
 use chrono::Duration;
 use model::{
@@ -180,7 +178,12 @@ async fn resolve(
     Ok(row.task)
 }
 
-async fn stop_task(store: &SqlStore, session: &mut Session, before: &TaskRow, stop: &Stop) -> Result<Stopped> {
+async fn stop_task(
+    store: &SqlStore,
+    session: &mut Session,
+    before: &TaskRow,
+    stop: &Stop,
+) -> Result<Stopped> {
     let mut work = Work::new(session, store);
     work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
     let mut row = TaskRow::lock(work.session, before.task.id).await?;

@@ -21,7 +21,8 @@ const POSITION: &str = "select count(*) as n from task o join task t on t.id = $
     where o.queue = t.queue and o.state = 'queued' and (o.priority > t.priority or (o.priority = t.priority \
     and (o.turn < t.turn or (o.turn = t.turn and o.id < t.id))))";
 const STATE: &str = "select state from task where id = $1";
-const BATCH: &str = "select * from batch where id = $1 or name = $2 order by case when id = $1 then 0 else 1 end";
+const BATCH: &str =
+    "select * from batch where id = $1 or name = $2 order by case when id = $1 then 0 else 1 end";
 
 /// Tasks whose id starts with these hexadecimal digits, the newest first.
 pub(crate) async fn by_prefix(session: &mut Session, prefix: &str) -> Result<Vec<Task>> {

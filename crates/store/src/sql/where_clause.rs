@@ -1,9 +1,6 @@
 //! Conditions of lists, put together from constants; values are always bound.
 
-use super::{
-    session::Dialect,
-    value::Value,
-};
+use super::{session::Dialect, value::Value};
 use crate::{PAGE_MAX, Page};
 
 /// The conditions and values of a list.

@@ -1,0 +1,19 @@
+//! The conformance suite: every case runs on SQLite and on PostgreSQL, as a test of its own.
+
+extern crate taskbot_store as store;
+
+mod access;
+mod claims;
+mod crowds;
+mod endings;
+mod fairness;
+mod groups;
+mod harness;
+mod inbox;
+mod lanes;
+mod machine;
+mod opening;
+mod outbox;
+mod results;
+mod tasks;
+mod upkeep;
