@@ -10,11 +10,12 @@ pub(crate) use then::{check_git, check_topic};
 use crate::{
     check,
     facts::Facts,
-    language::{Rule, SourceFile},
+    language::Rule,
     load::{FACTS_FOLDER, FileKind, Options, RuleFiles},
     registry::{self, REGISTRY_FILE, Registry},
     rule_test::TestCase,
     script::Engine,
+    source::SourceFile,
 };
 use model::{
     Revision, RuleName, Topic,

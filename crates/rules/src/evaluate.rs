@@ -5,10 +5,11 @@ mod then;
 use crate::{
     compile::RuleSet,
     explain::Trace,
-    language::{ForEach, Mode, Rule, RuleError, Values},
+    language::{ForEach, Mode, Rule, Values},
     path::Subject,
     predicate::Block,
     script::{Engine, Scope},
+    source::RuleError,
     wish::{CancelWish, EmitWish, TaskWish},
 };
 use chrono::{DateTime, Utc};
@@ -311,4 +312,26 @@ pub(crate) fn guarded<T>(rule: &Rule, judge: impl FnOnce() -> Result<T, RuleErro
         let message = format!("internal error while judging the rule: {what}");
         Err(RuleError { message, place: rule.place.clone() })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, RuleFiles, compile};
+
+    #[test]
+    fn a_panic_is_an_error_of_its_rule() {
+        let files = RuleFiles::of([
+            ("tasks.yaml", "tasks: {t: {git: \"https://git.example.org/t\"}}"),
+            ("rules.yaml", "rules:\n  - name: r\n    on: a\n    then: [{task: t}]\n"),
+        ]);
+        let rules = compile(&files, &Options::default()).unwrap().rule_set;
+        let rule = &rules.rules()[0];
+        let error = guarded::<()>(rule, || panic!("index {} is out of bounds", 5)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "rules.yaml:2:11: internal error while judging the rule: index 5 is out of bounds"
+        );
+        assert_eq!(guarded(rule, || Ok(1)), Ok(1));
+    }
 }

@@ -3,8 +3,9 @@
 use crate::{
     compile::RuleSet,
     evaluate::{BlockName, Input, guarded, verdict_kind},
-    language::{Mode, Rule, RuleError},
+    language::{Mode, Rule},
     predicate::{Clause, Judged},
+    source::RuleError,
 };
 use chrono::{DateTime, Utc};
 use model::{

@@ -23,6 +23,8 @@ pub mod path;
 
 pub mod predicate;
 
+pub mod source;
+
 pub mod language;
 
 pub mod load;

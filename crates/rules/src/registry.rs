@@ -1,9 +1,10 @@
 //! `tasks.yaml`: the tasks that rules may name.
 
 use crate::{
-    language::{Place, SourceFile, default_queue},
+    language::default_queue,
     load::Options,
     repo::{self, Scheme},
+    source::{Place, SourceFile},
 };
 use model::{
     QueueName, TaskName,

@@ -205,7 +205,7 @@ mod tests {
             expect,
         ) {
             (Ok(url), Ok((scheme, host))) => {
-                assert_eq!((url.scheme, url.host.as_str()), (scheme, host), "{text}")
+                assert_eq!((url.scheme, url.host.as_str()), (scheme, host), "{text}");
             }
             (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
             (got, _) => panic!("{text}: {got:?}"),

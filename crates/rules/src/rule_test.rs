@@ -10,7 +10,8 @@ use crate::{
     compile::RuleSet,
     evaluate::{Firing, Input, Said, guarded},
     explain::Trace,
-    language::{Place, Rule},
+    language::Rule,
+    source::Place,
 };
 use chrono::{DateTime, Utc};
 use model::{
@@ -100,7 +101,10 @@ impl TestMessage {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(headers)) => headers,
             Some(other) => {
-                return Err(format!("the message's `headers` must be an object, it is {}", json_kind(&other)));
+                return Err(format!(
+                    "the message's `headers` must be an object, it is {}",
+                    json_kind(&other)
+                ));
             }
         };
         let payload = body.to_string().into_bytes();

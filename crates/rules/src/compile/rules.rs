@@ -2,11 +2,12 @@
 
 use super::{BLOCKS_MAX, Document, LOOPS_MAX, ON_MAX, then, values::Context};
 use crate::{
-    language::{Action, DedupeEntry, Entry, ForEach, Mode, Rule, Scripted, Values},
+    language::{Action, DedupeEntry, Entry, ForEach, Mode, Rule, Values},
     load::{FileKind, Options},
     predicate::{Block, Roots, read_block},
     registry::{Registry, check_name},
     script::{Engine, Script},
+    source::Scripted,
 };
 use model::{
     RuleName,

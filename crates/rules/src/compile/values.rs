@@ -1,10 +1,11 @@
 //! Scripts, templates, and lists and trees of values with templates in them.
 
 use crate::{
-    language::{Scripted, SourceFile, Text, Tree, Values},
+    language::{Text, Tree, Values},
     load::Options,
     registry::Registry,
     script::{Engine, Script, ScriptError},
+    source::{Scripted, SourceFile},
     template::Template,
 };
 use model::yaml::{Node, Reader, Value as Yaml};

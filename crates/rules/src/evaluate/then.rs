@@ -4,11 +4,12 @@ use super::{CELLS_MAX, EMIT_BYTES_MAX, Firing, Input, WISHES_MAX, values, with_s
 use crate::{
     compile::{RuleSet, check_git, check_topic},
     language::{
-        Action, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry, Place, PriorityEntry,
-        Rule, RuleError, TaskEntry, Text,
+        Action, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry, PriorityEntry, Rule,
+        TaskEntry, Text,
     },
     repo,
     script::Scope,
+    source::{Place, RuleError},
     wish::{CancelWhat, CancelWish, Dedupe, EmitWish, TaskWish},
 };
 use model::{

@@ -1,5 +1,7 @@
 //! The rule language as its users meet it: files go in, diagnostics, verdicts and wishes come out.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 mod check;
 mod docs;
 mod evaluate;

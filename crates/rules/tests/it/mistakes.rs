@@ -275,3 +275,19 @@ fn limits_of_files() {
     let report = refused(&files).to_string();
     assert!(report.contains("there are 20001 rules, at most 20000 are taken"), "{report}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_loading_panic(text in "[a-z:{}\\[\\]\"'$|>&*!#., \n-]{0,200}") {
+        let _ = taskbot_rules::compile(&RuleFiles::of([("a.yaml", text.as_str())]), &crate::options());
+        let fields = format!("when: {{body.x: {text}}}\nif: \"{text}\"\nthen: [{{task: rpmlint, with: {{a: \"{text}\"}}}}]");
+        let _ = taskbot_rules::compile(&files(&rule(&fields)), &crate::options());
+    }
+
+    #[test]
+    fn no_text_makes_a_filter_panic(text in "[a-z0-9={}!^$*~<>\"',. \\\\ä-]{0,60}") {
+        if let Ok(filter) = taskbot_rules::Filter::parse(&text) {
+            let _ = filter.matches(&crate::update(), crate::now());
+        }
+    }
+}
