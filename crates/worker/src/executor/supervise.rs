@@ -57,7 +57,7 @@ pub(super) async fn supervise<T, W: Watched>(
     let deadline = Instant::now() + request.limit;
     let mut last_output = Instant::now();
     let mut open = true;
-    let mut disk = pin!(watch_disk(watched, disk_bytes_allowed(request, disk_bytes_max)));
+    let mut disk = pin!(watch_disk(watched, request.profile, disk_bytes_max));
     let reason = loop {
         let silent_until = request.idle.map_or(deadline, |idle| last_output + idle);
         tokio::select! {
@@ -125,16 +125,13 @@ async fn drain(
     }
 }
 
-/// Cleaning up must be possible after the disk space ran out.
-fn disk_bytes_allowed(request: &ExecRequest<'_>, max_bytes: u64) -> u64 {
-    match request.profile {
-        Profile::Cleanup => max_bytes.saturating_mul(2),
+/// Comes back when more disk space is used than allowed. Cleaning up must be possible after the space ran out:
+/// what is used already does not count then.
+async fn watch_disk<W: Watched>(watched: &W, profile: Profile, max_bytes: u64) {
+    let max_bytes = match profile {
+        Profile::Cleanup => max_bytes.saturating_add(watched.disk_bytes().await.unwrap_or(0)),
         Profile::Install | Profile::Run => max_bytes,
-    }
-}
-
-/// Comes back when more disk space is used than allowed.
-async fn watch_disk<W: Watched>(watched: &W, max_bytes: u64) {
+    };
     sleep(DISK_INTERVAL).await;
     loop {
         let began = Instant::now();

@@ -80,7 +80,7 @@ const ALL: CollectLimits = CollectLimits { total_bytes: 1 << 20, files: 100 };
 async fn a_whole_attempt() {
     let bench = Bench::new();
     let executor = bench.executor();
-    assert!(executor.probe().await.unwrap().version.starts_with("Docker "));
+    assert!(executor.probe().await.unwrap().version.contains(|c: char| c.is_ascii_digit()));
     let mut place = bench.place(Sizes::default()).await;
     let from = bench.temp.path().join("tree");
     tree(&from);
@@ -225,7 +225,6 @@ async fn a_run_is_isolated() {
         "echo x > /sys/kernel/x",
         "mount -t tmpfs none /tmp",
         "chown 0:0 /task/work",
-        "echo x > /task/x",
         "test $(id -u) = 0",
         "ls /var/run/docker.sock",
         "test $(ls -d /proc/[0-9]* | wc -l) -gt 15",
@@ -408,7 +407,7 @@ async fn an_image_without_a_shell() {
     let mut rootfs = tar::Builder::new(Vec::new());
     rootfs.append_path_with_name("/etc/hostname", "file").unwrap();
     engine::import(&docker, "taskbot-test/empty", &rootfs.into_inner().unwrap()).await;
-    let wish = container(Some("taskbot-test/empty:1"), Sizes::default());
+    let wish = container(Some("taskbot-test/empty:latest"), Sizes::default());
     let mut place = provision(&bench.executor(), &bench.label, &wish, Trust::Trusted).await.unwrap();
     let (exit, log) = Commands::run(&["true"]).on(&mut place).await;
     assert!(
@@ -448,7 +447,7 @@ async fn a_container_dies_by_its_own_deadline() {
 #[tokio::test]
 async fn an_engine_killed_in_mid_run() {
     let mut engine = Engine::start().await;
-    let bench = Bench::at(engine.socket(), "box:1");
+    let bench = Bench::at(engine.socket(), "box:latest");
     let mut place = bench.place(Sizes::default()).await;
     let run = tokio::spawn(async move {
         let log = std::sync::Arc::new(Log::default());
@@ -475,7 +474,7 @@ async fn an_engine_killed_in_mid_run() {
 #[tokio::test]
 async fn an_engine_that_comes_back() {
     let mut first = Engine::start().await;
-    let mut bench = Bench::at(first.socket(), "box:1");
+    let mut bench = Bench::at(first.socket(), "box:latest");
     let second = Engine::start().await;
     bench.config.sockets.push(second.socket());
     let executor = bench.executor();

@@ -40,7 +40,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts one without network, with an image `box:1` that holds busybox.
+    /// Starts one without network, with an image `box:latest` that holds busybox.
     pub(crate) async fn start() -> Self {
         let temp = tempfile::Builder::new().prefix("tb").tempdir_in("/tmp").unwrap();
         let at = |name: &str| temp.path().join(name).into_os_string().into_string().unwrap();
@@ -81,9 +81,9 @@ impl Drop for Engine {
     }
 }
 
-/// Imports a root file system as `NAME:1`.
+/// Imports a root file system as `NAME:latest`.
 pub(crate) async fn import(docker: &Docker, name: &str, rootfs: &[u8]) {
-    let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag("1").build();
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag("latest").build();
     let body = body_full(bytes::Bytes::copy_from_slice(rootfs));
     docker.create_image(Some(options), Some(body), None).try_collect::<Vec<_>>().await.unwrap();
 }

@@ -16,7 +16,7 @@ use bollard::{
     exec::StartExecResults,
     models::{
         ContainerCreateBody, ExecConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-        MountVolumeOptions, ResourcesUlimits,
+        MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
     },
     query_parameters::{
         AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The capabilities that package managers need; all of `Profile::Install`, and of a `run` that may be root.
 const INSTALL_CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"];
+/// The limit on processes of a user that Podman gets: what it may give is the kernel's default at most. It is
+/// `pids_limit` that holds a container.
+const PODMAN_PROCESSES_MAX: u64 = 32_768;
 /// How long the engine may take to measure a work folder that we cannot read ourselves.
 const MEASURE_LIMIT: Duration = Duration::from_secs(30);
 /// How often the end of a container is asked for again after the engine's answer broke off.
@@ -66,8 +69,7 @@ impl Container {
         let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
         // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.
         let attached = docker.attach_container(&id, Some(options)).await;
-        let AttachContainerResults { output, input } =
-            attached.map_err(|error| self.engine.infra("attach to a container", &error))?;
+        let AttachContainerResults { output, input } = attached.map_err(|error| self.start_error(&error))?;
         docker.start_container(&id, None).await.map_err(|error| self.start_error(&error))?;
         let output = output.map(|chunk| chunk.map(bollard::container::LogOutput::into_bytes));
         let output = output.map(|chunk| chunk.map_err(|error| error.to_string()));
@@ -99,6 +101,16 @@ impl Container {
     }
 
     async fn create(&mut self, request: &ExecRequest<'_>) -> Result<String, ExecError> {
+        if self.count == 0 {
+            // On its own, since Podman forgets the labels of volumes that come with a container.
+            let volume = VolumeCreateRequest {
+                name: Some(self.volume()),
+                labels: Some(self.labels()),
+                ..VolumeCreateRequest::default()
+            };
+            let made = self.engine.docker.create_volume(volume).await;
+            made.map_err(|error| self.engine.infra("create a volume", &error))?;
+        }
         self.count += 1;
         let name = format!("taskbot-{}-{}", self.label, self.count);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
@@ -139,12 +151,6 @@ impl Container {
         let command = ["-c".to_owned(), script.concat(), self.mark(), start_folder(WORK_DIR, request.dir)];
         let env =
             variables(request, WORK_DIR, "/tmp").into_iter().map(|(name, value)| format!("{name}={value}"));
-        let labels = [
-            (LABEL_WORKER, self.label.worker.to_string()),
-            (LABEL_ATTEMPT, self.label.to_string()),
-            (LABEL_DEADLINE, self.deadline.to_rfc3339()),
-        ];
-        let labels: HashMap<_, _> = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         ContainerCreateBody {
             image: Some(self.image.clone()),
             hostname: Some("taskbot".to_owned()),
@@ -155,13 +161,23 @@ impl Container {
             working_dir: Some("/".to_owned()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            host_config: Some(self.host_config(request.profile, root, &labels)),
-            labels: Some(labels),
+            host_config: Some(self.host_config(request.profile, root)),
+            labels: Some(self.labels()),
             ..ContainerCreateBody::default()
         }
     }
 
-    fn host_config(&self, profile: Profile, root: bool, labels: &HashMap<String, String>) -> HostConfig {
+    /// How everything of this attempt is found again.
+    fn labels(&self) -> HashMap<String, String> {
+        let labels = [
+            (LABEL_WORKER, self.label.worker.to_string()),
+            (LABEL_ATTEMPT, self.label.to_string()),
+            (LABEL_DEADLINE, self.deadline.to_rfc3339()),
+        ];
+        labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn host_config(&self, profile: Profile, root: bool) -> HostConfig {
         let install = profile == Profile::Install;
         let sizes = &self.sizes;
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -177,11 +193,7 @@ impl Container {
             target: Some(VOLUME_DIR.to_owned()),
             source: Some(self.volume()),
             typ: Some(MountType::VOLUME),
-            volume_options: Some(MountVolumeOptions {
-                no_copy: Some(true),
-                labels: Some(labels.clone()),
-                ..MountVolumeOptions::default()
-            }),
+            volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
             ..Mount::default()
         };
         HostConfig {
@@ -218,7 +230,7 @@ impl Container {
         if self.engine.podman
             && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC)
         {
-            limits.push(limit("nproc", hard));
+            limits.push(limit("nproc", hard.min(PODMAN_PROCESSES_MAX)));
         }
         limits
     }
@@ -323,7 +335,7 @@ impl Watch<'_> {
     async fn measure_inside(&self) -> Option<u64> {
         let config = ExecConfig {
             attach_stdout: Some(true),
-            cmd: Some(["du", "-sk", WORK_DIR].map(str::to_owned).to_vec()),
+            cmd: Some(["du", "-sk", VOLUME_DIR].map(str::to_owned).to_vec()),
             ..ExecConfig::default()
         };
         let exec = self.engine.docker.create_exec(self.id, config).await.ok()?;
