@@ -215,7 +215,8 @@ impl Rows<'_> {
                             None,
                         );
                     };
-                    if !self.add(&key, &(0..0), Value::Bool(true)) {
+                    let span = self.again(&key);
+                    if !self.add(&key, &span, Value::Bool(true)) {
                         return;
                     }
                 }
@@ -239,6 +240,14 @@ impl Rows<'_> {
                 self.error(at..at, format!("bad JSON: {message}"), None);
             }
         }
+    }
+
+    /// The last place of a key that is there already: serde tells no places.
+    fn again(&self, key: &str) -> Range<usize> {
+        let quoted = Value::from(key).to_string();
+        let known = self.table.rows.contains_key(key);
+        let found = known.then(|| self.text.rfind(&quoted)).flatten();
+        found.map_or(0..0, |at| at..at + quoted.len())
     }
 
     fn read_csv(&mut self) {

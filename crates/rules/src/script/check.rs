@@ -79,7 +79,7 @@ fn check_expr(source: &str, expr: &Expr, facts: &Facts) -> Result<(), ScriptErro
         Expr::FnCall(call, position) if !call.is_operator_call() => {
             check_function(source, call, *position, facts)
         }
-        Expr::MethodCall(call, position) => check_call(source, call, call.args.len() + 1, *position),
+        Expr::MethodCall(call, position) => check_call(source, call, 1, *position),
         Expr::Dot(chain, ..) => match (&chain.lhs, event_field(&chain.rhs)) {
             (Expr::Variable(variable, ..), Some((field, position))) if variable.1 == "event" => {
                 check_event_field(source, field, position)
@@ -96,7 +96,7 @@ fn check_function(
     position: Position,
     facts: &Facts,
 ) -> Result<(), ScriptError> {
-    check_call(source, call, call.args.len(), position)?;
+    check_call(source, call, 0, position)?;
     check_constants(source, call, facts)
 }
 
@@ -124,16 +124,16 @@ fn check_event_field(source: &str, field: &str, position: Position) -> Result<()
     })
 }
 
-/// Operators and what Rhai makes of closures are written as calls, too.
+/// Operators are calls, too, and so is what the parser makes of closures that read outer variables.
 fn is_made_by_parser(name: &str) -> bool {
     name == "curry" || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
-fn check_call(source: &str, call: &FnCallExpr, given: usize, position: Position) -> Result<(), ScriptError> {
-    let name = call.name.as_str();
+/// `before` is how many arguments stand before the dot.
+fn check_call(source: &str, call: &FnCallExpr, before: usize, position: Position) -> Result<(), ScriptError> {
+    let (name, given) = (call.name.as_str(), call.args.len() + before);
     let span = span_at(source, position);
-    // `curry` written by hand is caught by its text: the parser's own stands where the closure starts.
-    if is_made_by_parser(name) && source.get(span.clone()) != Some("curry") {
+    if is_made_by_parser(name) {
         return Ok(());
     }
     let Some(function) = documentation(name) else {
@@ -147,9 +147,10 @@ fn check_call(source: &str, call: &FnCallExpr, given: usize, position: Position)
         return Ok(());
     }
     let wanted: Vec<_> = function.arguments.iter().map(usize::to_string).collect();
-    let wanted = wanted.join(" or ");
+    let plural = if wanted == ["1"] { "" } else { "s" };
+    let counted = if before > 0 { ", what stands before the dot counted" } else { "" };
     let message =
-        format!("`{name}` takes {wanted} arguments, here are {given} (what stands before the dot counts)");
+        format!("`{name}` takes {} argument{plural}, here are {given}{counted}", wanted.join(" or "));
     Err(ScriptError::new(ErrorKind::Parse, span, message).help(format!("it is {}", function.signature)))
 }
 

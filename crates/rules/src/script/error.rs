@@ -1,6 +1,6 @@
 //! What is wrong with a script, in words for people who write rules, and where.
 
-use super::limits::{OPERATIONS_MAX, TIME_MAX};
+use super::run::Refusal;
 use rhai::{EvalAltResult, LexError, ParseError, ParseErrorType, Position};
 use std::ops::Range;
 
@@ -25,11 +25,11 @@ pub enum ErrorKind {
     Parse,
     /// It met a value that it cannot work with.
     Runtime,
-    /// It needs more operations than [`OPERATIONS_MAX`].
+    /// It needs more operations than [`OPERATIONS_MAX`](super::limits::OPERATIONS_MAX).
     Operations,
     /// It makes something larger or deeper than it may.
     TooLarge,
-    /// It took longer than [`TIME_MAX`]. Unlike all others this depends on the machine.
+    /// It took longer than [`TIME_MAX`](super::limits::TIME_MAX). Unlike all others this depends on the machine.
     Timeout,
 }
 
@@ -66,9 +66,15 @@ fn token_len(rest: &str) -> usize {
         None => 0,
         Some(quote @ ('"' | '`' | '\'')) => rest[1..].find(quote).map_or(1, |len| len + 2),
         Some(c) if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+        Some('.') => rest.find(|c| c != '.' && !is_word(c)).unwrap_or(rest.len()),
+        Some(c) if OPERATOR_SIGNS.contains(&c) => {
+            rest.find(|c| !OPERATOR_SIGNS.contains(&c)).unwrap_or(rest.len())
+        }
         Some(c) => c.len_utf8(),
     }
 }
+
+const OPERATOR_SIGNS: [char; 11] = ['=', '!', '<', '>', '&', '|', '?', '+', '-', '*', '/'];
 
 /// Words of other languages, and what to write here.
 const OTHER_WORDS: [(&str, &str); 14] = [
@@ -100,6 +106,8 @@ pub(super) fn of_parser(source: &str, error: &ParseError) -> ScriptError {
     let message = match error.err_type() {
         ParseErrorType::UnexpectedEOF => "the expression ends too early".to_owned(),
         ParseErrorType::BadInput(LexError::UnterminatedString) => "the text has no closing quote".to_owned(),
+        ParseErrorType::BadInput(LexError::ImproperSymbol(_, why)) if !why.is_empty() => why.clone(),
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => format!("`{text}` is not expected here"),
         ParseErrorType::Reserved(word) => format!("`{word}` is a reserved word"),
         ParseErrorType::MissingToken(token, what) => {
             let what = what.replace("this ", "the ");
@@ -110,6 +118,8 @@ pub(super) fn of_parser(source: &str, error: &ParseError) -> ScriptError {
             }
         }
         ParseErrorType::VariableUndefined(name) => format!("there is no variable `{name}`"),
+        ParseErrorType::DuplicatedProperty(name) => format!("the key `{name}` stands here a second time"),
+        ParseErrorType::PropertyExpected => "expected the name of a field".to_owned(),
         ParseErrorType::ExprTooDeep => "the expression is nested too deep".to_owned(),
         ParseErrorType::TooManyFunctions => "the expression has too many closures".to_owned(),
         ParseErrorType::LiteralTooLarge(what, max) => format!("{} is larger than {max}", what.to_lowercase()),
@@ -123,8 +133,7 @@ pub(super) fn of_parser(source: &str, error: &ParseError) -> ScriptError {
 
 fn parse_help(source: &str, span: &Range<usize>) -> Option<String> {
     let (before, after) = (source.get(..span.start)?, source.get(span.start..)?);
-    let single_equals = after.starts_with('=') && !after.starts_with("==");
-    if single_equals && !before.ends_with(['=', '!', '<', '>']) {
+    if &source[span.clone()] == "=" {
         return Some("compare with `==`".to_owned());
     }
     if after.starts_with(';') {
@@ -152,31 +161,23 @@ pub(super) fn of_evaluation(source: &str, error: EvalAltResult) -> ScriptError {
             inner.set_position(position);
             of_evaluation(source, *inner)
         }
-        E::ErrorTooManyOperations(_) => {
-            make(ErrorKind::Operations, format!("the script needs more than {OPERATIONS_MAX} operations"))
-                .help("go through fewer elements, or put what can be said there into `when`")
-        }
-        E::ErrorTerminated(..) => {
-            make(ErrorKind::Timeout, format!("the script took longer than {} ms", TIME_MAX.as_millis()))
-        }
+        E::ErrorTooManyOperations(_) => Refusal::operations().at(span),
         E::ErrorStackOverflow(_) => make(ErrorKind::TooLarge, "the calls are nested too deep".to_owned()),
         E::ErrorTooManyVariables(_) => make(ErrorKind::TooLarge, "too many variables".to_owned()),
         E::ErrorDataTooLarge(what, _) => make(
             ErrorKind::TooLarge,
             format!("the script makes something too large: {}", what.to_lowercase()),
         ),
-        E::ErrorRuntime(value, _) => match value.try_cast::<super::run::Refusal>() {
-            Some(refusal) => {
-                let mut out = make(refusal.kind, refusal.message);
-                out.help = refusal.help;
-                out
-            }
+        E::ErrorRuntime(value, _) => match value.try_cast::<Refusal>() {
+            Some(refusal) => refusal.at(span),
             None => make(ErrorKind::Runtime, "the script failed".to_owned()),
         },
         E::ErrorDotExpr(ref text, _) | E::ErrorIndexingType(ref text, _) => no_field(source, &span, text),
-        E::ErrorFunctionNotFound(ref signature, _) => wrong_arguments(signature, &span),
+        E::ErrorFunctionNotFound(ref signature, _) => wrong_arguments(source, signature, &span),
         E::ErrorMismatchDataType(ref wanted, ref actual, _) => {
             let (wanted, actual) = (type_words(wanted), type_words(actual));
+            let span = chain_around(source, &span);
+            let make = |kind, message: String| ScriptError::new(kind, span.clone(), message);
             let mut out = make(ErrorKind::Runtime, format!("expected {wanted}, found {actual}"));
             if wanted == "a boolean" {
                 out.help = Some("`&&`, `||`, `!` and `if` take true or false: compare the value, such as `… == true`, or give a default, such as `… ?? false`".to_owned());
@@ -218,27 +219,31 @@ fn no_field(source: &str, span: &Range<usize>, text: &str) -> ScriptError {
 
 /// The expression whose field stands at the place, and the field.
 fn parent_of(source: &str, span: &Range<usize>) -> (String, String) {
-    let at = source.get(span.clone()).unwrap_or_default();
-    let (mut end, mut field) = (span.start, at.to_owned());
-    if matches!(at, "[" | "." | "?") {
-        let rest = &source[span.start..];
-        field = match at {
-            "[" => rest.find(']').map_or(rest, |len| &rest[..=len]).to_owned(),
-            _ => {
-                let rest = rest.trim_start_matches(['.', '?']).trim_start();
-                rest[..token_len(rest)].to_owned()
-            }
-        };
-    } else if source[..end].trim_end().ends_with('[') {
+    let rest = &source[span.start..];
+    let before = source[..span.start].trim_end();
+    let index = |at: usize| {
+        let rest = &source[at..];
+        rest.find(']').map_or(rest, |len| &rest[..=len]).to_owned()
+    };
+    let (end, field) = if rest.starts_with('[') {
+        (span.start, index(span.start))
+    } else if before.ends_with('[') {
         // The place is that of the index itself.
-        end = source[..end].trim_end().len() - 1;
-        let rest = &source[end..];
-        field = rest.find(']').map_or(rest, |len| &rest[..=len]).to_owned();
-    }
+        (before.len() - 1, index(before.len() - 1))
+    } else {
+        let name = rest.trim_start_matches(['.', '?']).trim_start();
+        (span.start, name[..token_len(name)].to_owned())
+    };
     let before = source[..end].trim_end().trim_end_matches('.').trim_end_matches('?').trim_end();
-    let mut start = before.len();
+    let parent = before[chain_start(before)..].trim_start_matches(['.', '?']);
+    (if parent.is_empty() { "the value".to_owned() } else { parent.to_owned() }, field)
+}
+
+/// Where the chain of fields, indexes and calls begins with which a text ends.
+fn chain_start(text: &str) -> usize {
+    let mut start = text.len();
     let mut open = 0_usize;
-    for (at, c) in before.char_indices().rev() {
+    for (at, c) in text.char_indices().rev() {
         match c {
             ')' | ']' => open += 1,
             '(' | '[' if open == 0 => break,
@@ -248,14 +253,27 @@ fn parent_of(source: &str, span: &Range<usize>) -> (String, String) {
         }
         start = at;
     }
-    let parent = before[start..].trim_start_matches(['.', '?']);
-    (if parent.is_empty() { "the value".to_owned() } else { parent.to_owned() }, field)
+    start
+}
+
+/// Rhai places a chain at one of its dots; this is all of it, as far as its calls and indexes.
+fn chain_around(source: &str, span: &Range<usize>) -> Range<usize> {
+    if !source[span.start..].starts_with(['.', '?', '[']) {
+        return span.clone();
+    }
+    let is_field = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '?');
+    let rest = &source[span.start..];
+    let end = rest.find(|c| !is_field(c)).unwrap_or(rest.len());
+    chain_start(&source[..span.start])..span.start + end
 }
 
 /// A function was called with values that it does not take.
-fn wrong_arguments(signature: &str, span: &Range<usize>) -> ScriptError {
-    let (name, types) = signature.split_once('(').unwrap_or((signature, ""));
-    let name = name.trim();
+fn wrong_arguments(source: &str, signature: &str, span: &Range<usize>) -> ScriptError {
+    let Some((name, types)) = signature.split_once('(') else {
+        return ScriptError::new(ErrorKind::Runtime, span.clone(), signature);
+    };
+    let is_operator = &source[span.clone()] == "in";
+    let name = if is_operator { "in" } else { name.trim() };
     let types: Vec<_> =
         types.trim_end_matches(')').split(", ").filter(|name| !name.is_empty()).map(type_words).collect();
     // Types of nothing print as `()`, whose bracket the trimming took.

@@ -12,9 +12,10 @@ use super::{
 use crate::{
     facts::Facts,
     nvr::{self, Nvr},
+    predicate::time_of,
     version,
 };
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, ImmutableString, Map, Position};
 use std::{cmp::Ordering, sync::Arc};
 
@@ -111,18 +112,9 @@ fn given_time() -> Fallible<DateTime<Utc>> {
     now().ok_or_else(|| fail("there is no time here"))
 }
 
-/// RFC 3339, the same without zone (UTC), or a date.
+/// As for the clause `age`.
 fn parse_time(text: &str) -> Fallible<DateTime<Utc>> {
-    let trimmed = text.trim();
-    let with_zone = DateTime::parse_from_rfc3339(trimmed).ok().map(|time| time.with_timezone(&Utc));
-    let naive = || {
-        ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
-            .iter()
-            .find_map(|format| NaiveDateTime::parse_from_str(trimmed, format).ok())
-            .or_else(|| NaiveDate::parse_from_str(trimmed, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
-            .map(|time| time.and_utc())
-    };
-    with_zone.or_else(naive).ok_or_else(|| {
+    time_of(&text.into()).ok_or_else(|| {
         let help = "a time is written 2025-06-15T12:00:00Z or 2025-06-15".to_owned();
         refuse(ErrorKind::Runtime, format!("`{}` is no time", excerpt(text)), Some(help))
     })

@@ -30,8 +30,6 @@ pub const RESULT_VALUES_MAX: usize = 20_000;
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// The longest pattern of `regex` and `glob` in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
-/// The largest compiled pattern in bytes.
-pub const PATTERN_COMPILED_BYTES_MAX: usize = 256 * 1024;
 /// How many compiled patterns are kept; beyond them all are dropped and made again.
 pub const PATTERNS_KEPT_MAX: usize = 512;
 /// The most that closures may make and lists keep of it, in bytes, counted by [`VALUE_BYTES`].

@@ -38,9 +38,6 @@ use std::{fmt, sync::Arc};
 /// The fields of `event`.
 pub const EVENT_FIELDS: [&str; 4] = ["topic", "source", "headers", "body"];
 
-/// How many operations pass between two looks at the clock.
-const OPERATIONS_PER_LOOK: u64 = 64;
-
 /// Compiles and evaluates the scripts of one rule set.
 pub struct Engine {
     rhai: rhai::Engine,
@@ -78,9 +75,7 @@ impl Engine {
             .set_max_variables(VARIABLES_MAX)
             .set_strict_variables(true)
             .set_allow_looping(false);
-        rhai.on_progress(|operations| {
-            (operations % OPERATIONS_PER_LOOK == 0 && run::is_over()).then_some(Dynamic::UNIT)
-        });
+        rhai.on_progress(|_| run::operation());
         tokens::register(&mut rhai);
         read_shared_by_copy(&mut rhai);
         views::register(&mut rhai);
@@ -197,10 +192,13 @@ impl Script {
 
     fn run(&self, engine: &Engine, scope: &Scope) -> Result<Dynamic, ScriptError> {
         let mut variables = scope.to_rhai();
-        let _guard = run::Guard::start(scope.now());
-        engine
-            .rhai
-            .eval_ast_with_scope::<Dynamic>(&mut variables, &self.ast)
-            .map_err(|error| error::of_evaluation(&self.source, *error))
+        let guard = run::Guard::start(scope.now());
+        let given = engine.rhai.eval_ast_with_scope::<Dynamic>(&mut variables, &self.ast);
+        match (given, guard.stopped()) {
+            (Ok(value), None) => Ok(value),
+            (Ok(_), Some(why)) => Err(why.at(0..self.source.len())),
+            (Err(error), Some(why)) => Err(why.at(span_at(&self.source, error.position()))),
+            (Err(error), None) => Err(error::of_evaluation(&self.source, *error)),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Globs and regular expressions, compiled once.
 
-use super::limits::{PATTERN_BYTES_MAX, PATTERN_COMPILED_BYTES_MAX, PATTERNS_KEPT_MAX};
+use super::limits::{PATTERN_BYTES_MAX, PATTERNS_KEPT_MAX};
+use crate::predicate;
 use globset::{GlobBuilder, GlobMatcher};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -22,15 +23,7 @@ pub(super) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
 /// A regular expression, found anywhere in a text unless anchored; matching takes linear time.
 pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     check_length(pattern)?;
-    RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "the expression is too large".to_owned(),
-        error => {
-            // The last line says what is wrong; those before draw the place.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default();
-            format!("`{pattern}` is no regular expression: {}", reason.trim_start_matches("error: "))
-        }
-    })
+    predicate::regex(pattern)
 }
 
 fn check_length(pattern: &str) -> Result<(), String> {

@@ -3,22 +3,28 @@
 //! Rhai passes nothing of the kind to functions, and evaluation never leaves its thread.
 
 use super::{
-    error::ErrorKind,
-    limits::{MADE_BYTES_MAX, TIME_MAX, VALUE_BYTES},
+    error::{ErrorKind, ScriptError},
+    limits::{MADE_BYTES_MAX, OPERATIONS_MAX, TIME_MAX, VALUE_BYTES},
 };
 use chrono::{DateTime, Utc};
 use rhai::{Dynamic, EvalAltResult, Position};
-use std::{cell::Cell, time::Instant};
+use std::{cell::RefCell, ops::Range, time::Instant};
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Run {
     now: DateTime<Utc>,
     deadline: Instant,
+    operations: u64,
     made_bytes: usize,
+    /// Why no further operation is allowed.
+    stop: Option<Refusal>,
 }
 
+/// How many operations pass between two looks at the clock.
+const OPERATIONS_PER_LOOK: u64 = 16;
+
 thread_local! {
-    static RUN: Cell<Option<Run>> = const { Cell::new(None) };
+    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
 }
 
 /// An evaluation, until it is dropped.
@@ -27,33 +33,62 @@ pub(super) struct Guard(Option<Run>);
 impl Guard {
     /// Starts one; `now` is what the script takes for the time.
     pub(super) fn start(now: DateTime<Utc>) -> Self {
-        let run = Run { now, deadline: Instant::now() + TIME_MAX, made_bytes: 0 };
-        Self(RUN.replace(Some(run)))
+        let deadline = Instant::now() + TIME_MAX;
+        Self(RUN.replace(Some(Run { now, deadline, operations: 0, made_bytes: 0, stop: None })))
+    }
+
+    /// Why the evaluation had to stop; also where Rhai swallowed the error.
+    pub(super) fn stopped(&self) -> Option<Refusal> {
+        RUN.with_borrow(|run| run.as_ref()?.stop.clone())
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        RUN.set(self.0);
+        RUN.replace(self.0.take());
     }
 }
 
 /// The given time; nothing outside of an evaluation.
 pub(super) fn now() -> Option<DateTime<Utc>> {
-    RUN.get().map(|run| run.now)
+    RUN.with_borrow(|run| run.as_ref().map(|run| run.now))
 }
 
-/// Whether the time is over.
-pub(super) fn is_over() -> bool {
-    RUN.get().is_some_and(|run| Instant::now() > run.deadline)
+/// Counts an operation, and says whether it must be the last.
+///
+/// Rhai counts them, too, but forgets those of a closure when a function such as `filter` has called it.
+pub(super) fn operation() -> Option<Dynamic> {
+    RUN.with_borrow_mut(|run| {
+        let run = run.as_mut()?;
+        run.operations += 1;
+        if run.operations > OPERATIONS_MAX {
+            run.stop.get_or_insert_with(Refusal::operations);
+        } else if run.operations.is_multiple_of(OPERATIONS_PER_LOOK) && Instant::now() > run.deadline {
+            run.stop.get_or_insert_with(Refusal::timeout);
+        }
+        run.stop.is_some().then_some(Dynamic::UNIT)
+    })
+}
+
+/// Lets no further operation happen: for errors that Rhai would swallow, such as those of making a text.
+pub(super) fn stop(why: &str) {
+    RUN.with_borrow_mut(|run| {
+        if let Some(run) = run {
+            let refusal = Refusal { kind: ErrorKind::TooLarge, message: why.to_owned(), help: None };
+            run.stop.get_or_insert(refusal);
+        }
+    });
 }
 
 /// Counts what a closure has made and a list now keeps.
 pub(super) fn keep(value: &Dynamic) -> Result<(), Box<EvalAltResult>> {
-    let Some(mut run) = RUN.get() else { return Ok(()) };
-    run.made_bytes += bytes_of(value);
-    RUN.set(Some(run));
-    if run.made_bytes <= MADE_BYTES_MAX {
+    let bytes = bytes_of(value);
+    let made = RUN.with_borrow_mut(|run| {
+        let Some(run) = run else { return bytes };
+        run.made_bytes += bytes;
+        run.made_bytes
+    });
+    if made <= MADE_BYTES_MAX {
         return Ok(());
     }
     Err(refuse(ErrorKind::TooLarge, format!("the script makes more than {MADE_BYTES_MAX} bytes"), None))
@@ -79,6 +114,27 @@ pub(super) struct Refusal {
     pub(super) kind: ErrorKind,
     pub(super) message: String,
     pub(super) help: Option<String>,
+}
+
+impl Refusal {
+    /// Of more than [`OPERATIONS_MAX`].
+    pub(super) fn operations() -> Self {
+        Self {
+            kind: ErrorKind::Operations,
+            message: format!("the script needs more than {OPERATIONS_MAX} operations"),
+            help: Some("go through fewer elements, or put what can be said there into `when`".to_owned()),
+        }
+    }
+
+    fn timeout() -> Self {
+        let message = format!("the script took longer than {} ms", TIME_MAX.as_millis());
+        Self { kind: ErrorKind::Timeout, message, help: None }
+    }
+
+    /// The error at its place.
+    pub(super) fn at(self, span: Range<usize>) -> ScriptError {
+        ScriptError { message: self.message, span, help: self.help, kind: self.kind }
+    }
 }
 
 /// An error of one of our functions; Rhai adds the place of the call.

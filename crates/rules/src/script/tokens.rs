@@ -1,7 +1,7 @@
 //! Words as field names: `event.body.new`, `event.body.private`, `#{in: 1}`.
 //!
 //! Bus messages carry fields that Rhai reserves. A token mapper turns every word after `.` or `?.`, and every
-//! key of a map, into a plain name; `eval`, `print` and `debug` elsewhere are refused.
+//! key of a map, into a plain name; `eval` and the like elsewhere are refused.
 
 use rhai::{Engine, LexError, Token};
 use std::cell::RefCell;
@@ -12,6 +12,9 @@ use std::cell::RefCell;
 struct Memory {
     /// Whether the next word is a field or key.
     expects_name: bool,
+    /// Whether the token before was a word that became a name: the tokenizer takes a sign after it for that of
+    /// a number.
+    after_name: bool,
     /// The open brackets; `true` for maps.
     open: Vec<bool>,
 }
@@ -33,7 +36,13 @@ pub(crate) fn reset() {
 
 impl Memory {
     fn map(&mut self, token: Token) -> Token {
-        let token = if self.expects_name { as_name(token) } else { without_eval(token) };
+        let was_name = std::mem::replace(&mut self.after_name, self.expects_name);
+        let token = match token {
+            Token::UnaryMinus if was_name => Token::Minus,
+            Token::UnaryPlus if was_name => Token::Plus,
+            token if self.expects_name => as_name(token),
+            token => allowed(token),
+        };
         match token {
             Token::MapStart => self.open.push(true),
             Token::LeftBrace | Token::LeftBracket | Token::LeftParen | Token::QuestionBracket => {
@@ -65,12 +74,19 @@ fn as_name(token: Token) -> Token {
     if is_word { Token::Identifier(Box::new(word.into())) } else { token }
 }
 
-fn without_eval(token: Token) -> Token {
-    match &token {
-        Token::Reserved(word) if matches!(word.as_str(), "eval" | "print" | "debug") => {
-            let why = format!("`{word}` is not available in rules");
-            Token::LexError(Box::new(LexError::ImproperSymbol(word.to_string(), why)))
-        }
-        _ => token,
+/// Refuses the words that would run text, name functions as text, or print.
+fn allowed(token: Token) -> Token {
+    const REFUSED: [&str; 6] = ["eval", "print", "debug", "Fn", "curry", "this"];
+    match token.is_literal().then(|| token.literal_syntax()) {
+        Some(word) if REFUSED.contains(&word) => refused(word),
+        _ => match &token {
+            Token::Reserved(word) if REFUSED.contains(&word.as_str()) => refused(word),
+            _ => token,
+        },
     }
+}
+
+fn refused(word: &str) -> Token {
+    let why = format!("`{word}` is not available in rules");
+    Token::LexError(Box::new(LexError::ImproperSymbol(word.to_owned(), why)))
 }

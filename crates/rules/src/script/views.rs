@@ -2,8 +2,8 @@
 //! to change them.
 
 use super::{
-    run::{fail, keep},
-    value::{ListView, MapView, equal, equal_lists, equal_maps, items_of, list_to_json, map_to_json},
+    run::{fail, keep, stop},
+    value::{ListView, MapView, Unfit, equal, equal_lists, equal_maps, items_of, list_to_json, map_to_json},
 };
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FnPtr, INT, ImmutableString, Map, NativeCallContext, Position,
@@ -131,8 +131,13 @@ fn register_texts(engine: &mut Engine) {
     }
 }
 
-fn json_text(value: Result<Value, super::value::Unfit>) -> Fallible<String> {
-    value.map(|value| value.to_string()).map_err(|unfit| fail(unfit.to_string()))
+fn json_text(value: Result<Value, Unfit>) -> Fallible<String> {
+    let text = value.map(|value| value.to_string());
+    text.map_err(|unfit| {
+        // Where a text with `${…}` asked for it, Rhai would go on with the name of the type.
+        stop(&unfit.to_string());
+        fail(unfit.to_string())
+    })
 }
 
 /// `map` of ours counts what it keeps, so that a closure cannot fill the memory within its operations.
