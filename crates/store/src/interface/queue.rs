@@ -169,6 +169,9 @@ pub trait Queue: Send + Sync {
     /// All workers, by name. `alive_ms` is how long one may be silent.
     async fn workers(&self, alive_ms: u64) -> Result<Vec<WorkerStatus>>;
 
+    /// What an operator wants of a worker; `None` when it is not known.
+    async fn worker_mode(&self, worker: &WorkerName) -> Result<Option<WorkerMode>>;
+
     /// Says what an operator wants of a worker.
     async fn set_worker_mode(&self, worker: &WorkerName, mode: WorkerMode) -> Result<()>;
 

@@ -13,7 +13,6 @@ use crate::{Finished, Result, StoreError};
 use model::{
     ErrorReason, Outcome, TaskId, TaskState,
     attempt::AttemptRef,
-    message::TaskChange,
     protocol::{AttemptEnd, FinishRequest, Held},
     result::RESULTS_PER_ATTEMPT_MAX,
     retry::Decision,
@@ -119,11 +118,8 @@ async fn end_attempt(
         }
         Decision::Retry { delay } => {
             row.handed_back += u32::from(outcome.is_none());
-            row.fence += 1;
-            // It keeps its turn: it has waited already.
             let not_before = (!delay.is_zero()).then(|| work.now + delay);
-            row.task.state = state.queue(work.now, not_before).map_err(refused)?;
-            work.tell_queued(row, TaskChange::Retried);
+            work.requeue(row, not_before).await?;
         }
     }
     row.save(work.session).await

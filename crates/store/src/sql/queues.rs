@@ -124,6 +124,11 @@ impl Queue for SqlStore {
         workers(&mut self.read().await?, now - milliseconds(alive_ms)).await
     }
 
+    async fn worker_mode(&self, worker: &WorkerName) -> Result<Option<WorkerMode>> {
+        let row = self.read().await?.first(WORKER, values![worker]).await?;
+        row.map(|row| row.parsed("mode")).transpose()
+    }
+
     async fn set_worker_mode(&self, worker: &WorkerName, mode: WorkerMode) -> Result<()> {
         let sql = "update worker set mode = $2 where name = $1";
         match transaction!(self, |session| session.run(sql, values![worker, mode.as_str()]))? {

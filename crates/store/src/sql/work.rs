@@ -41,7 +41,7 @@ const TURNS: &str = "select (select v.turn from turn v where v.queue = $1 and v.
         and m.state = 'queued') as last";
 const FIRST_TURN: &str = "insert into turn (queue, priority, turn) values ($1, $2, 0) \
     on conflict (queue, priority) do nothing";
-const UNMET: &str = "update lane set unmet = $2 where id = $1 and unmet is null";
+const UNMET: &str = "update lane set unmet = $2 where id = $1 and (unmet is null or unmet <> $2)";
 const COUNT_BATCH: &str = "update batch set tasks = tasks + $2, final_tasks = final_tasks + $3 where id = $1 \
     returning name, tasks, final_tasks";
 
@@ -55,6 +55,8 @@ pub(crate) struct Work<'a> {
     pub(crate) out: Outgoing,
     pub(crate) now: DateTime<Utc>,
     workers: Option<Vec<KnownWorker>>,
+    /// Why nobody can serve a lane, for those that were looked at.
+    unmet: BTreeMap<i64, Option<String>>,
     turns: Turns,
     /// Tasks made and ended, and the depth of the last that ended.
     batches: BTreeMap<BatchId, (i64, i64, u32)>,
@@ -70,6 +72,7 @@ impl<'a> Work<'a> {
             out: Outgoing::default(),
             now,
             workers: None,
+            unmet: BTreeMap::new(),
             turns: Turns::new(),
             batches: BTreeMap::new(),
             left: BTreeSet::new(),
@@ -121,16 +124,40 @@ impl<'a> Work<'a> {
 
     /// Says so when no known worker can serve the lane.
     async fn note_unmet(&mut self, row: &mut TaskRow, lane: i64) -> Result<()> {
+        if !self.unmet.contains_key(&lane) {
+            let why = self.why_unmet(lane).await?;
+            if let Some(why) = &why {
+                self.session.run(UNMET, values![lane, why]).await?;
+            }
+            self.unmet.insert(lane, why);
+        }
+        if let (TaskState::Queued { unmet, .. }, Some(why)) = (&mut row.task.state, self.unmet.get(&lane)) {
+            unmet.clone_from(why);
+        }
+        Ok(())
+    }
+
+    async fn why_unmet(&mut self, lane: i64) -> Result<Option<String>> {
         if self.workers.is_none() {
             self.workers = Some(known_workers(self.session, self.now).await?);
         }
         let lanes = self.store.lanes(self.session, &[lane]).await?;
         let workers = self.workers.as_deref().unwrap_or_default();
-        let Some(why) = lanes.first().and_then(|lane| lane.unmet(workers)) else { return Ok(()) };
-        self.session.run(UNMET, values![lane, why.as_str()]).await?;
-        if let TaskState::Queued { unmet, .. } = &mut row.task.state {
-            *unmet = Some(why);
+        Ok(lanes.first().and_then(|lane| lane.unmet(workers)))
+    }
+
+    /// Queues a task for another attempt. It keeps its turn: it has waited already. The caller saves it.
+    pub(crate) async fn requeue(
+        &mut self,
+        row: &mut TaskRow,
+        not_before: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        row.fence += 1;
+        row.task.state = row.task.state.clone().queue(self.now, not_before).map_err(refused)?;
+        if let Some(lane) = row.lane {
+            self.note_unmet(row, lane).await?;
         }
+        self.tell_queued(row, TaskChange::Retried);
         Ok(())
     }
 

@@ -45,7 +45,7 @@ async fn an_idle_submitter_saves_nothing_up(bed: &Bed) {
     }
     // Both start where the queue has come, whoever was there before.
     bed.queue(&many("b", 4)).await;
-    assert_eq!(order(bed, 8).await, "b a b a b a b a");
+    assert_eq!(order(bed, 8).await, "a b a b a b a b");
 }
 
 async fn priority_comes_before_turns(bed: &Bed) {
