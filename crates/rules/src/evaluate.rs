@@ -9,7 +9,7 @@ use crate::{
     path::Subject,
     predicate::Block,
     script::{Engine, Scope},
-    source::RuleError,
+    source::{Place, RuleError},
     wish::{CancelWish, EmitWish, TaskWish},
 };
 use chrono::{DateTime, Utc};
@@ -23,12 +23,17 @@ use std::{
     cell::OnceCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
 };
 
 /// The most tasks, cancellations and messages that one rule may wish for one event.
 pub const WISHES_MAX: usize = 1_000;
 /// The most elements that the loops of a rule may go through for one event.
 pub const ELEMENTS_MAX: usize = 1_000;
+/// The most values that the loops of a rule look at for one event, those that their `if` leaves out included.
+pub const LOOKED_AT_MAX: usize = 10_000;
+/// The longest that one rule may take for one event. Only a backstop: the limits of its scripts come first.
+pub const RULE_TIME_MAX: Duration = Duration::from_secs(2);
 /// The most cells of a matrix.
 pub const CELLS_MAX: usize = 256;
 /// The largest body of an emitted message, as JSON text, in bytes.
@@ -103,6 +108,29 @@ impl<'e> Input<'e> {
     }
 }
 
+/// The values of the loops' variables in one turn.
+type Turn = Vec<(String, Value)>;
+
+/// When a rule began to work on its wishes.
+struct Backstop(Instant);
+
+impl Backstop {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn check(&self, place: &Place) -> Result<(), RuleError> {
+        if self.0.elapsed() <= RULE_TIME_MAX {
+            return Ok(());
+        }
+        let seconds = RULE_TIME_MAX.as_secs();
+        let message = format!(
+            "the rule took longer than {seconds} s for one event (a backstop: another time it may pass)"
+        );
+        Err(RuleError { message, place: place.clone() })
+    }
+}
+
 impl RuleSet {
     /// What the rules say to an event; `body` is its parsed payload, `now` the time that ages count from.
     #[must_use]
@@ -137,7 +165,8 @@ impl RuleSet {
                 return Ok(Said::NoMatch);
             }
         }
-        let elements = self.elements(rule, input);
+        let clock = Backstop::start();
+        let elements = self.elements(rule, input, &clock);
         trace.loops(rule, elements.as_ref().map(Vec::len));
         let elements = elements?;
         if elements.is_empty() {
@@ -146,44 +175,64 @@ impl RuleSet {
         if input.event.depth >= CHAIN_DEPTH_MAX {
             return Ok(Said::TooDeep);
         }
-        then::wishes(self, rule, input, &elements).map(Said::Fired)
+        then::wishes(self, rule, input, &elements, &clock).map(Said::Fired)
     }
 
     /// The values of the loops' variables, one list for each turn; one empty list without loops.
-    fn elements(&self, rule: &Rule, input: &Input<'_>) -> Result<Vec<Vec<(String, Value)>>, RuleError> {
-        let mut turns: Vec<Vec<(String, Value)>> = vec![Vec::new()];
+    fn elements(&self, rule: &Rule, input: &Input<'_>, clock: &Backstop) -> Result<Vec<Turn>, RuleError> {
+        let mut turns: Vec<Turn> = vec![Vec::new()];
+        let mut looked_at = 0;
         for each in &rule.for_each {
             let mut next = Vec::new();
             for turn in turns {
-                self.turn(each, turn, input, &mut next)?;
+                let values = self.loop_values(each, &turn, input, &mut looked_at)?;
+                for value in values {
+                    clock.check(&rule.place)?;
+                    self.turn(each, &turn, value, input, &mut next)?;
+                }
             }
             turns = next;
         }
         Ok(turns)
     }
 
+    fn loop_values(
+        &self,
+        each: &ForEach,
+        turn: &Turn,
+        input: &Input<'_>,
+        looked_at: &mut usize,
+    ) -> Result<Vec<Value>, RuleError> {
+        let values = with_scope(input.scope(), turn, |scope| values(&each.values, &self.engine, scope))?;
+        *looked_at += values.len();
+        if *looked_at > LOOKED_AT_MAX {
+            let message = format!("the loops look at more than {LOOKED_AT_MAX} values");
+            return Err(mistake_of(&each.values, message));
+        }
+        Ok(values)
+    }
+
+    /// Adds one more turn, unless the loop's `if` does not hold of it.
     fn turn(
         &self,
         each: &ForEach,
-        turn: Vec<(String, Value)>,
+        turn: &Turn,
+        value: Value,
         input: &Input<'_>,
-        into: &mut Vec<Vec<(String, Value)>>,
+        into: &mut Vec<Turn>,
     ) -> Result<(), RuleError> {
-        let values = with_scope(input.scope(), &turn, |scope| values(&each.values, &self.engine, scope))?;
-        for value in values {
-            let mut turn = turn.clone();
-            turn.push((each.variable.clone(), value));
-            if let Some(condition) = &each.condition
-                && !with_scope(input.scope(), &turn, |scope| condition.holds(&self.engine, scope))?
-            {
-                continue;
-            }
-            if into.len() == ELEMENTS_MAX {
-                let message = format!("the loops go through more than {ELEMENTS_MAX} elements");
-                return Err(mistake_of(&each.values, message));
-            }
-            into.push(turn);
+        let mut turn = turn.clone();
+        turn.push((each.variable.clone(), value));
+        if let Some(condition) = &each.condition
+            && !with_scope(input.scope(), &turn, |scope| condition.holds(&self.engine, scope))?
+        {
+            return Ok(());
         }
+        if into.len() == ELEMENTS_MAX {
+            let message = format!("the loops go through more than {ELEMENTS_MAX} elements");
+            return Err(mistake_of(&each.values, message));
+        }
+        into.push(turn);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Wishes from the entries of `then`.
 
-use super::{CELLS_MAX, EMIT_BYTES_MAX, Firing, Input, WISHES_MAX, values, with_scope};
+use super::{Backstop, CELLS_MAX, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, values, with_scope};
 use crate::{
     compile::{RuleSet, check_git, check_topic},
     language::{
@@ -35,9 +35,11 @@ pub(super) fn wishes(
     rules: &RuleSet,
     rule: &Rule,
     input: &Input<'_>,
-    turns: &[Vec<(String, Value)>],
+    turns: &[Turn],
+    clock: &Backstop,
 ) -> Result<Firing, RuleError> {
-    let mut make = Make { rules, rule, input, firing: Firing::default(), seen: Seen::default() };
+    let (firing, seen) = (Firing::default(), Seen::default());
+    let mut make = Make { rules, rule, input, clock, made: 0, firing, seen };
     for turn in turns {
         for entry in &rule.then {
             make.entry(entry, turn)?;
@@ -50,12 +52,15 @@ struct Make<'a> {
     rules: &'a RuleSet,
     rule: &'a Rule,
     input: &'a Input<'a>,
+    clock: &'a Backstop,
+    /// How many wishes were made, the same ones counted again: each costs its rendering.
+    made: usize,
     firing: Firing,
     seen: Seen,
 }
 
 impl Make<'_> {
-    fn entry(&mut self, entry: &Entry, turn: &[(String, Value)]) -> Result<(), RuleError> {
+    fn entry(&mut self, entry: &Entry, turn: &Turn) -> Result<(), RuleError> {
         let input = self.input;
         match &entry.action {
             Action::Task(task) => {
@@ -106,10 +111,11 @@ impl Make<'_> {
         self.rule.mode == Mode::Shadow
     }
 
-    /// Counts a wish.
-    fn room(&self, place: &Place) -> Result<(), RuleError> {
-        let wishes = self.firing.tasks.len() + self.firing.cancels.len() + self.firing.emits.len();
-        if wishes < WISHES_MAX {
+    /// Counts a wish, before it is made.
+    fn count(&mut self, place: &Place) -> Result<(), RuleError> {
+        self.clock.check(place)?;
+        self.made += 1;
+        if self.made <= WISHES_MAX {
             return Ok(());
         }
         Err(mistake(place, format!("the rule wishes more than {WISHES_MAX} things for one event")))
@@ -122,6 +128,7 @@ impl Make<'_> {
         cell: Map<String, Value>,
         scope: &Scope,
     ) -> Result<(), RuleError> {
+        self.count(&entry.place)?;
         let engine = &self.rules.engine;
         let name = |text: &Text, what: &str| self.name(text, what, &entry.place, scope);
         let inputs = task.with.map(engine, scope)?;
@@ -164,7 +171,6 @@ impl Make<'_> {
             shadow: self.shadow(),
         };
         if self.seen.tasks.insert(wish.key(self.input.event, 0)) {
-            self.room(&entry.place)?;
             self.firing.tasks.push(wish);
         }
         Ok(())
@@ -276,6 +282,7 @@ impl Make<'_> {
     }
 
     fn cancel(&mut self, entry: &Entry, cancel: &CancelEntry, scope: &Scope) -> Result<(), RuleError> {
+        self.count(&entry.place)?;
         let what = match cancel {
             CancelEntry::Item(item) => CancelWhat::Item(self.item(item, &entry.place, scope)?),
             CancelEntry::Group(name) => {
@@ -283,7 +290,6 @@ impl Make<'_> {
             }
         };
         if self.seen.cancels.insert(what.clone()) {
-            self.room(&entry.place)?;
             let (rule, revision) = (self.rule.name.clone(), self.rules.revision.clone());
             let wish = CancelWish { rule, revision, entry: entry.number, what, shadow: self.shadow() };
             self.firing.cancels.push(wish);
@@ -292,6 +298,7 @@ impl Make<'_> {
     }
 
     fn emit(&mut self, entry: &Entry, emit: &EmitEntry, scope: &Scope) -> Result<(), RuleError> {
+        self.count(&entry.place)?;
         let topic = emit.topic.text(&self.rules.engine, scope)?;
         check_topic(&topic).map_err(|why| emit.topic.mistake(&entry.place, why))?;
         let body = emit.body.map(&self.rules.engine, scope)?;
@@ -310,7 +317,6 @@ impl Make<'_> {
             shadow: self.shadow(),
         };
         if self.seen.emits.insert(wish.id(self.input.event, 0)) {
-            self.room(&entry.place)?;
             self.firing.emits.push(wish);
         }
         Ok(())

@@ -380,6 +380,14 @@ fn wishes_are_limited() {
         list(501)
     );
     assert!(error(&two).contains("the rule wishes more than 1000 things for one event"));
+    let looked = format!(
+        "for_each: {{a: {}, b: {{in: 'event.body.big', if: 'false'}}}}\nthen: [{{task: rpmlint}}]",
+        list(101)
+    );
+    let mut body = update();
+    body["big"] = (0..100).collect();
+    let verdict = &rule_set(&rule(&looked)).evaluate(&event(TOPIC, &body), &body, now()).verdicts[0];
+    assert!(format!("{verdict:?}").contains("the loops look at more than 10000 values"), "{verdict:?}");
     let text = "x".repeat(60_000);
     let large =
         format!("then: [{{task: rpmlint, with: {{a: {text}, b: {text}, c: {text}, d: {text}, e: {text}}}}}]");
