@@ -37,7 +37,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 /// Where programs are looked for.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The variable by which processes of an attempt are found again.
-pub(super) const MARK: &str = "TASKBOT_ATTEMPT";
+pub(super) const MARK: &str = "TASKBOT_LABEL";
 /// The file in an attempt's folder that says whose it is.
 const META_FILE: &str = "attempt.json";
 /// How large a piece of output is, at most, in bytes.
