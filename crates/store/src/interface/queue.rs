@@ -150,7 +150,9 @@ pub trait Queue: Send + Sync {
 
     /// Ends an attempt: outcome, phases, environment, results, in one transaction with their messages and own
     /// events. The task's retry policy may queue it again. Groups let the next one in. A handed back attempt
-    /// queues the task as if it had not been claimed (the attempt is kept, without outcome).
+    /// queues the task as if it had not been claimed (the attempt is kept, without outcome, and is no try for the
+    /// retry policy). Results are kept only of the attempt that decides the task: one that is followed by another,
+    /// or that was told to stop, says nothing about the item.
     async fn finish(&self, task: TaskId, request: &FinishRequest) -> Result<Finished>;
 
     /// Ends attempts whose lease is over as `error(lost)`, at most `limit`; the retry policy decides. Returns

@@ -188,7 +188,8 @@ pub type ReplacedResult = Option<ResultId>;
 #[async_trait]
 pub trait Tasks: Send + Sync {
     /// Makes tasks that no event led to (submitted, re-runs), with their messages. A task whose key is there
-    /// already is not made again: the one that is there is returned in its place.
+    /// already is not made again: the one that is there is returned in its place. [`NewTask::dedupe`] counts for
+    /// wishes of rules only. Tasks of one call do not supersede each other.
     async fn create_tasks(&self, tasks: &[NewTask]) -> Result<Vec<Task>>;
 
     /// Tasks that wait to be resolved, oldest first, taken for `hold_ms` so that another server takes others.

@@ -54,8 +54,7 @@ macro_rules! from {
         $(
             impl From<$type> for Value {
                 fn from(value: $type) -> Self {
-                    #[expect(clippy::redundant_closure_call, reason = "one form for all")]
-                    Self::$variant(Some($convert(value)))
+                    Self::from(Some(value))
                 }
             }
             impl From<Option<$type>> for Value {

@@ -58,7 +58,7 @@ async fn priority_comes_before_turns(bed: &Bed) {
 async fn a_slow_lane_holds_nobody_off(bed: &Bed) {
     // `mass` fills two lanes; the fast one is worked off, and the queue has come far by it.
     let on = |arch: &str, task: NewTask| NewTask { needs: needs(arch), ..task };
-    let arch = |n: usize| if n % 2 == 0 { "x86_64" } else { "aarch64" };
+    let arch = |n: usize| if n.is_multiple_of(2) { "x86_64" } else { "aarch64" };
     let mass = many("mass", 60).into_iter().enumerate().map(|(n, task)| on(arch(n), task));
     bed.queue(&mass.collect::<Vec<_>>()).await;
     assert_eq!(bed.claim("w1", 30).await.len(), 30);

@@ -1,5 +1,7 @@
 //! The conformance suite: every case runs on SQLite and on PostgreSQL, as a test of its own.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 extern crate taskbot_store as store;
 
 mod access;
