@@ -11,7 +11,7 @@
 mod read;
 mod words;
 
-pub(crate) use read::regex;
+pub(crate) use read::{glob, regex};
 pub use read::{Roots, read_block};
 
 use crate::{

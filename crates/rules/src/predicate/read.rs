@@ -438,7 +438,7 @@ impl ReadClauses<'_> {
 }
 
 /// A glob over a whole text: `*`, `?`, `[…]`, `{a,b}`; `*` also covers `/` and `.`.
-fn glob(pattern: &str) -> Result<GlobMatcher, String> {
+pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
     GlobBuilder::new(pattern)
         .literal_separator(false)
         .backslash_escape(true)

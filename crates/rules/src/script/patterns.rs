@@ -2,7 +2,7 @@
 
 use super::limits::{PATTERN_BYTES_MAX, PATTERNS_KEPT_MAX};
 use crate::predicate;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use regex::Regex;
 use std::{
     collections::HashMap,
@@ -12,12 +12,7 @@ use std::{
 /// A glob over a whole text: `*`, `?`, `[…]`, `{a,b}`; `*` also covers `/` and `.`.
 pub(super) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
     check_length(pattern)?;
-    GlobBuilder::new(pattern)
-        .literal_separator(false)
-        .backslash_escape(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("`{pattern}` is no glob: {}", error.kind()))
+    predicate::glob(pattern)
 }
 
 /// A regular expression, found anywhere in a text unless anchored; matching takes linear time.
