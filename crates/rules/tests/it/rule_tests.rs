@@ -176,3 +176,58 @@ fn the_time_of_a_test_is_given_or_the_messages_own() {
     assert!(rules("now: \"2026-11-01T10:59:00Z\","));
     assert!(!rules("now: \"2026-11-01T11:01:00Z\","));
 }
+
+#[test]
+fn a_rule_with_nearly_everything() {
+    let rules = r#"
+rules:
+  - name: rpmlint-on-testing
+    description: If any package is submitted for testing, run rpmlint
+    on: org.fedoraproject.prod.bodhi.update.request.testing
+    when:
+      body.update.release.name: [F42, F43]
+      body.agent: {not: releng}
+      body.update.builds: {size: {min: 1, max: 20}}
+    unless: {body.update.notes: {regex: '\[skip ci\]'}}
+    if: |
+      event.body.update.builds.len() < 2 || fact("critpath", nvr(event.body.update.builds[0].nvr).name)
+    for_each: {build: {in: event.body.update.builds, if: 'nvr(build.nvr).name != "kernel"'}}
+    then:
+      - task: rpmlint
+        item: {type: koji_build, id: "${build.nvr}"}
+        with: {nvr: "${build.nvr}"}
+        matrix: {arch: [x86_64, aarch64]}
+        needs: {arch: "${matrix.arch}"}
+        priority: 50
+        group: {name: "${event.body.update.release.name}/rpmlint/${build.nvr}", on_new: supersede_queued}
+    dedupe: {key: "${build.nvr}", window: 6h}
+    mode: active
+tests:
+  - name: a testing request lints each build
+    event: fixtures/request.json
+    expect:
+      rpmlint-on-testing:
+        - {item: {id: python-arrow-1.0-1.fc42}, needs: {arch: x86_64}}
+        - {item: {id: python-arrow-1.0-1.fc42}, needs: {arch: aarch64}}
+  - name: two builds are only linted if the first is on the critical path
+    event: {file: fixtures/request.json, patch: {body: {update: {builds: [{nvr: bash-5-1}, {nvr: kernel-6-1}]}}}}
+    expect: {rpmlint-on-testing: [{item: {id: bash-5-1}}, {item: {id: bash-5-1}}]}
+  - name: and else not
+    event: {file: fixtures/request.json, patch: {body: {update: {builds: [{nvr: zsh-5-1}, {nvr: kernel-6-1}]}}}}
+    expect: {}
+  - name: asked to be left alone
+    event: {file: fixtures/request.json, patch: {body: {update: {notes: "bump [skip ci]"}}}}
+    expect: {}
+"#;
+    let mut files = files(rules);
+    files.files.insert("facts/critpath.yaml".into(), "[bash, kernel]".into());
+    files.files.insert(
+        "fixtures/request.json".into(),
+        r#"{"topic": "org.fedoraproject.prod.bodhi.update.request.testing", "headers": {}, "body": {"agent": "alice",
+            "update": {"release": {"name": "F42"}, "notes": "", "builds": [{"nvr": "python-arrow-1.0-1.fc42"}]}}}"#
+            .into(),
+    );
+    let outcomes = rule_test::run(&compiled(&files).rule_set);
+    assert_eq!(outcomes.len(), 4);
+    assert!(outcomes.iter().all(|outcome| outcome.passed), "{outcomes:#?}");
+}
