@@ -29,7 +29,8 @@ pub trait Outbox: Send + Sync {
     /// Stamped rows after a position, in order: the live stream.
     async fn stream(&self, after: Position, limit: u32) -> Result<Vec<Message>>;
 
-    /// The last position that was stamped (0 when none was), and the oldest that is still kept.
+    /// The last position that was stamped (0 when none was), and the oldest that is still kept (the last one
+    /// when none is).
     async fn positions(&self) -> Result<(Position, Position)>;
 }
 

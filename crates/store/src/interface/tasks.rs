@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
     Attempt, Item, Outcome, Requirements, Revision, RuleName, Task, TaskId, TaskKey,
-    ids::{BatchId, EventSeq, GroupName, QueueName, ResultId, Submitter, TaskName},
+    ids::{BatchId, EventSeq, GroupName, QueueName, Submitter, TaskName},
     task::{Group, Origin, Resolved, Stop, TaskKind, Trust, WaitReason},
 };
 use serde::{Deserialize, Serialize};
@@ -180,9 +180,6 @@ pub struct Batch {
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
-
-/// What a re-run is to replace, for the record.
-pub type ReplacedResult = Option<ResultId>;
 
 /// Tasks.
 #[async_trait]

@@ -12,31 +12,37 @@ mod bind;
 mod error;
 mod session;
 mod value;
+mod where_clause;
 
-mod access;
-mod claim;
-mod dead_letters;
+mod rule_sets;
+
 mod deduping;
-mod finish;
-mod heartbeat;
 mod inbox;
 mod inbox_read;
+
 mod lanes;
 mod making;
-mod outbox;
-mod outgoing;
 mod places;
-mod prune;
-mod queues;
-mod results;
-mod results_read;
-mod rule_sets;
 mod task_row;
 mod tasks;
 mod tasks_read;
-mod upkeep;
-mod where_clause;
 mod work;
+
+mod claim;
+mod finish;
+mod heartbeat;
+mod queues;
+
+mod results;
+mod results_read;
+
+mod dead_letters;
+mod outbox;
+mod outgoing;
+
+mod access;
+mod prune;
+mod upkeep;
 
 pub use backend::{PoolOptions, PostgresStore, SqliteStore};
 
