@@ -2,7 +2,7 @@
 
 use crate::{problem::Problem, state::ApiState};
 use axum::{
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::Response,
@@ -10,6 +10,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use model::{Ids, ids::TokenId};
 use sha2::{Digest, Sha256};
+use std::net::{IpAddr, SocketAddr};
 use store::{Role, Token};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -18,11 +19,74 @@ use uuid::Uuid;
 pub const TOKEN_PREFIX: &str = "tb_";
 
 /// What a listener allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// What requests without a token may do; `None` for nothing. A listener on loopback for one person gives
-    /// [`Role::Admin`]; listening elsewhere without tokens is refused when the server starts.
-    pub anonymous: Option<Role>,
+    /// What requests without a token may do, and from which networks (an address and how many of its bits
+    /// count); `None` for nothing.
+    anonymous: Option<(Role, Vec<(IpAddr, u8)>)>,
+}
+
+impl Access {
+    /// Nothing goes without a token.
+    #[must_use]
+    pub const fn tokens_only() -> Self {
+        Self { anonymous: None }
+    }
+
+    /// Requests without a token have this role, when they come from one of these networks.
+    #[must_use]
+    pub const fn anonymous(role: Role, networks: Vec<(IpAddr, u8)>) -> Self {
+        Self { anonymous: Some((role, networks)) }
+    }
+
+    /// What a request without a token may do that comes from this address; one whose address is not known may
+    /// do nothing.
+    #[must_use]
+    pub fn of(&self, peer: Option<IpAddr>) -> Option<Role> {
+        let (role, networks) = self.anonymous.as_ref()?;
+        let peer = peer?.to_canonical();
+        networks.iter().any(|(network, bits)| is_inside(peer, *network, *bits)).then_some(*role)
+    }
+}
+
+/// Whether the first `bits` of both addresses are the same.
+fn is_inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let (address, network, width) = match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
+        _ => return false,
+    };
+    let rest = u32::saturating_sub(width, u32::from(bits));
+    address.checked_shr(rest) == network.checked_shr(rest)
+}
+
+/// Refuses what a web page of somebody else could make a browser send to a server that asks for no token:
+/// requests with another origin, and such by a name that was made to point here.
+fn refuse_foreign_pages(role: Role, headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let forbidden = |detail: &str| Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        if origin != Some(host) {
+            return forbidden("a page of another site may do nothing here without a token");
+        }
+    }
+    if role == Role::Admin && !host.is_empty() && !is_local_name(host) {
+        return forbidden("without a token this server is reached by `localhost` or its address only");
+    }
+    Ok(())
+}
+
+/// Whether a `Host` is an address or `localhost`: no name that somebody else's name server answers for.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// Who makes a request.
@@ -86,7 +150,14 @@ pub(crate) async fn identify(
 ) -> Result<Response, Problem> {
     let caller = match bearer(request.headers())? {
         Some(text) => Some(check(&state, text).await?),
-        None => state.access().anonymous.map(|role| Caller { name: "anonymous".to_owned(), role }),
+        None => {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+            let role = state.access().of(peer);
+            if let Some(role) = role {
+                refuse_foreign_pages(role, request.headers())?;
+            }
+            role.map(|role| Caller { name: "anonymous".to_owned(), role })
+        }
     };
     if let Some(caller) = caller {
         request.extensions_mut().insert(caller);
@@ -136,6 +207,7 @@ pub(crate) async fn require(needed: Role, request: Request, next: Next) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderValue;
     use model::SystemIds;
     use store::ROLES;
 
@@ -155,6 +227,45 @@ mod tests {
         assert_eq!(open(Role::Agent), "agent");
         assert_eq!(open(Role::Manager), "viewer submitter manager");
         assert_eq!(open(Role::Admin), "viewer submitter agent manager admin");
+    }
+
+    #[test]
+    fn networks() {
+        let check = |peer: &str, network: (&str, u8), expect: bool| {
+            let access = Access::anonymous(Role::Viewer, vec![(network.0.parse().unwrap(), network.1)]);
+            let role = access.of(Some(peer.parse().unwrap()));
+            assert_eq!(role.is_some(), expect, "{peer} in {network:?}");
+        };
+        check("10.1.2.3", ("10.0.0.0", 8), true);
+        check("11.1.2.3", ("10.0.0.0", 8), false);
+        check("::ffff:10.1.2.3", ("10.0.0.0", 8), true);
+        check("192.0.2.7", ("0.0.0.0", 0), true);
+        check("192.0.2.7", ("192.0.2.7", 32), true);
+        check("192.0.2.8", ("192.0.2.7", 32), false);
+        check("fd00::1", ("fd00::", 8), true);
+        check("fe80::1", ("fd00::", 8), false);
+        check("fd00::1", ("::", 0), true);
+        check("fd00::1", ("10.0.0.0", 0), false);
+        assert_eq!(Access::anonymous(Role::Viewer, vec![("0.0.0.0".parse().unwrap(), 0)]).of(None), None);
+        assert_eq!(Access::tokens_only().of(Some("127.0.0.1".parse().unwrap())), None);
+    }
+
+    #[test]
+    fn pages_of_others_are_refused() {
+        let check = |role, host: &'static str, origin: Option<&'static str>, expect| {
+            let mut headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
+            assert_eq!(refuse_foreign_pages(role, &headers).is_ok(), expect, "{host} {origin:?}");
+        };
+        check(Role::Admin, "127.0.0.1:7400", None, true);
+        check(Role::Admin, "[::1]:7400", None, true);
+        check(Role::Admin, "localhost", Some("http://localhost"), true);
+        check(Role::Admin, "127.0.0.1:7400", Some("https://evil.example"), false);
+        check(Role::Admin, "127.0.0.1:7400", Some("null"), false);
+        check(Role::Admin, "evil.example:7400", None, false);
+        check(Role::Admin, "evil.example:7400", Some("http://evil.example:7400"), false);
+        check(Role::Viewer, "qa.example.org", None, true);
+        check(Role::Viewer, "qa.example.org", Some("https://evil.example"), false);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use axum::{
     Json,
+    extract::Request,
     http::{HeaderValue, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use model::diagnostic::{Diagnostic, Report};
@@ -13,10 +15,17 @@ use utoipa::ToSchema;
 
 /// How long a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+/// The content type of problems.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The longest text of another layer's error that is shown, in bytes.
+const FOREIGN_TEXT_BYTES_MAX: usize = 4096;
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
+    /// The kind of problem, as a URI; the status says it all so far.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// The HTTP status.
     pub status: u16,
     /// The status in words.
@@ -32,7 +41,13 @@ impl Problem {
     /// A problem of this status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { status: status.as_u16(), title, detail: detail.into(), diagnostics: Vec::new() }
+        Self {
+            kind: "about:blank".to_owned(),
+            status: status.as_u16(),
+            title,
+            detail: detail.into(),
+            diagnostics: Vec::new(),
+        }
     }
 
     /// The request is wrong.
@@ -47,6 +62,31 @@ impl Problem {
     }
 }
 
+/// Gives errors that other layers answered (a body that does not parse, an unknown method) the form of all
+/// others.
+pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, FOREIGN_TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let detail = match (text.is_empty(), status) {
+        (false, _) => text,
+        (true, StatusCode::METHOD_NOT_ALLOWED) => format!("{path} does not take {method}; see /docs"),
+        (true, _) => format!("{method} {path} failed; see /docs"),
+    };
+    let mut problem = Problem::new(status, detail).into_response();
+    if let Some(allow) = parts.headers.get(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    problem
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -55,7 +95,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }

@@ -1,21 +1,70 @@
-//! The routes put together and served.
+//! The routes put together and served, with limits for clients that are slow or hostile.
 
-use crate::{auth, problem::Problem, routes, state::ApiState};
+use crate::{
+    auth,
+    problem::{self, Problem},
+    routes,
+    state::ApiState,
+};
 use axum::{
     Router,
-    extract::Request,
+    body::Body,
+    extract::{ConnectInfo, Request},
     http::StatusCode,
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use std::{any::Any, future::Future, time::Duration};
-use tokio::net::TcpListener;
+use futures_util::{StreamExt, stream};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use utoipa_swagger_ui::SwaggerUi;
 
 /// How long requests that are under way may take after the server was told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How many connections are served at the same time; more wait to be accepted. Fewer than the 1024 files that
+/// a process may have open where nobody raised it.
+pub const CONNECTIONS_MAX: usize = 800;
+/// How long a client may take for the head of a request, also on an idle connection.
+pub const HEAD_MAX: Duration = Duration::from_secs(30);
+/// The longest head of a request in bytes.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take for a body, beyond what [`BODY_BYTES_PER_SECOND_MIN`] gives it.
+pub const BODY_GRACE: Duration = Duration::from_secs(30);
+/// How fast a body must come.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 8 * 1024;
+/// How long to wait before accepting again when the system has no more files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+/// How much is borne of clients.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// See [`CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// See [`HEAD_MAX`].
+    pub head: Duration,
+    /// See [`BODY_GRACE`].
+    pub body_grace: Duration,
+    /// See [`DRAIN_MAX`].
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: CONNECTIONS_MAX, head: HEAD_MAX, body_grace: BODY_GRACE, drain: DRAIN_MAX }
+    }
+}
 
 /// The whole interface. Deny by default: what stands in no role's group is not found.
 pub fn router(state: ApiState) -> Router {
@@ -26,6 +75,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::identify))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(problem::in_one_form))
         .layer(TraceLayer::new_for_http())
         .with_state(state)
 }
@@ -65,25 +115,104 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 /// # Errors
 /// The listener failed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    let stopped = stop.clone();
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
-    bounded(serving.into_future(), stop).await
+    serve_within(listener, router, stop, Limits::default()).await
 }
 
-async fn bounded(
-    serving: impl Future<Output = std::io::Result<()>>,
+/// As [`serve`], with limits of one's own.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve_within(
+    listener: TcpListener,
+    router: Router,
     stop: CancellationToken,
+    limits: Limits,
 ) -> std::io::Result<()> {
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN_MAX).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = deadline => {
-            tracing::warn!("requests that are still under way are cut off");
-            Ok(())
+    let grace = limits.body_grace;
+    let router = router.layer(middleware::from_fn(move |request, next| paced(grace, request, next)));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES_MAX);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.head)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let under_way = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted?,
+        };
+        let Some((socket, peer, place)) = accepted else { continue };
+        let connection = serve_one(&http, socket, peer, router.clone());
+        let watched = under_way.watcher();
+        tokio::spawn(async move {
+            if let Err(error) = watched.watch(connection).await {
+                tracing::debug!(%peer, %error, "connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain, under_way.shutdown()).await.is_err() {
+        tracing::warn!("requests that are still under way are cut off");
+    }
+    Ok(())
+}
+
+/// The next connection, once there is a place for it; `None` when one was lost again or must wait.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)>> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    match listener.accept().await {
+        Ok((socket, peer)) => {
+            // Answers are small and awaited.
+            let _ = socket.set_nodelay(true);
+            Ok(Some((socket, peer, place)))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            Ok(None)
         }
     }
+}
+
+fn serve_one(
+    http: &auto::Builder<TokioExecutor>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<>
+{
+    let service = router.map_request(move |mut request: axum::http::Request<_>| {
+        // What goes without a token depends on where a request comes from.
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
+    http.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service)).into_owned()
+}
+
+/// Ends bodies that come too slowly: a few bytes now and then would hold a connection and its memory for ever.
+async fn paced(grace: Duration, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if axum::body::HttpBody::is_end_stream(&body) {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let start = Instant::now();
+    let came = stream::unfold((body.into_data_stream(), 0_u64), move |(mut body, came_bytes)| async move {
+        let allowed = grace + Duration::from_secs(came_bytes / BODY_BYTES_PER_SECOND_MIN);
+        match tokio::time::timeout_at(start + allowed, body.next()).await {
+            Ok(Some(Ok(bytes))) => {
+                let came_bytes = came_bytes.saturating_add(bytes.len() as u64);
+                Some((Ok(bytes), (body, came_bytes)))
+            }
+            Ok(Some(Err(error))) => Some((Err(error), (body, came_bytes))),
+            Ok(None) => None,
+            Err(_) => Some((Err(axum::Error::new("the body comes too slowly")), (body, came_bytes))),
+        }
+    });
+    next.run(Request::from_parts(parts, Body::from_stream(came))).await
 }

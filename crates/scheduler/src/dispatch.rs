@@ -3,7 +3,6 @@
 use crate::{Scheduler, settings::REAP_BATCH_MAX};
 use model::{
     TaskId,
-    ids::WorkerName,
     protocol::{
         CLAIM_TASKS_MAX, CLAIM_WAIT_SECONDS_MAX, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply,
         HeartbeatRequest, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
@@ -42,8 +41,9 @@ impl Scheduler {
         if !(PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&request.protocol) {
             return Err(DispatchError::Protocol(request.protocol));
         }
-        let deadline =
-            Instant::now() + Duration::from_secs(request.wait_seconds.min(CLAIM_WAIT_SECONDS_MAX).into());
+        // What was handed out in a lost answer is heard of by the next claim, which must come within its lease.
+        let wait = Duration::from_secs(request.wait_seconds.min(CLAIM_WAIT_SECONDS_MAX).into());
+        let deadline = Instant::now() + wait.min(self.settings().lease / 2);
         let mode = self.store().hello(&request.worker, &request.version, &request.offer).await?;
         let lease_seconds = u32::try_from(self.settings().lease.as_secs()).unwrap_or(u32::MAX);
         let reply = |assignments, drain| ClaimReply { assignments, lease_seconds, drain };
@@ -69,6 +69,7 @@ impl Scheduler {
             max: request.free_slots.min(CLAIM_TASKS_MAX),
             lease_ms: self.settings().lease_ms(),
         };
+        let mut bell = self.wake().queued.listen();
         loop {
             let assignments = self.store().claim(&claim).await?;
             let now = Instant::now();
@@ -81,7 +82,7 @@ impl Scheduler {
             let wait = self.settings().poll_every.min(deadline - now);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.wake().queued.wait(wait) => {}
+                () = bell.heard(wait) => {}
             }
         }
     }
@@ -94,16 +95,8 @@ impl Scheduler {
         let lease_ms = self.settings().lease_ms();
         let orders = self.store().heartbeat(&request.worker, &request.running, lease_ms).await?;
         self.wake().outbox.ring();
-        let drain = self.worker_mode(&request.worker).await? == WorkerMode::Drain;
-        Ok(HeartbeatReply { orders, drain })
-    }
-
-    async fn worker_mode(&self, worker: &WorkerName) -> store::Result<WorkerMode> {
-        let workers = self.store().workers(self.settings().alive_ms()).await?;
-        Ok(workers
-            .into_iter()
-            .find(|known| known.name == *worker)
-            .map_or(WorkerMode::Active, |known| known.mode))
+        let mode = self.store().worker_mode(&request.worker).await?;
+        Ok(HeartbeatReply { orders, drain: mode == Some(WorkerMode::Drain) })
     }
 
     /// A worker ends an attempt.
@@ -116,6 +109,7 @@ impl Scheduler {
             self.metrics().task_finished(task);
         }
         self.wake().committed();
+        self.wake().logs.ring();
         Ok(finished)
     }
 }
@@ -130,8 +124,15 @@ pub(crate) async fn run_reaper(scheduler: Scheduler, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(scheduler.settings().reap_every) => {}
         }
-        match reap(&scheduler, Instant::now() >= reap_from).await {
-            Ok(()) => {}
+        match look(&scheduler, reap_from).await {
+            Ok(None) => {}
+            Ok(Some(waited)) => {
+                tracing::warn!(
+                    waited_ms = waited.as_millis(),
+                    "the database was slow; nothing is reaped for one lease"
+                );
+                reap_from = Instant::now() + lease;
+            }
             Err(error) => {
                 tracing::warn!(%error, "leases are not looked at; nothing is reaped for one lease");
                 reap_from = Instant::now() + lease;
@@ -140,12 +141,22 @@ pub(crate) async fn run_reaper(scheduler: Scheduler, stop: CancellationToken) {
     }
 }
 
-/// One look at the leases. Asking for the time also says whether the database was there all along.
-async fn reap(scheduler: &Scheduler, allowed: bool) -> store::Result<()> {
+/// One look at the leases. Asking for the time first says whether the database is there: when the answer took
+/// as long as heartbeats may be late, it was away, and how long it took is returned.
+async fn look(scheduler: &Scheduler, reap_from: Instant) -> store::Result<Option<Duration>> {
+    let asked = Instant::now();
     scheduler.store().now().await?;
-    if !allowed {
-        return Ok(());
+    let waited = asked.elapsed();
+    if waited >= scheduler.settings().lease / 3 {
+        return Ok(Some(waited));
     }
+    if Instant::now() >= reap_from {
+        reap(scheduler).await?;
+    }
+    Ok(None)
+}
+
+async fn reap(scheduler: &Scheduler) -> store::Result<()> {
     let lost = scheduler.store().reap(REAP_BATCH_MAX).await?;
     for held in &lost {
         tracing::warn!(task = %held.task, attempt = held.attempt.attempt, "attempt lost: its worker was not heard of");
@@ -153,6 +164,7 @@ async fn reap(scheduler: &Scheduler, allowed: bool) -> store::Result<()> {
     if !lost.is_empty() {
         scheduler.metrics().attempts_lost(lost.len());
         scheduler.wake().committed();
+        scheduler.wake().logs.ring();
     }
     Ok(())
 }

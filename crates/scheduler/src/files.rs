@@ -5,8 +5,13 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use model::{TaskId, protocol::ARTIFACT_BYTES_MAX};
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, path::Path};
 use sha2::{Digest, Sha256};
-use std::{ops::Range, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 use store::LogChunk;
+use tokio::sync::Mutex as AsyncMutex;
 
 /// How many bytes a part of a large file has.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -49,12 +54,14 @@ pub struct Declared {
 #[derive(Debug, Clone)]
 pub struct Files {
     store: Arc<dyn ObjectStore>,
+    /// Uploads under way, so that two requests for one file do not join its parts at the same time.
+    uploads: Arc<Mutex<HashMap<String, Weak<AsyncMutex<()>>>>>,
 }
 
 impl Files {
     /// Over any object store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self { store, uploads: Arc::default() }
     }
 
     /// Where a chunk of an attempt's log lies. The fence is part of it, so that a worker that lost its lease
@@ -161,7 +168,8 @@ impl Files {
     }
 
     /// Takes a part of a file in, from `offset` on; one that begins elsewhere than the file so far ends is not
-    /// taken. A sender that breaks off can go on where its bytes end. Returns how many bytes there are; the file is whole when that is its declared size.
+    /// taken. A sender that breaks off can go on where its bytes end. Returns how many bytes there are; the file
+    /// is whole, summed and readable when that is its declared size.
     ///
     /// # Errors
     /// The bytes are not what was declared, or more; the store is away or full.
@@ -175,23 +183,50 @@ impl Files {
         if declared.size_bytes > ARTIFACT_BYTES_MAX {
             return Err(FileError::Refused(format!("a file has at most {ARTIFACT_BYTES_MAX} bytes")));
         }
-        let before = self.parts(key).await?;
-        let have = before.last().map_or(0, |part| part.1.end);
-        if offset != have {
-            // Nothing is taken: the sender hears where to go on.
-            return Ok(have);
+        if self.is_whole(key, declared).await? {
+            // Joined before, and the answer was lost.
+            return Ok(declared.size_bytes);
         }
-        let part = format!("{key}.parts/{offset:020}");
-        let received = self.receive_part(&part, offset, declared, body).await?;
-        if received == declared.size_bytes {
-            self.join(key, declared).await?;
+        let mut have = self.received(key).await?;
+        if offset == have && (offset < declared.size_bytes || declared.size_bytes == 0) {
+            let part = format!("{key}.parts/{offset:020}");
+            have = self.receive_part(key, &part, offset, declared, body).await?;
         }
-        Ok(received)
+        // Otherwise nothing is taken: the sender hears where to go on.
+        if have == declared.size_bytes {
+            let upload = self.upload(key);
+            let _alone = upload.lock().await;
+            if !self.is_whole(key, declared).await? {
+                self.join(key, declared).await?;
+            }
+        }
+        Ok(have)
+    }
+
+    fn upload(&self, key: &str) -> Arc<AsyncMutex<()>> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.retain(|_, upload| upload.strong_count() > 0);
+        if let Some(upload) = uploads.get(key).and_then(Weak::upgrade) {
+            return upload;
+        }
+        let upload = Arc::new(AsyncMutex::new(()));
+        uploads.insert(key.to_owned(), Arc::downgrade(&upload));
+        upload
+    }
+
+    /// Whether the file was joined: its sum was checked then.
+    async fn is_whole(&self, key: &str, declared: &Declared) -> Result<bool, FileError> {
+        match self.store.head(&Path::from(key)).await {
+            Ok(meta) => Ok(meta.size == declared.size_bytes),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes what comes as one part, also when the sender breaks off. Returns the offset after it.
     async fn receive_part(
         &self,
+        key: &str,
         part: &str,
         offset: u64,
         declared: &Declared,
@@ -218,6 +253,12 @@ impl Files {
         if at == offset && declared.size_bytes != offset {
             writer.abort().await?;
             return Ok(at);
+        }
+        let have = self.received(key).await?;
+        if have != offset {
+            // Another request for the same part was faster; it must not be written over with less.
+            writer.abort().await?;
+            return Ok(have);
         }
         writer.finish().await?;
         Ok(at)

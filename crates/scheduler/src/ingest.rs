@@ -8,7 +8,11 @@ use model::{
 };
 use rules::compile::RuleSet;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use store::{Committed, EventCommit, NewDeadLetter, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +100,7 @@ impl Scheduler {
             }
         }
         self.commit_halving(good, &mut taken).await?;
-        self.wake().committed();
+        self.wake().judged();
         let taken: Vec<_> = taken.into_iter().flatten().collect();
         self.metrics().events_taken(&taken);
         Ok(taken)
@@ -107,16 +111,19 @@ impl Scheduler {
         &self,
         events: Vec<Incoming>,
     ) -> store::Result<Vec<Result<EventCommit, Box<Refused>>>> {
-        let rules = self.rulebook().current();
+        let rules = self.rules_in_force().await?;
         let (clock, ids) = (Arc::clone(self.clock()), Arc::clone(self.ids()));
         let judge = move || {
             let now = clock.now();
             let judge_one = |incoming: Incoming| {
                 let Incoming { event, body } = incoming;
-                match body.map_or_else(|| event.check(), Ok) {
-                    Ok(body) => Ok(judge(&rules, &*ids, event, &body, now)),
-                    Err(error) => Err(Box::new(Refused { event, reason: error.to_string() })),
-                }
+                let refused = |reason| Box::new(Refused { event: event.clone(), reason });
+                let body =
+                    body.map_or_else(|| event.check(), Ok).map_err(|error| refused(error.to_string()))?;
+                // A fault of ours in judging one event must not hold up the others for ever.
+                let judged = AssertUnwindSafe(|| judge(&rules, &*ids, event.clone(), &body, now));
+                catch_unwind(judged)
+                    .map_err(|_| refused("judging it broke; a fault of this program".to_owned()))
             };
             events.into_iter().map(judge_one).collect()
         };
@@ -144,16 +151,23 @@ impl Scheduler {
                         taken[place] = Some(committed.into());
                     }
                 }
-                Err(StoreError::Poison(reason)) if batch.len() == 1 => {
-                    let reason = format!("the database refuses it: {reason}");
+                Err(error) if error.is_transient() => return Err(error),
+                Err(StoreError::Locked(path)) => return Err(StoreError::Locked(path)),
+                Err(StoreError::Schema(reason)) => return Err(StoreError::Schema(reason)),
+                // Anything else is about the data. If it is about the database all the same, burying fails too,
+                // and the batch is held.
+                Err(error) if batch.len() == 1 => {
+                    let reason = match error {
+                        StoreError::Poison(reason) => format!("the database refuses it: {reason}"),
+                        other => format!("the database refuses it: {other}"),
+                    };
                     taken[places[0]] = Some(self.bury(&commits[0].event, reason).await?);
                 }
-                Err(StoreError::Poison(_)) => {
+                Err(_) => {
                     let second = batch.split_off(batch.len() / 2);
                     work.push(second);
                     work.push(batch);
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The live stream: stamped messages after a position, then those that come.
 
-use crate::Scheduler;
+use crate::{Scheduler, wake::Listener};
 use model::{ids::Position, message::Message};
 use std::collections::VecDeque;
 
@@ -11,7 +11,9 @@ const READ_AHEAD_MAX: u32 = 500;
 #[derive(Debug)]
 pub struct Live {
     scheduler: Scheduler,
+    bell: Listener,
     after: Position,
+    gap: bool,
     ahead: VecDeque<Message>,
 }
 
@@ -21,22 +23,23 @@ impl Scheduler {
     /// # Errors
     /// The database is away.
     pub async fn follow(&self, after: Option<Position>) -> store::Result<Live> {
-        let after = match after {
-            Some(after) => after,
-            None => self.store().positions().await?.0,
+        let bell = self.wake().stream.listen();
+        let (last, oldest) = self.store().positions().await?;
+        let (after, gap) = match after {
+            None => (last, false),
+            // Of another database, or of one that was put back: nothing can be said of what was between.
+            Some(after) if after > last => (last, true),
+            Some(after) => (after, oldest.0 > after.0.saturating_add(1)),
         };
-        Ok(Live { scheduler: self.clone(), after, ahead: VecDeque::new() })
+        Ok(Live { scheduler: self.clone(), bell, after, gap, ahead: VecDeque::new() })
     }
 }
 
 impl Live {
     /// Whether messages after the position where the stream was to start are no longer kept.
-    ///
-    /// # Errors
-    /// The database is away.
-    pub async fn has_gap(&self) -> store::Result<bool> {
-        let (_, oldest) = self.scheduler.store().positions().await?;
-        Ok(oldest.0 > self.after.0 + 1)
+    #[must_use]
+    pub const fn has_gap(&self) -> bool {
+        self.gap
     }
 
     /// The next message; waits for it. Safe to drop while waiting.
@@ -54,7 +57,7 @@ impl Live {
             self.ahead.extend(self.scheduler.store().stream(self.after, READ_AHEAD_MAX).await?);
             if self.ahead.is_empty() {
                 let poll_every = self.scheduler.settings().poll_every;
-                self.scheduler.wake().stream.wait(poll_every).await;
+                self.bell.heard(poll_every).await;
             }
         }
     }

@@ -39,6 +39,7 @@ pub struct Metrics {
     outbox_pending: Gauge,
     unjudged: Gauge,
     dead_letters: Gauge,
+    database_up: Gauge,
 }
 
 impl Default for Metrics {
@@ -54,6 +55,7 @@ impl Default for Metrics {
             outbox_pending: Gauge::default(),
             unjudged: Gauge::default(),
             dead_letters: Gauge::default(),
+            database_up: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("events", "Events taken in, by what became of them", metrics.events.clone());
@@ -65,6 +67,7 @@ impl Default for Metrics {
         registry.register("outbox_pending", "Messages that wait for the bus", metrics.outbox_pending.clone());
         registry.register("events_unjudged", "Own events that wait to be judged", metrics.unjudged.clone());
         registry.register("dead_letters", "Dead letters", metrics.dead_letters.clone());
+        registry.register("database_up", "Whether the database answers", metrics.database_up.clone());
         metrics
     }
 }
@@ -105,9 +108,21 @@ impl Metrics {
         self.messages.inc_by(count as u64);
     }
 
-    /// All figures in the text form of Prometheus; `figures` are the database's.
+    /// All figures in the text form of Prometheus; `figures` are the database's, none while it is away: then
+    /// its gauges are as they were last, and `database_up` is 0.
     #[must_use]
-    pub fn encode(&self, figures: &Figures) -> String {
+    pub fn encode(&self, figures: Option<&Figures>) -> String {
+        self.database_up.set(figures.is_some().into());
+        if let Some(figures) = figures {
+            self.set_gauges(figures);
+        }
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    fn set_gauges(&self, figures: &Figures) {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.tasks.clear();
         for (queue, state, count) in &figures.tasks {
@@ -117,9 +132,5 @@ impl Metrics {
         self.outbox_pending.set(whole(figures.outbox_pending));
         self.unjudged.set(whole(figures.unjudged));
         self.dead_letters.set(whole(figures.dead_letters));
-        let mut out = String::new();
-        // Writing into a String cannot fail.
-        let _ = text::encode(&mut out, &self.registry);
-        out
     }
 }

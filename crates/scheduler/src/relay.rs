@@ -2,25 +2,60 @@
 //! them on the bus. While the bus is away, live streams go on and rows wait.
 
 use crate::{Scheduler, settings::RELAY_BATCH_MAX};
+use model::message::Message;
+use serde_json::Value;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The names of the works under whose leases one server at a time stamps and publishes.
 const STAMP: &str = "outbox.stamp";
 const PUBLISH: &str = "outbox.publish";
 /// How long such a lease is. A relay that dies is replaced after it.
-const LEASE: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(10);
+/// How long before its end a lease is extended. Asking each time would write to an idle database.
+const LEASE_RENEW: Duration = Duration::from_secs(5);
 /// How long to wait after the bus refused something.
 const RETRY: Duration = Duration::from_secs(1);
 
-fn lease_ms() -> u64 {
-    u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
+/// A lease as this server knows it.
+struct Lease {
+    work: &'static str,
+    held_until: Option<Instant>,
+}
+
+impl Lease {
+    const fn of(work: &'static str) -> Self {
+        Self { work, held_until: None }
+    }
+
+    /// Whether this server holds it, asking the database only when that is not known for long enough.
+    async fn holds(&mut self, scheduler: &Scheduler) -> store::Result<bool> {
+        let now = Instant::now();
+        if self.held_until.is_some_and(|until| until > now + LEASE_RENEW) {
+            return Ok(true);
+        }
+        let ttl_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        let held = scheduler.store().try_lease(self.work, &scheduler.settings().server, ttl_ms).await?;
+        // Counted from before the asking, so that this server never thinks it longer than the database does.
+        self.held_until = held.then_some(now + LEASE);
+        Ok(held)
+    }
+
+    /// Gives it back, so that another server need not wait for its end.
+    async fn end(self, scheduler: &Scheduler) {
+        if let Err(error) = scheduler.store().end_lease(self.work, &scheduler.settings().server).await {
+            tracing::debug!(%error, work = self.work, "the lease ends by itself");
+        }
+    }
 }
 
 /// Stamps rows until told to stop.
 pub(crate) async fn run_stamper(scheduler: Scheduler, stop: CancellationToken) {
+    let mut lease = Lease::of(STAMP);
+    let mut bell = scheduler.wake().outbox.listen();
     loop {
-        let stamped = stamp(&scheduler).await.unwrap_or_else(|error| {
+        let stamped = stamp(&scheduler, &mut lease).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the live stream waits");
             0
         });
@@ -30,17 +65,17 @@ pub(crate) async fn run_stamper(scheduler: Scheduler, stop: CancellationToken) {
         if stamped < u64::from(RELAY_BATCH_MAX) {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = scheduler.wake().outbox.wait(scheduler.settings().poll_every) => {}
+                () = bell.heard(scheduler.settings().poll_every) => {}
             }
         } else if stop.is_cancelled() {
             break;
         }
     }
-    end(&scheduler, STAMP).await;
+    lease.end(&scheduler).await;
 }
 
-async fn stamp(scheduler: &Scheduler) -> store::Result<u64> {
-    if !scheduler.store().try_lease(STAMP, &scheduler.settings().server, lease_ms()).await? {
+async fn stamp(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<u64> {
+    if !lease.holds(scheduler).await? {
         return Ok(0);
     }
     scheduler.store().stamp(RELAY_BATCH_MAX).await
@@ -48,26 +83,35 @@ async fn stamp(scheduler: &Scheduler) -> store::Result<u64> {
 
 /// Publishes stamped rows until told to stop. Without a bus they count as published at once.
 pub(crate) async fn run_publisher(scheduler: Scheduler, stop: CancellationToken) {
-    loop {
-        let wait = match publish(&scheduler).await {
-            Ok(Published::All { some: true }) => Duration::ZERO,
-            Ok(Published::All { some: false } | Published::NotOurs) => scheduler.settings().poll_every,
+    let mut lease = Lease::of(PUBLISH);
+    let mut bell = scheduler.wake().stream.listen();
+    while !stop.is_cancelled() {
+        let failed = match publish(&scheduler, &mut lease).await {
+            Ok(Published::All { some: true }) => continue,
+            Ok(Published::All { some: false } | Published::NotOurs) => false,
             Ok(Published::Refused(reason)) => {
                 tracing::warn!(%reason, "messages wait for the bus");
-                RETRY
+                true
             }
             Err(error) => {
                 tracing::warn!(%error, "messages wait for the database");
-                RETRY
+                true
+            }
+        };
+        // New messages are no reason to try sooner what was just refused.
+        let wait = async {
+            if failed {
+                tokio::time::sleep(RETRY).await;
+            } else {
+                bell.heard(scheduler.settings().poll_every).await;
             }
         };
         tokio::select! {
             () = stop.cancelled() => break,
-            () = scheduler.wake().stream.wait(wait), if !wait.is_zero() => {}
-            () = std::future::ready(()), if wait.is_zero() => {}
+            () = wait => {}
         }
     }
-    end(&scheduler, PUBLISH).await;
+    lease.end(&scheduler).await;
 }
 
 enum Published {
@@ -76,8 +120,8 @@ enum Published {
     Refused(String),
 }
 
-async fn publish(scheduler: &Scheduler) -> store::Result<Published> {
-    if !scheduler.store().try_lease(PUBLISH, &scheduler.settings().server, lease_ms()).await? {
+async fn publish(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<Published> {
+    if !lease.holds(scheduler).await? {
         return Ok(Published::NotOurs);
     }
     let messages = scheduler.store().unpublished(RELAY_BATCH_MAX).await?;
@@ -89,6 +133,8 @@ async fn publish(scheduler: &Scheduler) -> store::Result<Published> {
     match scheduler.outlet() {
         None => done.extend(messages.iter().map(|message| message.id)),
         Some(outlet) => {
+            let messages: Vec<_> =
+                messages.into_iter().map(|message| with_whole_links(scheduler, message)).collect();
             for (message, sent) in messages.iter().zip(outlet.publish(&messages).await) {
                 match sent {
                     Ok(()) => done.push(message.id),
@@ -102,9 +148,13 @@ async fn publish(scheduler: &Scheduler) -> store::Result<Published> {
     Ok(refused.map_or(Published::All { some: true }, Published::Refused))
 }
 
-/// Gives a lease back, so that another server need not wait for its end.
-async fn end(scheduler: &Scheduler, work: &str) {
-    if let Err(error) = scheduler.store().end_lease(work, &scheduler.settings().server).await {
-        tracing::debug!(%error, work, "the lease ends by itself");
+/// A link that leaves names this installation.
+fn with_whole_links(scheduler: &Scheduler, mut message: Message) -> Message {
+    if let (Some(base), Some(Value::String(href))) =
+        (&scheduler.settings().public_url, message.message.data.get_mut("href"))
+        && href.starts_with('/')
+    {
+        *href = format!("{}{href}", base.trim_end_matches('/'));
     }
+    message
 }

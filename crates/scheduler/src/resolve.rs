@@ -1,20 +1,33 @@
 //! Tasks made ready: their commit is found, their task file read at it, and their inputs checked, before they
 //! are queued. All cells of a matrix and all retries use that commit.
 
-use crate::{Scheduler, settings::RESOLVE_PARALLEL_MAX, settings::RESOLVE_TRIES_MAX};
+use crate::{
+    Scheduler,
+    settings::{RESOLVE_PARALLEL_MAX, RESOLVE_TAKEN_MAX, RESOLVE_TRIES_MAX},
+};
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
 use model::{
-    ErrorReason, Outcome, Task,
+    ErrorReason, Outcome, Task, TaskId,
     task::{Repo, Resolved, TaskKind},
     task_file::{self, TASK_FILE, TaskFile},
 };
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 use store::{Resolution, TaskQuery, Unresolved};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    task::{Id, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
-/// How long a server has to resolve what it took before another one may.
-const HOLD: Duration = Duration::from_secs(300);
+/// How long a server has to resolve what it took before another one may, also after a crash. Twice is no harm:
+/// the second answer finds the task resolved.
+const HOLD: Duration = Duration::from_secs(60);
+/// How long what is under way may take after the server was told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The first delay after something let us down; it doubles.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The longest delay.
@@ -48,56 +61,92 @@ pub enum LookUpError {
     Later(String),
 }
 
-/// Resolves what waits, until told to stop.
+/// Resolves what waits, until told to stop. What is under way then is let end for a moment; what does not is
+/// taken up again once its hold is over.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
+    let mut bell = scheduler.wake().unresolved.listen();
+    let work = Arc::new(Work::default());
+    let mut under_way = JoinSet::new();
+    let mut ids: HashMap<Id, TaskId> = HashMap::new();
     while !stop.is_cancelled() {
-        let done = resolve_waiting(&scheduler).await.unwrap_or_else(|error| {
+        let taken = take(&scheduler, RESOLVE_TAKEN_MAX - under_way.len()).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "tasks wait to be resolved");
-            0
+            Vec::new()
         });
-        if done == 0 {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = scheduler.wake().unresolved.wait(scheduler.settings().poll_every) => {}
+        let idle = taken.is_empty();
+        for unresolved in taken {
+            let id = unresolved.task.id;
+            // One that takes longer than its hold is given out again; it is still being resolved.
+            if !ids.values().any(|known| *known == id) {
+                let handle = under_way.spawn(resolve(scheduler.clone(), Arc::clone(&work), unresolved));
+                ids.insert(handle.id(), id);
             }
         }
+        let full = under_way.len() >= RESOLVE_TAKEN_MAX;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(done) = under_way.join_next_with_id() => {
+                ids.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+            () = bell.heard(scheduler.settings().poll_every), if idle && !full => {}
+            () = std::future::ready(()), if !idle && !full => {}
+        }
+    }
+    let rest = async { while under_way.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(STOP_GRACE, rest).await;
+}
+
+/// What this server is resolving.
+#[derive(Debug)]
+struct Work {
+    /// Tasks of one event and repository go one after the other, so that the first one's commit is the others'.
+    lanes: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    /// One repository that does not answer must not hold up all others.
+    reading: Semaphore,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { lanes: Mutex::default(), reading: Semaphore::new(RESOLVE_PARALLEL_MAX) }
     }
 }
 
-/// Resolves one batch of what waits; returns how many there were.
-pub(crate) async fn resolve_waiting(scheduler: &Scheduler) -> store::Result<usize> {
+impl Work {
+    fn lane(&self, task: &Task) -> Option<Arc<AsyncMutex<()>>> {
+        let TaskKind::Repo { repo, .. } = &task.kind else { return None };
+        let name = format!("{} {repo}", task.origin.event()?);
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        if let Some(lane) = lanes.get(&name).and_then(Weak::upgrade) {
+            return Some(lane);
+        }
+        let lane = Arc::new(AsyncMutex::new(()));
+        lanes.insert(name, Arc::downgrade(&lane));
+        Some(lane)
+    }
+}
+
+async fn take(scheduler: &Scheduler, at_most: usize) -> store::Result<Vec<Unresolved>> {
+    if at_most == 0 {
+        return Ok(Vec::new());
+    }
     let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
-    let limit = u32::try_from(RESOLVE_PARALLEL_MAX * 4).unwrap_or(u32::MAX);
-    let waiting = scheduler.store().unresolved(limit, hold_ms).await?;
-    let count = waiting.len();
-    // Tasks of one event and repository go one after the other, so that the first one's commit is the others'.
-    let mut lanes: Vec<Vec<Unresolved>> = Vec::new();
-    for unresolved in waiting {
-        match lanes.iter_mut().find(|lane| same_wish(&lane[0].task, &unresolved.task)) {
-            Some(lane) => lane.push(unresolved),
-            None => lanes.push(vec![unresolved]),
-        }
-    }
-    let resolve_lane = |lane: Vec<Unresolved>| async move {
-        for unresolved in lane {
-            let resolution = resolve_one(scheduler, &unresolved).await;
-            if let Err(error) = scheduler.store().resolve(unresolved.task.id, &resolution).await {
-                tracing::warn!(task = %unresolved.task.id, %error, "task could not be resolved now");
-            }
-            scheduler.wake().committed();
-        }
-    };
-    stream::iter(lanes).for_each_concurrent(RESOLVE_PARALLEL_MAX, resolve_lane).await;
-    Ok(count)
+    scheduler.store().unresolved(u32::try_from(at_most).unwrap_or(u32::MAX), hold_ms).await
 }
 
-/// Whether two tasks come of the same event and use the same repository.
-fn same_wish(one: &Task, other: &Task) -> bool {
-    let repo = |task: &Task| match &task.kind {
-        TaskKind::Repo { repo, .. } => Some(repo.clone()),
-        _ => None,
+async fn resolve(scheduler: Scheduler, work: Arc<Work>, unresolved: Unresolved) {
+    let lane = work.lane(&unresolved.task);
+    let _turn = match &lane {
+        Some(lane) => Some(lane.lock().await),
+        None => None,
     };
-    one.origin.event().is_some() && one.origin.event() == other.origin.event() && repo(one) == repo(other)
+    let Ok(_reading) = work.reading.acquire().await else { return };
+    let resolution = resolve_one(&scheduler, &unresolved).await;
+    if let Err(error) = scheduler.store().resolve(unresolved.task.id, &resolution).await {
+        // It waits still, and is taken again after its hold.
+        tracing::warn!(task = %unresolved.task.id, %error, "task could not be resolved now");
+    }
+    scheduler.wake().committed();
 }
 
 async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resolution {

@@ -10,7 +10,7 @@ use rules::{
     rule_test::{self, TestOutcome},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -55,6 +55,12 @@ pub enum RuleSetError {
 }
 
 impl RuleSetError {
+    /// Whether the same set may be taken later without anybody changing it.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
     /// Everything that is wrong, for people.
     #[must_use]
     pub fn details(&self) -> String {
@@ -85,19 +91,18 @@ pub struct Checked {
 
 impl Rulebook {
     /// With no rules in force. `folder` is where [`Scheduler::reload_rules`] reads.
-    ///
-    /// # Errors
-    /// The options refuse even an empty rule set.
-    pub fn new(options: Options, folder: Option<PathBuf>) -> Result<Self, RuleSetError> {
-        let empty = compile(&RuleFiles::default(), &options).map_err(RuleSetError::Wrong)?;
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "there is nothing in an empty rule set that could be wrong")]
+    pub fn new(options: Options, folder: Option<PathBuf>) -> Self {
+        let empty = compile(&RuleFiles::default(), &options).expect("an empty rule set compiles");
         let in_force = InForce { serial: 0, set: Arc::new(empty.rule_set) };
-        Ok(Self {
+        Self {
             options,
             folder,
             current: RwLock::new(Arc::new(in_force)),
             compiled: Mutex::default(),
             problem: Mutex::default(),
-        })
+        }
     }
 
     /// The rule set in force.
@@ -169,12 +174,34 @@ impl Scheduler {
     /// # Errors
     /// The files are wrong or their tests fail (the old set stays in force), or the database is away.
     pub async fn reload_rules(&self, by: &str) -> Result<Activation, RuleSetError> {
-        let loaded = self.load_folder().await;
-        self.rulebook().set_problem(loaded.as_ref().err().map(RuleSetError::details));
-        self.metrics().rules_loaded(loaded.is_ok());
-        let files = loaded?;
+        let reloaded = self.reload(by).await;
+        self.metrics().rules_loaded(reloaded.is_ok());
+        self.rulebook().set_problem(reloaded.as_ref().err().map(RuleSetError::details));
+        reloaded
+    }
+
+    async fn reload(&self, by: &str) -> Result<Activation, RuleSetError> {
+        let files = self.load_folder().await?;
         let origin = self.rulebook().folder().map(|folder| folder.display().to_string()).unwrap_or_default();
-        self.activate_rules(files, &origin, by).await
+        self.activate(files, &origin, by, None).await
+    }
+
+    /// The rules in force, to judge events by. A server that has none yet looks for the active revision; where
+    /// a folder is configured and was not loaded yet, nothing is judged by no rules at all.
+    ///
+    /// # Errors
+    /// The database is away, or no rules are in force yet.
+    pub(crate) async fn rules_in_force(&self) -> store::Result<Arc<RuleSet>> {
+        if self.rulebook().serial() == 0 {
+            self.follow_active().await.map_err(|error| match error {
+                RuleSetError::Store(error) => error,
+                other => StoreError::Unavailable(format!("the active rule set cannot be used: {other}")),
+            })?;
+            if self.rulebook().serial() == 0 && self.rulebook().folder().is_some() {
+                return Err(StoreError::Unavailable("the rules folder was not loaded yet".to_owned()));
+            }
+        }
+        Ok(self.rulebook().current())
     }
 
     async fn load_folder(&self) -> Result<RuleFiles, RuleSetError> {
@@ -191,7 +218,10 @@ impl Scheduler {
     }
 
     /// The modes that were switched by hand in the active rule set.
-    async fn switched_modes(&self) -> Result<std::collections::BTreeMap<RuleName, Mode>, RuleSetError> {
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn switched_modes(&self) -> Result<BTreeMap<RuleName, Mode>, RuleSetError> {
         let Some(active) = self.store().active().await? else { return Ok(Default::default()) };
         let stored = self.store().rule_set(active.revision.as_str()).await?;
         Ok(files_of(&stored).map(|files| files.modes).unwrap_or_default())
@@ -207,7 +237,19 @@ impl Scheduler {
         origin: &str,
         by: &str,
     ) -> Result<Activation, RuleSetError> {
-        let mut files = files;
+        let activated = self.activate(files, origin, by, None).await;
+        self.rulebook().set_problem(activated.as_ref().err().map(RuleSetError::details));
+        activated
+    }
+
+    /// `expected` is what must be active now, when it matters.
+    async fn activate(
+        &self,
+        mut files: RuleFiles,
+        origin: &str,
+        by: &str,
+        expected: Option<&Revision>,
+    ) -> Result<Activation, RuleSetError> {
         let mut checked = self.check_rules(files.clone()).await;
         if let Ok(good) = &checked {
             // A switch outlives a reload, but not the rule that it is for.
@@ -219,7 +261,6 @@ impl Scheduler {
         }
         let content = serde_json::to_string(&files)
             .map_err(|error| StoreError::Inconsistent { table: "rule_set", message: error.to_string() })?;
-        self.rulebook().set_problem(checked.as_ref().err().map(RuleSetError::details));
         let set = Arc::new(checked?.set);
         let stored = StoredRuleSet {
             revision: set.revision().clone(),
@@ -230,7 +271,7 @@ impl Scheduler {
             created_at: self.clock().now(),
         };
         self.store().put_rule_set(&stored).await?;
-        let activation = self.store().activate(set.revision(), None, by).await?;
+        let activation = self.store().activate(set.revision(), expected, by).await?;
         self.rulebook().remember(&set);
         self.rulebook().put_in_force(activation.serial, set);
         self.wake().rules.ring();
@@ -252,7 +293,7 @@ impl Scheduler {
     /// Switches a rule: a new revision with the same files.
     ///
     /// # Errors
-    /// There is no such rule, or the database is away.
+    /// There is no such rule, somebody else changed the rules at the same time, or the database is away.
     pub async fn switch_rule(
         &self,
         rule: &RuleName,
@@ -263,11 +304,12 @@ impl Scheduler {
         let active = self.store().active().await?.ok_or_else(not_found)?;
         let stored = self.store().rule_set(active.revision.as_str()).await?;
         let mut files = files_of(&stored)?;
-        if self.rulebook().current().rule(rule).is_none() {
+        // Of the active set, which this server may not have taken over yet.
+        if self.rule_set_of(&active.revision).await?.rule(rule).is_none() {
             return Err(not_found().into());
         }
         files.modes.insert(rule.clone(), mode);
-        self.activate_rules(files, &stored.origin, by).await
+        self.activate(files, &stored.origin, by, Some(&active.revision)).await
     }
 
     /// The rule set of a revision, compiled: for judging a past event again as it was judged then.
@@ -312,13 +354,14 @@ pub fn files_of(stored: &StoredRuleSet) -> store::Result<RuleFiles> {
 
 /// Follows the active revision until told to stop.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
+    let mut bell = scheduler.wake().rules.listen();
     loop {
         if let Err(error) = scheduler.follow_active().await {
             tracing::warn!(error = %error.details(), "the active rule set could not be taken over");
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = scheduler.wake().rules.wait(scheduler.settings().poll_every) => {}
+            () = bell.heard(scheduler.settings().poll_every) => {}
         }
     }
 }

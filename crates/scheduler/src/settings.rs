@@ -7,8 +7,10 @@ use store::Retention;
 pub const INGEST_BATCH_MAX: usize = 256;
 /// The most events of our own that are judged at a time.
 pub const CHAIN_BATCH_MAX: u32 = 64;
-/// The most tasks that are resolved at the same time by one server.
+/// The most repositories that one server reads at the same time.
 pub const RESOLVE_PARALLEL_MAX: usize = 8;
+/// The most tasks that one server is resolving; those of one event and repository wait for each other.
+pub const RESOLVE_TAKEN_MAX: usize = 64;
 /// The most messages that the relay stamps or publishes at a time.
 pub const RELAY_BATCH_MAX: u32 = 1000;
 /// The most attempts that are reaped at a time.
@@ -23,6 +25,8 @@ pub const RESOLVE_TRIES_MAX: u32 = 8;
 pub struct Settings {
     /// This installation's name: the source of the messages that it tells.
     pub installation: String,
+    /// What links that leave begin with (`https://qa.example.org`).
+    pub public_url: Option<String>,
     /// This server's name among those on the same database.
     pub server: String,
     /// How long a worker's lease is.
@@ -46,6 +50,7 @@ impl Default for Settings {
         let day = Duration::from_secs(24 * 3600);
         Self {
             installation: "taskbot".to_owned(),
+            public_url: None,
             server: "server".to_owned(),
             lease: Duration::from_secs(60),
             reap_every: Duration::from_secs(5),

@@ -1,7 +1,7 @@
 //! Wake-ups within a server. They are hints that may be lost: every waiter also looks by itself after a while.
 
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// One bell for each kind of work.
 #[derive(Debug, Default)]
@@ -16,34 +16,91 @@ pub struct Wake {
     pub outbox: Bell,
     /// The live stream has grown.
     pub stream: Bell,
+    /// A log has grown, or an attempt ended.
+    pub logs: Bell,
     /// Another rule set may be active.
     pub rules: Bell,
 }
 
-/// A bell that wakes everyone who waits for it.
+/// A bell that wakes everyone who listens. Rings that nobody heard yet count as one, and cost no more than one
+/// look: a waiter is never kept busy by rings alone.
 #[derive(Debug, Default)]
-pub struct Bell(Notify);
+pub struct Bell(watch::Sender<u64>);
+
+/// Somebody who listens to a bell.
+#[derive(Debug)]
+pub struct Listener(watch::Receiver<u64>);
 
 impl Bell {
-    /// Wakes all who wait, and the next one who comes if nobody does.
+    /// Wakes all who listen, also those who are busy now: they hear it when they wait next.
     pub fn ring(&self) {
-        self.0.notify_waiters();
-        self.0.notify_one();
+        self.0.send_modify(|rings| *rings = rings.wrapping_add(1));
     }
 
-    /// Waits for the bell, but not longer than this.
-    pub async fn wait(&self, at_most: Duration) {
+    /// Listens from now on. To be called before the first look, so that nothing falls in between.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        Listener(self.0.subscribe())
+    }
+}
+
+impl Listener {
+    /// Waits for a ring since the last time, but not longer than this. Safe to drop while waiting.
+    pub async fn heard(&mut self, at_most: Duration) {
+        let ring = async {
+            if self.0.changed().await.is_err() {
+                // There is no bell any more; waiting in vain is better than spinning.
+                std::future::pending::<()>().await;
+            }
+        };
         // Running into the limit is as good as the bell: the waiter looks for itself.
-        let _ = tokio::time::timeout(at_most, self.0.notified()).await;
+        let _ = tokio::time::timeout(at_most, ring).await;
     }
 }
 
 impl Wake {
-    /// A transaction was committed that may have made anything.
-    pub fn committed(&self) {
+    /// A transaction was committed that judged events: there may be messages, own events, and tasks to resolve.
+    pub fn judged(&self) {
         self.outbox.ring();
         self.unresolved.ring();
         self.unjudged.ring();
+    }
+
+    /// A transaction was committed that may have made anything.
+    pub fn committed(&self) {
+        self.judged();
         self.queued.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_is_heard_once_by_each_listener() {
+        let bell = Bell::default();
+        let (mut one, mut other) = (bell.listen(), bell.listen());
+        bell.ring();
+        bell.ring();
+        let start = Instant::now();
+        one.heard(LONG).await;
+        other.heard(LONG).await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "both hear what rang while they were busy");
+        one.heard(LONG).await;
+        assert_eq!(start.elapsed(), LONG, "two rings are one");
+        bell.listen().heard(LONG).await;
+        assert_eq!(start.elapsed(), 2 * LONG, "who comes later does not hear it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_without_a_bell_does_not_spin() {
+        let mut listener = Bell::default().listen();
+        let start = Instant::now();
+        listener.heard(LONG).await;
+        assert_eq!(start.elapsed(), LONG);
     }
 }

@@ -26,8 +26,15 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
             Some(()) = changed.recv() => {}
         }
         while tokio::time::timeout(SETTLED_AFTER, changed.recv()).await.is_ok_and(|hint| hint.is_some()) {}
-        if let Err(error) = scheduler.reload_rules("file change").await {
+        while let Err(error) = scheduler.reload_rules("file change").await {
             tracing::warn!(%error, details = %error.details(), "changed rules are not taken; the old ones stay in force");
+            if !error.is_transient() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(scheduler.settings().poll_every) => {}
+            }
         }
     }
 }

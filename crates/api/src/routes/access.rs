@@ -100,6 +100,7 @@ pub(crate) async fn audit(
         &state,
         &paging,
         |record: &AuditRecord| super::to_json(record),
+        |_| None,
         |before, limit| {
             let before = before.and_then(|text| text.parse().ok());
             let state = state.clone();

@@ -23,6 +23,7 @@ pub(crate) async fn list(
         &state,
         &paging,
         |letter: &DeadLetter| to_json(letter),
+        |letter| Some(letter.id.to_string()),
         |before, limit| {
             let before = before.and_then(|text| text.parse().ok()).map(DeadLetterId);
             let state = state.clone();

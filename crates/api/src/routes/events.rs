@@ -178,7 +178,9 @@ pub(crate) async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Value>>, Problem> {
     let roots = |event: &StoredEvent| event.event.roots(event.event.body().unwrap_or(Value::Null));
-    let page = filtered(&state, &paging, roots, |before, limit| {
+    paging.before::<i64>()?;
+    let place = |event: &StoredEvent| Some(event.seq.0.to_string());
+    let page = filtered(&state, &paging, roots, place, |before, limit| {
         let query = EventQuery {
             topic: query.topic.clone().map(Topic::new),
             topic_prefix: query.prefix.clone(),

@@ -1,6 +1,6 @@
 //! Whether the process lives, whether it is ready, and its figures.
 
-use crate::{problem::Problem, state::ApiState};
+use crate::state::ApiState;
 use axum::{
     Json, Router,
     extract::State,
@@ -60,11 +60,13 @@ async fn readyz(State(state): State<ApiState>) -> Response {
 }
 
 /// Figures for Prometheus.
-async fn metrics(State(state): State<ApiState>) -> Result<Response, Problem> {
-    let figures = state.scheduler().store().figures().await?;
-    let text = state.scheduler().metrics().encode(&figures);
+async fn metrics(State(state): State<ApiState>) -> Response {
+    let figures = tokio::time::timeout(CHECK_MAX, state.scheduler().store().figures()).await;
+    // The counters are told also while the database is away.
+    let figures = figures.ok().and_then(Result::ok);
+    let text = state.scheduler().metrics().encode(figures.as_ref());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// What this server is.

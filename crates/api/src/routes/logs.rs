@@ -1,5 +1,6 @@
 //! Logs of attempts: whole, in part, or as they grow.
 
+use super::section::Section;
 use crate::{problem::Problem, range, state::ApiState};
 use axum::{
     body::Body,
@@ -10,8 +11,10 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::{Stream, TryStreamExt, stream};
-use model::{Task, TaskId, TaskState};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use model::{Phase, Task, TaskId, TaskState};
+use scheduler::{files::FileError, wake::Listener};
 use serde::Deserialize;
 use serde_json::json;
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
@@ -21,7 +24,7 @@ use utoipa::IntoParams;
 /// How often something is sent at least.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long to wait before looking again, where a hint may have been lost or the database was away.
-const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -32,6 +35,8 @@ pub(crate) struct LogQuery {
     /// the task is final or starts another attempt.
     #[serde(default)]
     follow: bool,
+    /// Only what this phase wrote.
+    phase: Option<Phase>,
     /// Start at this byte. `Last-Event-ID` counts more.
     #[serde(default)]
     from: u64,
@@ -60,6 +65,9 @@ pub(crate) async fn show(
     }
     let chunks = state.scheduler().store().log_chunks(task.id, attempt, 0).await?;
     let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
+    if let Some(phase) = query.phase {
+        return Ok(text(Body::from_stream(of_phase(&state, chunks, phase, query.from))));
+    }
     let wanted = match range::wanted(&headers, size_bytes)? {
         None if query.from > 0 => Some(query.from.min(size_bytes)..size_bytes),
         wanted => wanted,
@@ -72,18 +80,57 @@ pub(crate) async fn show(
         left -= part.len() as u64;
         part
     });
-    let mut response = Body::from_stream(bytes).into_response();
-    let out = response.headers_mut();
-    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut response = text(Body::from_stream(bytes));
     if length > 0 {
         range::describe(&mut response, wanted, size_bytes);
     }
     Ok(response)
 }
 
+/// Plain text that no browser takes for anything else.
+fn text(body: Body) -> Response {
+    let mut response = body.into_response();
+    let out = response.headers_mut();
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What a phase wrote, from a byte of the whole log on.
+fn of_phase(
+    state: &ApiState,
+    chunks: Vec<LogChunk>,
+    phase: Phase,
+    from: u64,
+) -> impl Stream<Item = Result<Bytes, FileError>> + use<> {
+    let bytes = state.scheduler().files().log(chunks, 0);
+    let start = (bytes, Section::of(phase), from, false);
+    stream::unfold(start, |(mut bytes, mut section, mut skip, ended)| async move {
+        if ended {
+            return None;
+        }
+        match bytes.next().await {
+            Some(Ok(part)) => {
+                let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(part.len());
+                skip -= skipped as u64;
+                section.feed(&part[..skipped]);
+                let out = Bytes::from(section.feed(&part[skipped..]));
+                Some((Ok(out), (bytes, section, skip, false)))
+            }
+            Some(Err(error)) => Some((Err(error), (bytes, section, skip, true))),
+            None => {
+                let rest = Bytes::from(section.finish());
+                Some((Ok(rest), (bytes, section, skip, true)))
+            }
+        }
+    })
+}
+
 fn follow(state: ApiState, task: &Task, query: &LogQuery, last: Option<u64>) -> Response {
     let follower = Follower {
+        bell: state.scheduler().wake().logs.listen(),
+        section: query.phase.map(Section::of),
+        carry: Vec::new(),
         state,
         task: task.id,
         attempt: query.attempt,
@@ -104,6 +151,10 @@ fn follow(state: ApiState, task: &Task, query: &LogQuery, last: Option<u64>) -> 
 /// Follows the log of one attempt.
 struct Follower {
     state: ApiState,
+    bell: Listener,
+    section: Option<Section>,
+    /// The start of a character whose rest comes with the next chunk.
+    carry: Vec<u8>,
     task: TaskId,
     /// The attempt; the first one that there is, once it is there.
     attempt: Option<u32>,
@@ -128,29 +179,58 @@ impl Follower {
     async fn next(&mut self) -> Option<Event> {
         while !self.ended {
             if let Some(chunk) = self.chunks.pop_front() {
-                if let Some(event) = self.show(&chunk).await {
-                    return Some(event);
+                match self.show(&chunk).await {
+                    Ok(Some(event)) => return Some(event),
+                    Ok(None) => continue,
+                    Err(error) => {
+                        // Its bytes are there; where they lie is away.
+                        tracing::debug!(%error, "a log that is followed waits");
+                        self.chunks.push_front(chunk);
+                        self.pause().await?;
+                        continue;
+                    }
                 }
-                continue;
             }
             // The state is read before the chunks: what a final attempt left is there then.
             let state = self.read().await;
             if self.chunks.is_empty() {
                 match state {
                     Ok(Some(label)) => {
+                        if let Some(rest) = self.rest() {
+                            return Some(rest);
+                        }
                         self.ended = true;
                         return Some(Event::default().event("end").data(json!({"state": label}).to_string()));
                     }
                     Ok(None) | Err(_) => {}
                 }
-                let stop = self.state.stop().clone();
-                tokio::select! {
-                    () = stop.cancelled() => return None,
-                    () = self.state.scheduler().wake().stream.wait(POLL) => {}
-                }
+                self.pause().await?;
             }
         }
         None
+    }
+
+    /// Waits for more; `None` when the server stops.
+    async fn pause(&mut self) -> Option<()> {
+        let stop = self.state.stop().clone();
+        tokio::select! {
+            () = stop.cancelled() => None,
+            () = self.bell.heard(POLL) => Some(()),
+        }
+    }
+
+    /// What was held back, when nothing more comes.
+    fn rest(&mut self) -> Option<Event> {
+        let mut rest = std::mem::take(&mut self.carry);
+        rest.extend(self.section.as_mut().map(Section::finish).unwrap_or_default());
+        let text = String::from_utf8_lossy(&rest).into_owned();
+        (!text.is_empty()).then(|| self.event(self.attempt.unwrap_or_default(), &text))
+    }
+
+    fn event(&self, attempt: u32, text: &str) -> Event {
+        let end = self.offset - self.carry.len() as u64;
+        let data = json!({"attempt": attempt, "offset": end, "text": text});
+        Event::default().id(end.to_string()).event("log").data(data.to_string())
     }
 
     /// Reads the chunks that came; the state's label when the attempt is over.
@@ -162,26 +242,77 @@ impl Follower {
             None if task.attempts > 0 => task.attempts,
             None => return Ok(task.state.is_final().then(|| task.state.label())),
         };
+        if attempt > task.attempts {
+            // It may still come.
+            return Ok(task.state.is_final().then(|| task.state.label()));
+        }
         self.attempt = Some(attempt);
         let running = matches!(task.state, TaskState::Running { attempt: now, .. } if now == attempt);
         self.chunks.extend(store.log_chunks(self.task, attempt, self.seq).await?);
         Ok((!running).then(|| task.state.label()))
     }
 
-    async fn show(&mut self, chunk: &LogChunk) -> Option<Event> {
-        let start = self.offset;
+    /// Shows what is new of a chunk. An error leaves everything as it was.
+    async fn show(&mut self, chunk: &LogChunk) -> Result<Option<Event>, FileError> {
+        let skip = self.skip.saturating_sub(self.offset).min(chunk.size_bytes);
+        let whole = self.section.is_some();
+        let mut new = Vec::new();
+        if whole || skip < chunk.size_bytes {
+            let from = if whole { 0 } else { skip };
+            let bytes = self.state.scheduler().files().log(vec![chunk.clone()], from);
+            match bytes.map_ok(|bytes| bytes.to_vec()).try_concat().await {
+                Ok(bytes) => new = bytes,
+                Err(error @ FileError::NotFound(_)) => new = format!("[{error}]\n").into_bytes(),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(section) = &mut self.section {
+            let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(new.len());
+            section.feed(&new[..skipped]);
+            new = section.feed(&new[skipped..]);
+        }
         self.seq = chunk.seq + 1;
         self.offset += chunk.size_bytes;
-        let skip = self.skip.saturating_sub(start).min(chunk.size_bytes);
-        if skip == chunk.size_bytes {
-            return None;
+        let mut bytes = std::mem::take(&mut self.carry);
+        bytes.extend(new);
+        let text = whole_characters(bytes, &mut self.carry);
+        Ok((!text.is_empty()).then(|| self.event(chunk.attempt, &text)))
+    }
+}
+
+/// The text of bytes; the start of a character at their end is kept for later.
+fn whole_characters(mut bytes: Vec<u8>, carry: &mut Vec<u8>) -> String {
+    if let Some(last) = bytes.utf8_chunks().last() {
+        let cut = last.invalid();
+        // A cut character is a valid start: completing it would make it whole.
+        if !cut.is_empty() && bytes.ends_with(cut) && is_start_of_character(cut) {
+            *carry = bytes.split_off(bytes.len() - cut.len());
         }
-        let bytes = self.state.scheduler().files().log(vec![chunk.clone()], skip);
-        let text = match bytes.map_ok(|bytes| bytes.to_vec()).try_concat().await {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) => format!("[{error}]\n"),
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether bytes are the start of a character of UTF-8 that is cut off.
+fn is_start_of_character(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_cut() {
+        let check = |bytes: &[u8], expect: &str, kept: &[u8]| {
+            let mut carry = Vec::new();
+            assert_eq!(whole_characters(bytes.to_vec(), &mut carry), expect);
+            assert_eq!(carry, kept);
         };
-        let data = json!({"attempt": chunk.attempt, "offset": start + skip, "text": text});
-        Some(Event::default().id(self.offset.to_string()).event("log").data(data.to_string()))
+        check(b"abc", "abc", b"");
+        check("aä".as_bytes(), "aä", b"");
+        check(b"a\xc3", "a", b"\xc3");
+        check(b"a\xf0\x9f\x98", "a", b"\xf0\x9f\x98");
+        check(b"a\xff", "a\u{fffd}", b"");
+        check(b"\xc3a", "\u{fffd}a", b"");
     }
 }

@@ -8,6 +8,7 @@ mod logs;
 mod operations;
 mod results;
 mod rules;
+mod section;
 mod stream;
 mod tasks;
 mod workers;
@@ -26,6 +27,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 const LIMIT_DEFAULT: u32 = 50;
 /// The most entries that a filter looks at for one page.
 const FILTERED_MAX: usize = 20_000;
+/// How many entries a filter reads at a time at least.
+const FILTERED_AT_ONCE: u32 = 200;
 
 /// All routes that need a role, by the role.
 #[must_use]
@@ -164,11 +167,13 @@ impl Paging {
 }
 
 /// A page of a list whose entries a filter must hold for: pages are read until the page is full or nothing is
-/// left, at most [`FILTERED_MAX`] entries. `roots` gives what the filter sees of an entry.
+/// left, at most [`FILTERED_MAX`] entries. `roots` gives what the filter sees of an entry, `place` what the
+/// page after it starts from, where that can be told from an entry.
 pub(crate) async fn filtered<T, F, Fut>(
     state: &ApiState,
     paging: &Paging,
     roots: impl Fn(&T) -> Value,
+    place: impl Fn(&T) -> Option<String>,
     mut read: F,
 ) -> Result<Page<T>, crate::problem::Problem>
 where
@@ -181,15 +186,25 @@ where
     };
     let now = state.scheduler().clock().now();
     let mut before = paging.before.clone();
-    let mut items = Vec::new();
+    let mut items: Vec<T> = Vec::new();
     let mut looked_at = 0;
     loop {
-        // The rest of what is wanted at most, so that `next` never skips an entry.
-        let wanted = limit - u32::try_from(items.len()).unwrap_or(limit);
-        let page = read(before, wanted.max(1)).await?;
+        let wanted = (limit as usize).saturating_sub(items.len());
+        let at_once = FILTERED_AT_ONCE.max(u32::try_from(wanted).unwrap_or(limit)).min(store::PAGE_MAX);
+        let mut page = read(before.clone(), at_once).await?;
+        if page.items.last().is_some_and(|item| place(item).is_none()) {
+            // The rest of what is wanted at most, so that `next` never skips an entry.
+            page = read(before, u32::try_from(wanted).unwrap_or(limit)).await?;
+        }
         looked_at += page.items.len();
+        let more = page.next.is_some();
         items.extend(page.items.into_iter().filter(|item| filter.matches(&roots(item), now)));
-        if page.next.is_none() || items.len() >= limit as usize || looked_at >= FILTERED_MAX {
+        if items.len() > limit as usize {
+            items.truncate(limit as usize);
+            let next = items.last().and_then(&place);
+            return Ok(Page { items, next });
+        }
+        if !more || items.len() >= limit as usize || looked_at >= FILTERED_MAX {
             return Ok(Page { items, next: page.next });
         }
         before = page.next;

@@ -54,6 +54,7 @@ pub(crate) async fn list(
         &state,
         &paging,
         |result: &StoredResult| to_json(result),
+        |result| Some(result.id.to_string()),
         |before, limit| {
             let query = ResultQuery {
                 testcase: query.testcase.clone(),

@@ -27,11 +27,17 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, P
     let scheduler = state.scheduler();
     let set = scheduler.rulebook().current();
     let active = scheduler.store().active().await?;
+    let stored = match &active {
+        Some(active) => Some(scheduler.store().rule_set(active.revision.as_str()).await?),
+        None => None,
+    };
     let rules: Vec<_> = set.rules().iter().map(summary).collect();
     Ok(Json(json!({
         "revision": set.revision(),
         "activated_at": active.as_ref().map(|active| active.at),
         "by": active.as_ref().map(|active| active.by.as_str()),
+        "origin": stored.as_ref().map(|stored| stored.origin.as_str()),
+        "commit": stored.as_ref().and_then(|stored| stored.commit.as_deref()),
         "problem": scheduler.rulebook().problem(),
         "rules": rules,
         "tasks": set.tasks().iter().map(registered).collect::<Vec<_>>(),
@@ -94,16 +100,15 @@ fn test(outcome: &TestOutcome) -> Value {
 pub(crate) struct Files {
     /// Their texts, by path below the rules folder.
     files: BTreeMap<String, String>,
-    /// Rules that are switched: active, shadow or off.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    modes: BTreeMap<RuleName, Mode>,
+    /// Rules that are switched: active, shadow or off. When it is missing, what was switched by hand stays so.
+    #[schema(value_type = Option<Object>)]
+    modes: Option<BTreeMap<RuleName, Mode>>,
 }
 
 impl From<Files> for RuleFiles {
     fn from(given: Files) -> Self {
         let files = given.files.into_iter().map(|(path, text)| (path, Arc::from(text))).collect();
-        Self { files, modes: given.modes, base: None }
+        Self { files, modes: given.modes.unwrap_or_default(), base: None }
     }
 }
 
@@ -135,7 +140,12 @@ pub(crate) async fn put(
     Extension(caller): Extension<Caller>,
     Json(files): Json<Files>,
 ) -> Result<Json<Activation>, Problem> {
-    let activation = state.scheduler().activate_rules(files.into(), "api", &caller.name).await?;
+    let keep = files.modes.is_none();
+    let mut files = RuleFiles::from(files);
+    if keep {
+        files.modes = state.scheduler().switched_modes().await?;
+    }
+    let activation = state.scheduler().activate_rules(files, "api", &caller.name).await?;
     audit(&state, &caller, "rules.put", &activation).await?;
     Ok(Json(activation))
 }

@@ -14,7 +14,7 @@ use futures_util::{Stream, stream};
 use model::{
     Topic, TopicPattern,
     ids::{EventSeq, Position},
-    message::Message,
+    message::{Message, NewMessage},
 };
 use scheduler::{Filter, live::Live};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ pub(crate) async fn stream(
         .map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))));
     let filter = filter.transpose()?;
     let live = state.scheduler().follow(after).await?;
-    let resync = live.has_gap().await?;
+    let resync = live.has_gap();
     let follower = Follower { state, live, patterns, filter, events: query.events, resync };
     let mut response =
         Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
@@ -102,10 +102,26 @@ impl Follower {
                 message = self.live.next() => message,
             };
             let Ok(message) = message else {
-                tokio::time::sleep(RETRY).await;
-                continue;
+                tokio::select! {
+                    () = stop.cancelled() => return None,
+                    () = tokio::time::sleep(RETRY) => continue,
+                }
             };
-            if let Some((topic, data)) = self.show(&message).await {
+            let shown = loop {
+                match self.show(&message).await {
+                    Ok(shown) => break shown,
+                    // What was taken from the stream is not let go while the database is away.
+                    Err(error) if error.is_transient() => tokio::select! {
+                        () = stop.cancelled() => return None,
+                        () = tokio::time::sleep(RETRY) => {}
+                    },
+                    Err(error) => {
+                        tracing::debug!(%error, "an event of the live stream is not there any more");
+                        break None;
+                    }
+                }
+            };
+            if let Some((topic, data)) = shown {
                 let position = message.position.map_or(0, |position| position.0);
                 return Some(Event::default().id(position.to_string()).event(topic).data(data.to_string()));
             }
@@ -113,25 +129,20 @@ impl Follower {
     }
 
     /// What is sent of a message, when it is wanted.
-    async fn show(&self, message: &Message) -> Option<(String, Value)> {
+    async fn show(&self, message: &Message) -> store::Result<Option<(String, Value)>> {
         if !self.events {
             let data = to_json(message);
-            return self
-                .wants(&message.message.topic, || data.clone())
-                .then(|| (message.message.topic.to_string(), data));
-        }
-        if message.message.topic.as_str() != "taskbot.event.received" {
-            return None;
+            let wanted = self.wants(&message.message.topic, || data.clone());
+            return Ok(wanted.then(|| (message.message.topic.to_string(), data)));
         }
         // The topic is looked at before the event is read.
-        let topic = Topic::new(message.message.data.get("topic")?.as_str()?);
+        let Some((topic, seq)) = received(message) else { return Ok(None) };
         if !self.patterns.is_empty() && !self.patterns.iter().any(|pattern| pattern.matches(&topic)) {
-            return None;
+            return Ok(None);
         }
-        let seq = EventSeq(message.message.data.get("seq")?.as_i64()?);
-        let event = self.state.scheduler().store().event(seq).await.ok()?;
+        let event = self.state.scheduler().store().event(seq).await?;
         let roots = || event.event.roots(event.event.body().unwrap_or(Value::Null));
-        self.wants(&topic, roots).then(|| (topic.to_string(), shown(&event)))
+        Ok(self.wants(&topic, roots).then(|| (topic.to_string(), shown(&event))))
     }
 
     fn wants(&self, topic: &Topic, roots: impl FnOnce() -> Value) -> bool {
@@ -139,4 +150,13 @@ impl Follower {
         let now = self.state.scheduler().clock().now();
         covered && self.filter.as_ref().is_none_or(|filter| filter.matches(&roots(), now))
     }
+}
+
+/// The topic and the place of the event whose coming a message tells.
+fn received(message: &Message) -> Option<(Topic, EventSeq)> {
+    let NewMessage { topic, data, .. } = &message.message;
+    if topic.as_str() != "taskbot.event.received" {
+        return None;
+    }
+    Some((Topic::new(data.get("topic")?.as_str()?), EventSeq(data.get("seq")?.as_i64()?)))
 }

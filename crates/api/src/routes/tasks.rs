@@ -78,6 +78,7 @@ pub(crate) async fn list(
         &state,
         &paging,
         |task: &Task| to_json(task),
+        |task| Some(task.id.to_string()),
         |before, limit| {
             let query = TaskQuery {
                 states: list_of(query.state.as_ref()),

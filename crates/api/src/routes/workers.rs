@@ -5,15 +5,15 @@ use axum::{
     Extension, Json,
     body::{Body, Bytes},
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
 };
 use futures_util::StreamExt;
 use model::{
     ArtifactId, Task, TaskId,
     attempt::AttemptRef,
     protocol::{
-        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
-        LOG_BYTES_MAX, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
+        ARTIFACT_PART_BYTES_MAX, ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply,
+        HeartbeatRequest, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
     },
     result::{Artifact, RESULTS_PER_ATTEMPT_MAX},
     task::TaskKind,
@@ -24,6 +24,13 @@ use store::{Fenced, Finished, LogChunk};
 
 /// The largest end of an attempt in bytes: its results with their notes.
 pub(crate) const FINISH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most chunks of an attempt's log: a worker sends one each second at most, for six days.
+const LOG_CHUNKS_MAX: u32 = 512 * 1024;
+
+fn too_large(detail: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
 
 fn fenced(task: TaskId) -> Problem {
     Problem::new(
@@ -65,13 +72,10 @@ pub(crate) async fn log(
 ) -> Result<StatusCode, Problem> {
     let task = task_id(&task)?;
     if body.len() > LOG_CHUNK_BYTES_MAX {
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a chunk has at most {LOG_CHUNK_BYTES_MAX} bytes"),
-        ));
+        return Err(too_large(format!("a chunk has at most {LOG_CHUNK_BYTES_MAX} bytes")));
     }
-    if u64::from(query.seq) > LOG_BYTES_MAX {
-        return Err(Problem::bad("`seq` is past the log's cap"));
+    if query.seq >= LOG_CHUNKS_MAX {
+        return Err(too_large(format!("an attempt has at most {LOG_CHUNKS_MAX} chunks")));
     }
     let scheduler = state.scheduler();
     let attempt = AttemptRef { attempt: query.attempt, fence: query.fence };
@@ -79,13 +83,18 @@ pub(crate) async fn log(
     if !scheduler.store().holds(task, attempt).await? {
         return Err(fenced(task));
     }
+    let there = scheduler.store().log_chunks(task, query.attempt, query.seq).await?;
+    if there.first().is_some_and(|there| there.seq == query.seq) {
+        // Its answer was lost. What a row names is never written over.
+        return Ok(StatusCode::NO_CONTENT);
+    }
     let key = Files::log_key(task, query.attempt, query.fence, query.seq);
     let size_bytes = body.len() as u64;
     scheduler.files().put(&key, body).await?;
     let chunk = LogChunk { attempt: query.attempt, seq: query.seq, size_bytes, key };
     match scheduler.store().add_log_chunk(task, attempt, &chunk).await? {
         Fenced::Written(()) => {
-            scheduler.wake().stream.ring();
+            scheduler.wake().logs.ring();
             Ok(StatusCode::NO_CONTENT)
         }
         Fenced::Stale => Err(fenced(task)),
@@ -99,6 +108,7 @@ pub(crate) async fn upload(
     State(state): State<ApiState>,
     Path(task): Path<String>,
     Query(query): Query<ArtifactQuery>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<UploadedArtifact>, Problem> {
     let task = held(&state, &task, &query).await?;
@@ -110,7 +120,17 @@ pub(crate) async fn upload(
     }
     let key = Files::artifact_key(task.id, query.attempt, query.fence, &query.name);
     let declared = Declared { size_bytes: query.size_bytes, sha256: query.sha256.to_lowercase() };
-    let bytes = body.into_data_stream().map(|bytes| bytes.map_err(|error| error.to_string()));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: u64| bytes > ARTIFACT_PART_BYTES_MAX as u64) {
+        return Err(too_large(format!("a part has at most {ARTIFACT_PART_BYTES_MAX} bytes")));
+    }
+    // Without a length in its head, a part is cut at the limit, and the worker goes on from there.
+    let mut left = ARTIFACT_PART_BYTES_MAX;
+    let bytes = body.into_data_stream().map(move |bytes| {
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        left = left.checked_sub(bytes.len()).ok_or("the part is too large")?;
+        Ok(bytes)
+    });
     let received_bytes = scheduler.files().receive(&key, query.offset, &declared, bytes).await?;
     if received_bytes < declared.size_bytes {
         return Ok(Json(UploadedArtifact { id: None, received_bytes }));
@@ -164,10 +184,7 @@ pub(crate) async fn finish(
     let task = task_id(&task)?;
     let count: usize = request.results.iter().map(model::result::NewResult::count).sum();
     if count > RESULTS_PER_ATTEMPT_MAX {
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("an attempt has at most {RESULTS_PER_ATTEMPT_MAX} results"),
-        ));
+        return Err(too_large(format!("an attempt has at most {RESULTS_PER_ATTEMPT_MAX} results")));
     }
     match state.scheduler().finish(task, &request).await? {
         Finished::Accepted(task) | Finished::Repeated(task) => Ok(Json(*task)),
