@@ -11,8 +11,8 @@
 mod read;
 mod words;
 
-pub(crate) use read::{glob, regex};
 pub use read::{Roots, read_block};
+pub(crate) use read::{glob, regex};
 
 use crate::{
     path::{Found, Path, Subject},
