@@ -1,0 +1,107 @@
+//! From an event on the bus to a task that can be claimed, at 100 events a second, through the whole program.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on panics")]
+#![expect(clippy::print_stdout, reason = "its results go to standard output")]
+
+#[path = "common/database.rs"]
+mod database;
+#[path = "common/measure.rs"]
+mod measure;
+#[path = "common/parts.rs"]
+mod parts;
+
+use async_nats::jetstream;
+use database::{Database, Rows};
+use events::{
+    config::{NatsConnection, NatsSourceConfig, StreamConfig},
+    nats::JetStreamSource,
+};
+use measure::{print, quantile, required};
+use model::{Ids, SystemClock, SystemIds};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+const EVENTS: usize = 1_000;
+const EVERY: Duration = Duration::from_millis(10);
+/// How often is looked for tasks that can be claimed; the figures are too high by half of it.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Figures without a warm connection are not what is asked.
+const WARM_UP: usize = 50;
+
+#[tokio::main]
+async fn main() {
+    let url = required("TASKBOT_TEST_NATS_URL");
+    let name = format!("BENCH{}", SystemIds.next().simple());
+    let client = jetstream::new(async_nats::connect(&url).await.unwrap());
+    let config = jetstream::stream::Config {
+        name: name.clone(),
+        subjects: vec![format!("{name}.>")],
+        ..Default::default()
+    };
+    client.create_stream(config).await.unwrap();
+    let database = Database::fresh().await;
+    let scheduler = parts::scheduler(database.store.clone()).await;
+    let stream = StreamConfig::existing(&name);
+    let mut config = NatsSourceConfig::new("bus", NatsConnection::to(&url), stream, "bench");
+    config.strip_prefix = Some(name.clone());
+    let mut source = JetStreamSource::connect(config, "bench", Arc::new(SystemClock)).await.unwrap();
+    source.establish().await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (scheduler, stop) = (scheduler.clone(), stop.clone());
+        async move { scheduler.run(vec![Box::new(source)], stop).await }
+    });
+
+    let (published, seen) = tokio::join!(publish(&client, &name), look(&database));
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    client.delete_stream(&name).await.unwrap();
+    let mut latencies: Vec<f64> = (WARM_UP..EVENTS)
+        .map(|number| (seen[&item(number)] - published[number]).as_secs_f64() * 1000.0)
+        .collect();
+    print("event to claimable task, 100/s: p50", quantile(&mut latencies, 0.5), "ms", None);
+    print("event to claimable task, 100/s: p99", quantile(&mut latencies, 0.99), "ms", None);
+    let tasks = Rows::read(&database.pool, "task", "id", "").await;
+    assert_eq!(tasks.count, EVENTS);
+}
+
+/// The item of an event's task.
+fn item(number: usize) -> String {
+    format!("audit-1.0-{number}.fc42")
+}
+
+/// When each was handed to the bus.
+async fn publish(client: &jetstream::Context, name: &str) -> Vec<Instant> {
+    let mut published = Vec::with_capacity(EVENTS);
+    let mut tick = tokio::time::interval(EVERY);
+    for number in 0..EVENTS {
+        tick.tick().await;
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("message-id", format!("event-{number}"));
+        published.push(Instant::now());
+        let subject = format!("{name}.bench.build.done");
+        client.publish_with_headers(subject, headers, parts::body(number).into()).await.unwrap();
+    }
+    published
+}
+
+/// When each task was first seen in its queue.
+async fn look(database: &Database) -> HashMap<String, Instant> {
+    let mut seen = HashMap::with_capacity(EVENTS);
+    let mut connection = database.pool.acquire().await.unwrap();
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    while seen.len() < EVENTS {
+        tick.tick().await;
+        let fresh =
+            sqlx::query_scalar("select item_id from task where state = 'queued' and item_id <> all($1)");
+        let known: Vec<&String> = seen.keys().collect();
+        let fresh: Vec<String> = fresh.bind(&known).fetch_all(&mut *connection).await.unwrap();
+        let now = Instant::now();
+        seen.extend(fresh.into_iter().map(|item| (item, now)));
+    }
+    seen
+}

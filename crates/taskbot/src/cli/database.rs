@@ -1,0 +1,55 @@
+//! `db …` and `token …`.
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Bring the configured database to this program's schema; servers also do it when they start
+    #[command(after_help = "Examples:
+  taskbot db migrate --config /etc/taskbot.yaml")]
+    Migrate,
+    /// Remove what is older than the server's configuration keeps it; servers also do it by themselves
+    #[command(after_help = "Examples:
+  taskbot db prune --dry-run")]
+    Prune {
+        /// Only count
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; prints it, this once
+    #[command(after_help = "Roles: viewer reads; submitter also sends events and submits tasks; agent is for workers;
+manager also manages queues, workers and rules; admin everything.
+
+Examples:
+  taskbot token create builder-3 --role agent > /etc/taskbot/token
+  taskbot token create ci --role submitter --expires 90d
+  taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server")]
+    Create {
+        /// Who or what it is for
+        name: String,
+        /// viewer, submitter, agent, manager or admin
+        #[arg(long)]
+        role: String,
+        /// It is refused after this time: 90d, 12h
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Write to the configured database, without asking a server
+        #[arg(long)]
+        offline: bool,
+    },
+    /// List tokens, without their secrets
+    #[command(after_help = "Examples:
+  taskbot token list")]
+    List,
+    /// Refuse a token from now on
+    #[command(after_help = "Examples:
+  taskbot token revoke 0193f2c0-0000-7000-8000-000000000000")]
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}

@@ -1,0 +1,119 @@
+//! `demo`, `up`, `server`, `worker`.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "It needs no service, no root, no network and no configuration. The tasks run in a container when a
+Docker or Podman engine answers, else in the bubblewrap sandbox, else on this machine, which it says.
+
+Examples:
+  taskbot demo --once           ends with the tasks' outcome as exit code
+  taskbot demo                  stays, to look around with the other commands, until Ctrl-C")]
+pub(crate) struct Demo {
+    /// End when the tasks have ended
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Keep everything in this folder; without it in one that is removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What stands over the configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Overrides {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", env = "TASKBOT_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// Where everything is kept that has no other place
+    #[arg(long, value_name = "DIR", env = "TASKBOT_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The database: sqlite:PATH or postgres://USER@HOST/NAME
+    #[arg(long, value_name = "URL", env = "TASKBOT_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+    /// The folder of rules; read again when it changes
+    #[arg(long, value_name = "DIR", env = "TASKBOT_RULES")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Events from, and messages to, a NATS server with JetStream: stream TASKBOT_EVENTS with `events.>` in,
+    /// stream TASKBOT with `taskbot.>` out
+    #[arg(long, value_name = "URL", env = "TASKBOT_NATS", hide_env_values = true)]
+    pub(crate) nats: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Without a configuration everything is embedded: SQLite and files in the data folder, events by the API.
+SIGTERM or Ctrl-C ends it gracefully: running tasks are finished; a second time, they are handed back at once.
+SIGHUP reads the rules again.
+
+Examples:
+  taskbot up --rules ./rules
+  taskbot up --data-dir /var/lib/taskbot --nats nats://127.0.0.1:4222
+  taskbot up --config /etc/taskbot.yaml --no-worker")]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) over: Overrides,
+    /// Run no worker
+    #[arg(long)]
+    pub(crate) no_worker: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Any number of servers can run on one PostgreSQL and one durable consumer.
+SIGTERM or Ctrl-C ends it gracefully; SIGHUP reads the rules again.
+
+Examples:
+  taskbot server --config /etc/taskbot.yaml
+  taskbot server --database postgres://taskbot@db/taskbot --listen 127.0.0.1:7401")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) over: Overrides,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Its token needs the role agent: `taskbot token create NAME --role agent`.
+SIGTERM or Ctrl-C ends it gracefully: running tasks are finished; a second time, they are handed back at once.
+
+Examples:
+  taskbot worker --server https://taskbot.example.org --token-file /etc/taskbot/token --queue fast
+  taskbot worker list
+  taskbot worker drain builder-3")]
+pub(crate) struct WorkerArgs {
+    /// Its name, unique among the workers of a server; the host's name when missing
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A queue that it serves (several times for several)
+    #[arg(long = "queue", value_name = "NAME")]
+    pub(crate) queues: Vec<String>,
+    /// A label that tasks can ask for (several times for several)
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// How many tasks it runs at the same time
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) slots: Option<u32>,
+    /// Where it keeps checkouts, mirrors and what is not delivered yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// List the workers of a server with what they offer and run
+    #[command(after_help = "Examples:
+  taskbot worker list
+  taskbot worker list -o json")]
+    List,
+    /// Let a worker take no more tasks; it finishes those that it runs
+    #[command(after_help = "Examples:
+  taskbot worker drain builder-3")]
+    Drain {
+        /// The worker
+        name: String,
+    },
+    /// Let a drained worker take tasks again
+    #[command(visible_alias = "activate", after_help = "Examples:
+  taskbot worker resume builder-3")]
+    Resume {
+        /// The worker
+        name: String,
+    },
+}

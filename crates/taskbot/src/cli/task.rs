@@ -1,0 +1,231 @@
+//! `task …`.
+
+use super::Paging;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// List tasks, newest first
+    List(ListTasks),
+    /// Show a task with its attempts, phases, results and artifacts
+    #[command(after_help = "Examples:
+  taskbot task show @latest
+  taskbot task show 0193f2 -o json")]
+    Show {
+        /// Its id or the start of it, or @latest
+        id: String,
+    },
+    /// Print the log of a task's attempt
+    #[command(after_help = "Following survives an outage of the server and goes on where it was; it ends with the attempt.
+
+Examples:
+  taskbot task logs 0193f2
+  taskbot task logs -f @latest
+  taskbot task logs 0193f2 --attempt 1 > first.log")]
+    Logs {
+        /// Its id or the start of it, or @latest
+        id: String,
+        /// Go on until the attempt ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Which attempt; the last one when missing
+        #[arg(long, value_name = "NUMBER")]
+        attempt: Option<u32>,
+    },
+    /// Wait for a task, showing each change; ends with its outcome as exit code
+    #[command(after_help = "Ctrl-C only detaches: the task goes on. Survives an outage of the server.
+
+Examples:
+  taskbot task watch @latest
+  taskbot task watch 0193f2 --timeout 10m && echo passed")]
+    Watch {
+        /// Its id or the start of it, or @latest
+        id: String,
+        /// Give up waiting after this time, with exit code 124
+        #[arg(long, value_name = "TIME")]
+        timeout: Option<String>,
+    },
+    /// Cancel tasks; running ones are stopped
+    #[command(after_help = "Examples:
+  taskbot task cancel 0193f2 --why 'wrong image'")]
+    Cancel {
+        /// Their ids or the starts of them, or @latest
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Run a task again, as a new task at the same commit; prints its id
+    #[command(after_help = "Examples:
+  taskbot task rerun 0193f2 --why 'mirror was down'
+  taskbot task rerun @latest --newest --input arch=aarch64 --watch")]
+    Rerun {
+        /// Its id or the start of it, or @latest
+        id: String,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// At the newest commit of its ref
+        #[arg(long)]
+        newest: bool,
+        /// An input that differs: NAME=VALUE, the value as JSON or as text
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Wait for it, as `task watch`
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Let a parked task go on
+    #[command(after_help = "Examples:
+  taskbot task release 0193f2")]
+    Release {
+        /// Its id or the start of it
+        id: String,
+    },
+    /// Make a task of a registered name or of any repository; prints its id
+    Submit(Box<Submit>),
+    /// List what a task left, or download it
+    #[command(after_help = "Examples:
+  taskbot task artifacts @latest
+  taskbot task artifacts 0193f2 --get report.txt --into report.txt
+  taskbot task artifacts 0193f2 --all --into ./out")]
+    Artifacts {
+        /// Its id or the start of it, or @latest
+        id: String,
+        /// Download this one
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        get: Option<String>,
+        /// Download all of the last attempt
+        #[arg(long, requires = "into")]
+        all: bool,
+        /// The file, with --all the folder, to write; standard output when missing
+        #[arg(long, value_name = "PATH")]
+        into: Option<PathBuf>,
+    },
+    /// Run a task repository on this machine, without a server; ends with its outcome as exit code
+    RunLocal(RunLocal),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskbot task list --state running,queued
+  taskbot task list --outcome failed,error --since 1d
+  taskbot task list --item audit-2.8-1.fc42 -o json
+  taskbot task list --where '{origin.rule: {prefix: kernel-}}'")]
+pub(crate) struct ListTasks {
+    #[command(flatten)]
+    pub(crate) paging: Paging,
+    /// Only in these states: waiting, queued, running, finished, cancelled, superseded
+    #[arg(long, value_name = "STATE,…")]
+    pub(crate) state: Option<String>,
+    /// Only with these outcomes: passed, failed, info, needs_inspection, skipped, not_applicable, error
+    #[arg(long, value_name = "OUTCOME,…")]
+    pub(crate) outcome: Option<String>,
+    /// Only of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Only in this queue
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<String>,
+    /// Only made by this rule
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Only of items of this type
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) item_type: Option<String>,
+    /// Only of this item
+    #[arg(long, value_name = "ID")]
+    pub(crate) item: Option<String>,
+    /// Only of this batch
+    #[arg(long, value_name = "ID")]
+    pub(crate) batch: Option<String>,
+    /// Only of this group
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// Only of this event, by its number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) event: Option<i64>,
+    /// Only from then on: 2h, 3d, 2026-11-21
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskbot task submit rpmlint --item koji_build:audit-2.8-1.fc42 --input nvr=audit-2.8-1.fc42 --watch
+  taskbot task submit --git https://git.example.org/tests.git --ref main --path smoke
+  taskbot task submit rpmlint --input nvr=x-1-1 --key nightly-x    the same key again is the same task")]
+pub(crate) struct Submit {
+    /// A registered task
+    #[arg(required_unless_present = "git", conflicts_with = "git")]
+    pub(crate) task: Option<String>,
+    /// A repository
+    #[arg(long, value_name = "URL")]
+    pub(crate) git: Option<String>,
+    /// A branch, tag or commit of the repository
+    #[arg(long = "ref", value_name = "REF", requires = "git")]
+    pub(crate) reference: Option<String>,
+    /// The folder in the repository that holds task.yaml
+    #[arg(long, value_name = "PATH", requires = "git")]
+    pub(crate) path: Option<String>,
+    /// An input: NAME=VALUE, the value as JSON or as text
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// What is tested: TYPE:ID
+    #[arg(long, value_name = "TYPE:ID")]
+    pub(crate) item: Option<String>,
+    /// The queue
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<String>,
+    /// Higher goes first
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+    /// An architecture that the worker must have
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// A label that the worker must have (several times for several)
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// Its batch
+    #[arg(long, value_name = "NAME")]
+    pub(crate) batch: Option<String>,
+    /// For the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+    /// The same key again gives the same task
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Wait for it, as `task watch`
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The folder is copied as it is, changes that are not committed included. Its task file's phases are run as a
+worker would, and the log is printed as it grows.
+
+Examples:
+  taskbot task run-local . --input nvr=audit-2.8-1.fc42
+  taskbot task run-local deploy/task-repos/rpmlint --executor container --keep ./out")]
+pub(crate) struct RunLocal {
+    /// The folder that holds task.yaml
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// An input: NAME=VALUE, the value as JSON or as text
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// What is tested: TYPE:ID
+    #[arg(long, value_name = "TYPE:ID")]
+    pub(crate) item: Option<String>,
+    /// Only this executor: container, sandbox or local (which is no isolation)
+    #[arg(long, value_name = "EXECUTOR")]
+    pub(crate) executor: Option<String>,
+    /// Keep the work folder and what it leaves in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}

@@ -1,0 +1,310 @@
+//! `doctor`: everything that a server and a worker on this machine need, each with how to mend it.
+
+use crate::{
+    cli::{Format, Givens, Global},
+    client::Client,
+    config::{Config, Loaded},
+    fault,
+    output::{self, paint, style_of, text_at},
+    server::{access, is_given, machine, open, open::Place, work},
+};
+use anyhow::Result;
+use chrono::DateTime;
+use events::nats::{JetStreamOutlet, JetStreamSource};
+use model::{Clock, Ids, SystemClock, SystemIds};
+use object_store::{ObjectStoreExt, path::Path as ObjectPath};
+use serde::Serialize;
+use serde_json::Value;
+use std::{fmt::Display, process::Stdio, sync::Arc, time::Duration};
+use store::StoreError;
+use tokio::process::Command;
+
+/// How long a check may take.
+const CHECK_MAX: Duration = Duration::from_secs(8);
+/// The most that two clocks may differ.
+const SKEW_MAX_SECONDS: i64 = 2;
+/// With less free space than this something is wrong soon.
+const DISK_FREE_MIN_BYTES: u64 = 1 << 30;
+/// The oldest git whose hardening options are known.
+const GIT_PROGRAM: &str = "git";
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// A check.
+#[derive(Debug, Clone, Serialize)]
+struct Finding {
+    check: String,
+    state: State,
+    /// What was found.
+    detail: String,
+    /// How to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, check: &str, state: State, detail: impl Display, hint: Option<&str>) {
+        let hint = hint.map(str::to_owned);
+        self.0.push(Finding { check: check.to_owned(), state, detail: detail.to_string(), hint });
+    }
+}
+
+/// Carries `doctor` out.
+pub(super) async fn run(global: &Global, given: &Givens) -> Result<u8> {
+    let mut findings = Findings::default();
+    let loaded = configuration(global, &mut findings);
+    if let Some(Loaded { config, .. }) = &loaded {
+        database(config, &mut findings).await;
+        files(config, &mut findings).await;
+        disk(config, &mut findings);
+        rules(config, &mut findings);
+        buses(config, &mut findings).await;
+        git(&mut findings).await;
+        executors(config, &mut findings).await;
+    }
+    server(global, given, &mut findings).await;
+    let Findings(findings) = findings;
+    if global.output == Format::Jsonl {
+        let items = findings.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        output::list(global.output, &items, &[], "")?;
+    } else {
+        output::document(global.output, &findings, || findings.iter().try_for_each(show))?;
+    }
+    let failed = findings.iter().any(|finding| finding.state == State::Fail);
+    Ok(if failed { fault::INFRA } else { fault::DONE })
+}
+
+fn show(finding: &Finding) -> Result<()> {
+    let word = match finding.state {
+        State::Ok => "ok",
+        State::Warn => "warn",
+        State::Fail => "fail",
+    };
+    output::say(format_args!("{} {:<12} {}", paint(style_of(word), format_args!("{word:<4}")), finding.check, finding.detail))?;
+    if let Some(hint) = finding.hint.as_ref().filter(|_| finding.state != State::Ok) {
+        output::say(format_args!("     {:<12} {}", "", paint(output::faint(), hint)))?;
+    }
+    Ok(())
+}
+
+fn configuration(global: &Global, findings: &mut Findings) -> Option<Loaded> {
+    let name = global.config.as_ref().map_or_else(|| "defaults, no file".to_owned(), |file| file.display().to_string());
+    match Config::load(global.config.as_deref()) {
+        Ok(loaded) => {
+            findings.add("config", State::Ok, name, None);
+            Some(loaded)
+        }
+        Err(error) => {
+            findings.add("config", State::Fail, format_args!("{error:#}"), Some("docs/configuration.md says what can be set"));
+            None
+        }
+    }
+}
+
+async fn database(config: &Config, findings: &mut Findings) {
+    let hint = "is it running, and may this user connect? `database.url` and `database.password_file` say where";
+    // A check makes nothing: a file that is not there yet is made by the first start.
+    match open::place(config) {
+        Ok(Place::Sqlite(path)) if !path.exists() => {
+            findings.add("database", State::Ok, format_args!("{} will be made by the first start", path.display()), None);
+            listening(config, 0, findings);
+            return;
+        }
+        Ok(_) => {}
+        Err(error) => return findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+    let store = match tokio::time::timeout(CHECK_MAX, open::store(config, &clock, &ids)).await {
+        Err(_) => return findings.add("database", State::Fail, "no answer", Some(hint)),
+        Ok(Err(error)) => {
+            return match error.downcast_ref::<StoreError>() {
+                Some(StoreError::Locked(_)) => findings.add("database", State::Ok, "a server is running on it", None),
+                _ => findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
+            };
+        }
+        Ok(Ok(store)) => store,
+    };
+    let backend = store.backend().await.unwrap_or_else(|error| error.to_string());
+    findings.add("database", State::Ok, format_args!("{backend}, schema up to date"), None);
+    if let Ok(now) = store.now().await {
+        skew("clock", "the database's", (now - clock.now()).num_seconds(), findings);
+    }
+    if let Ok(tokens) = access::tokens(&*store).await {
+        listening(config, tokens, findings);
+    }
+    store.close().await;
+}
+
+fn listening(config: &Config, tokens: usize, findings: &mut Findings) {
+    match access::check(config, tokens) {
+        Ok(words) => findings.add("access", State::Ok, format_args!("{}: {words}", config.server.listen), None),
+        Err(fault) => findings.add("access", State::Fail, fault.message, None),
+    }
+}
+
+fn skew(check: &str, whose: &str, seconds: i64, findings: &mut Findings) {
+    if seconds.abs() <= SKEW_MAX_SECONDS {
+        return findings.add(check, State::Ok, format_args!("{whose} clock agrees"), None);
+    }
+    let hint = "let both machines take their time from the same servers (NTP)";
+    findings.add(check, State::Warn, format_args!("{whose} clock is {seconds} s ahead of ours"), Some(hint));
+}
+
+async fn files(config: &Config, findings: &mut Findings) {
+    let hint = "`files.url` and `files.options` say where logs and artifacts lie";
+    let store = match open::object_store(config) {
+        Ok(store) => store,
+        Err(error) => return findings.add("files", State::Fail, format_args!("{error:#}"), Some(hint)),
+    };
+    let probe = ObjectPath::from(format!("doctor/{}", SystemIds.next()));
+    let tried = tokio::time::timeout(CHECK_MAX, async {
+        store.put(&probe, "ok".into()).await?;
+        store.delete(&probe).await
+    });
+    match tried.await {
+        Ok(Ok(())) => findings.add("files", State::Ok, format_args!("{store} can be written"), None),
+        Ok(Err(error)) => findings.add("files", State::Fail, error, Some(hint)),
+        Err(_) => findings.add("files", State::Fail, "no answer", Some(hint)),
+    }
+}
+
+fn disk(config: &Config, findings: &mut Findings) {
+    let free = machine::free_bytes(&config.data_dir);
+    let state = if free < DISK_FREE_MIN_BYTES { State::Warn } else { State::Ok };
+    let detail = format!("{} free at {}", model::units::format_size(free), config.data_dir.display());
+    findings.add("disk", state, detail, Some("make room, or keep less (`retention`, `taskbot db prune --dry-run`)"));
+}
+
+fn rules(config: &Config, findings: &mut Findings) {
+    let Some(folder) = &config.rules.folder else {
+        return findings.add("rules", State::Warn, "no folder is configured", Some("`rules.folder` or --rules says where they are"));
+    };
+    let options = rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+    match rules::read_folder(folder).and_then(|files| rules::compile(&files, &options)) {
+        Ok(compiled) => findings.add("rules", State::Ok, format_args!("{} in {}", compiled.rule_set.rules().len(), folder.display()), None),
+        Err(report) => {
+            let detail = format!("{} errors in {}", report.errors(), folder.display());
+            findings.add("rules", State::Fail, detail, Some("`taskbot rule check` shows each with its place"));
+        }
+    }
+}
+
+async fn buses(config: &Config, findings: &mut Findings) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let hint = "is the server running, with JetStream (`-js`), and are the credentials right?";
+    for source in &config.sources {
+        let check = format!("source {}", source.config().name);
+        let connected = async {
+            let source = JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(&clock)).await;
+            let mut source = source?;
+            Ok::<_, anyhow::Error>(source.establish().await?)
+        };
+        match tokio::time::timeout(CHECK_MAX, connected).await {
+            Ok(Ok(())) => findings.add(&check, State::Ok, "stream and durable consumer are as configured", None),
+            Ok(Err(error)) => findings.add(&check, State::Fail, format_args!("{error:#}"), Some(hint)),
+            Err(_) => findings.add(&check, State::Fail, format_args!("no answer from {}", source.config().connection.servers.join(", ")), Some(hint)),
+        }
+    }
+    if let Some(outlet) = &config.outlet {
+        let connected = async {
+            let outlet = JetStreamOutlet::connect(outlet.revealed()?, Arc::clone(&clock)).await?;
+            Ok::<_, anyhow::Error>(outlet.establish().await?)
+        };
+        match tokio::time::timeout(CHECK_MAX, connected).await {
+            Ok(Ok(())) => findings.add("outlet", State::Ok, "stream is as configured", None),
+            Ok(Err(error)) => findings.add("outlet", State::Fail, format_args!("{error:#}"), Some(hint)),
+            Err(_) => findings.add("outlet", State::Fail, format_args!("no answer from {}", outlet.config().connection.servers.join(", ")), Some(hint)),
+        }
+    }
+}
+
+async fn git(findings: &mut Findings) {
+    let hint = "install git: task repositories are cloned with it";
+    match Command::new(GIT_PROGRAM).arg("--version").stdin(Stdio::null()).output().await {
+        Ok(output) if output.status.success() => {
+            findings.add("git", State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
+        }
+        Ok(output) => findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint)),
+        Err(error) => findings.add("git", State::Fail, error, Some(hint)),
+    }
+}
+
+async fn executors(config: &Config, findings: &mut Findings) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Ok(scratch) = tempfile::tempdir() else {
+        return findings.add("executors", State::Fail, "no temporary folder can be made", None);
+    };
+    let executors = work::executors(config, &work::name(config), scratch.path(), &clock);
+    let mut works = 0;
+    for executor in &executors {
+        let check = executor.kind().to_string();
+        let hint = match check.as_str() {
+            "container" => "start Docker or Podman's socket, or name it in `worker.executors.sockets`; may this user use it?",
+            "sandbox" => "install bubblewrap, and allow unprivileged user namespaces",
+            _ => "see `worker.executors`",
+        };
+        match tokio::time::timeout(CHECK_MAX, executor.probe()).await {
+            Ok(Ok(probe)) => {
+                works += 1;
+                let state = if probe.notes.is_empty() { State::Ok } else { State::Warn };
+                let notes = probe.notes.iter().map(|note| format!("; {note}")).collect::<String>();
+                findings.add(&check, state, format_args!("{}{notes}", probe.version), None);
+            }
+            Ok(Err(why)) => findings.add(&check, State::Warn, why, Some(hint)),
+            Err(_) => findings.add(&check, State::Warn, "no answer", Some(hint)),
+        }
+    }
+    if works == 0 {
+        findings.add("executors", State::Fail, "none works: a worker here could run no task", Some("make one of them work"));
+    }
+}
+
+/// The server of `--server`: only a failure when it was asked for.
+async fn server(global: &Global, given: &Givens, findings: &mut Findings) {
+    let absent = if is_given(given, "server") { State::Fail } else { State::Warn };
+    let client = match Client::of(global) {
+        Ok(client) => client,
+        Err(error) => return findings.add("server", State::Fail, format_args!("{error:#}"), None),
+    };
+    let version = match tokio::time::timeout(CHECK_MAX, client.get("version", &[])).await {
+        Ok(Ok(version)) => version,
+        Ok(Err(error)) => return findings.add("server", absent, format_args!("{error:#}"), None),
+        Err(_) => return findings.add("server", absent, format_args!("no answer from {}", client.base()), None),
+    };
+    let ours = env!("CARGO_PKG_VERSION");
+    let state = if version["version"] == ours { State::Ok } else { State::Warn };
+    let detail = format!("{} {} at {}", text_at(&version, "installation"), text_at(&version, "version"), client.base());
+    findings.add("server", state, detail, Some("use the same version here and there"));
+    if let Ok(Some(date)) = client.date().await
+        && let Ok(date) = DateTime::parse_from_rfc2822(&date)
+    {
+        skew("server clock", "the server's", (date.to_utc() - SystemClock.now()).num_seconds(), findings);
+    }
+    token(&client, findings).await;
+}
+
+/// What the token may do, found out by asking for what each role may read.
+async fn token(client: &Client, findings: &mut Findings) {
+    let roles = [("admin", "tokens"), ("viewer", "queues")];
+    for (role, path) in roles {
+        match client.get(path, &[]).await {
+            Ok(Value::Array(_)) => return findings.add("token", State::Ok, format_args!("{role} or more"), None),
+            Ok(_) => {}
+            Err(error) if fault::exit_code(&error) == fault::NOT_ALLOWED => {}
+            Err(error) => return findings.add("token", State::Warn, format_args!("{error:#}"), None),
+        }
+    }
+    let hint = "give a token with --token-file or TASKBOT_TOKEN; workers' tokens (agent) may read nothing";
+    findings.add("token", State::Warn, "none, or one that may not read", Some(hint));
+}

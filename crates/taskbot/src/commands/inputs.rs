@@ -1,0 +1,53 @@
+//! Inputs and items as the command line gives them.
+
+use crate::fault::Fault;
+use serde_json::{Map, Value};
+
+/// Reads `NAME=VALUE`s. A value that is JSON other than a plain word is taken as JSON, all else as text.
+///
+/// # Errors
+/// One has no name, or stands twice.
+pub(super) fn parse(inputs: &[String]) -> Result<Map<String, Value>, Fault> {
+    let mut parsed = Map::new();
+    for input in inputs {
+        let Some((name, text)) = input.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Fault::usage(format!("--input: `{input}` is no input; expected NAME=VALUE")));
+        };
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+        if parsed.insert(name.to_owned(), value).is_some() {
+            return Err(Fault::usage(format!("--input: `{name}` is given twice")));
+        }
+    }
+    Ok(parsed)
+}
+
+/// Reads `TYPE:ID`.
+///
+/// # Errors
+/// It has no type or no id.
+pub(super) fn item(text: &str) -> Result<Value, Fault> {
+    match text.split_once(':') {
+        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok(serde_json::json!({"type": kind, "id": id})),
+        _ => Err(Fault::usage(format!("--item: `{text}` is no item; expected TYPE:ID, such as koji_build:audit-2.8-1.fc42"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs() {
+        let parse = |inputs: &[&str]| {
+            let inputs: Vec<String> = inputs.iter().map(|&input| input.to_owned()).collect();
+            parse(&inputs).map(|map| Value::Object(map).to_string()).map_err(|fault| fault.message)
+        };
+        let got = parse(&["a=x=y", "b=3", "c=[1,\"2\"]", "d=\"3\"", "e=", "f=1.2.3"]).unwrap();
+        assert_eq!(got, r#"{"a":"x=y","b":3,"c":[1,"2"],"d":"3","e":"","f":"1.2.3"}"#);
+        assert!(parse(&["a"]).unwrap_err().contains("NAME=VALUE"));
+        assert!(parse(&["=a"]).unwrap_err().contains("NAME=VALUE"));
+        assert!(parse(&["a=1", "a=2"]).unwrap_err().contains("twice"));
+        assert_eq!(item("bodhi_update:F:1").unwrap()["id"], "F:1");
+        assert!(item("audit").is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! `task run-local`: a task repository run from a folder, without a server.
+
+use super::inputs;
+use crate::{
+    cli::{Format, Global, RunLocal},
+    config::Config,
+    fault::{self, Fault},
+    output::{self, paint, style_of},
+    server::work,
+};
+use anyhow::{Context as _, Result, anyhow};
+use model::{Clock, Item, SystemClock, SystemIds, protocol::AttemptEnd, result::NewResult};
+use std::{path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use worker::{
+    executor::Executor,
+    fetch::Fetcher,
+    git::{GitCache, GitConfig},
+    local_run::{LocalError, LocalOptions, run_local},
+    runner::{Control, Ended, Runner},
+};
+
+/// Carries `task run-local` out.
+pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
+    let mut config = Config::load(global.config.as_deref())?.config;
+    // The folder is the caller's own, and so is this machine.
+    if let Some(kind) = args.executor.as_deref().map(work::parse_kind).transpose()? {
+        let set = &mut config.worker.executors;
+        (set.container, set.sandbox, set.local, set.local_untrusted) =
+            (kind.as_str() == "container", kind.as_str() == "sandbox", kind.as_str() == "local", false);
+    }
+    let scratch = tempfile::Builder::new().prefix("taskbot-run-local-").tempdir().context("no temporary folder")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let name = work::name(&config);
+    let executors = work::executors(&config, &name, scratch.path(), &clock);
+    let (lines, any) = work::probe(&executors).await;
+    if !any {
+        let hint = "choose another (--executor sandbox, or --executor local for none at all)";
+        return Err(Fault::new(fault::INFRA, format!("no executor works here; {hint}:\n  {}", lines.join("\n  "))).into());
+    }
+    let runner = runner(&config, executors, scratch.path(), &clock)?;
+    let item = args.item.as_deref().map(inputs::item).transpose()?;
+    let item = item.map(serde_json::from_value::<Item>).transpose().context("--item")?;
+    let options = LocalOptions {
+        inputs: inputs::parse(&args.inputs)?,
+        item,
+        trusted: true,
+        artifacts_to: args.keep.clone(),
+    };
+    let to_stderr = global.output != Format::Table;
+    let out = Box::new(move |bytes: &[u8]| {
+        // With another format standard output is for the outcome alone.
+        let written = if to_stderr { std::io::Write::write_all(&mut std::io::stderr(), bytes) } else { output::write(bytes) };
+        if let Err(error) = written {
+            tracing::debug!(%error, "the log is not shown");
+        }
+    });
+    let kill = CancellationToken::new();
+    let control = Control::new(kill.clone());
+    // Once stops the task and cleans up; twice does not wait for that.
+    let stopping = async {
+        _ = tokio::signal::ctrl_c().await;
+        output::note("stopping; what the task made is cleaned up");
+        control.hand_back();
+        _ = tokio::signal::ctrl_c().await;
+        kill.cancel();
+        std::future::pending::<()>().await
+    };
+    let ended = tokio::select! {
+        ended = run_local(&runner, &args.path, scratch.path(), &options, out, &control, &SystemIds) => {
+            ended.map_err(refused)?
+        }
+        () = stopping => return Ok(fault::INTERRUPTED),
+    };
+    show(global.output, &ended, args.keep.as_deref())
+}
+
+fn runner(config: &Config, executors: Vec<Arc<dyn Executor>>, dir: &Path, clock: &Arc<dyn Clock>) -> Result<Runner> {
+    let run = work::run_config(config, dir);
+    let fetcher = Fetcher::new(&run.fetch, Arc::clone(clock), Arc::new(SystemIds)).map_err(|error| anyhow!("fetching: {}", error.message))?;
+    let git = GitCache::new(dir.join("mirrors"), GitConfig::default()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Runner {
+        worker: work::name(config),
+        config: run,
+        executors,
+        git: Arc::new(git),
+        fetcher: Arc::new(fetcher),
+        clock: Arc::clone(clock),
+    })
+}
+
+fn refused(error: LocalError) -> Fault {
+    match error {
+        LocalError::BadTaskFile(report) => {
+            let shown = report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+            Fault::new(fault::FAILED, format!("the task file is wrong\n{shown}"))
+        }
+        LocalError::BadInputs(_) | LocalError::NoTaskFile(_) => Fault::usage(error.to_string()),
+        LocalError::Disk { .. } => Fault::new(fault::INFRA, error.to_string()),
+    }
+}
+
+fn show(format: Format, ended: &Ended, kept: Option<&Path>) -> Result<u8> {
+    let finish = &ended.finish;
+    output::document(format, finish, || {
+        for result in &finish.results {
+            show_result(result, 0)?;
+        }
+        for artifact in &ended.artifacts {
+            output::say(format_args!("{} {}", paint(output::faint(), "left"), artifact.name))?;
+        }
+        if let Some(kept) = kept {
+            output::note(format_args!("what it left is in {}", kept.display()));
+        }
+        Ok(())
+    })?;
+    match &finish.end {
+        AttemptEnd::Outcome { outcome, reason } => {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            output::note(format_args!("{}{reason}", paint(style_of(outcome.as_str()), outcome)));
+            Ok(outcome.exit_code())
+        }
+        AttemptEnd::HandedBack { reason } => {
+            output::note(reason);
+            Ok(fault::INTERRUPTED)
+        }
+    }
+}
+
+fn show_result(result: &NewResult, depth: usize) -> Result<()> {
+    let part = serde_json::to_value(result)?;
+    output::say(format_args!("{}{}", "  ".repeat(depth), super::result::part_line(&part)))?;
+    result.children.iter().try_for_each(|child| show_result(child, depth + 1))
+}

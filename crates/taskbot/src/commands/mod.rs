@@ -1,0 +1,140 @@
+//! What each command does, a module for each noun.
+
+mod config;
+mod database;
+mod dead_letter;
+mod doctor;
+pub(crate) mod event;
+mod inputs;
+mod local;
+mod queue;
+mod record;
+pub(crate) mod result;
+mod rule;
+mod send;
+mod tail;
+mod task;
+mod token;
+pub(crate) mod watch;
+mod worker;
+
+use crate::{
+    cli::{Cli, Command, Format, Givens, Global, Paging},
+    client::Client,
+    config::{Config, Loaded},
+    demo, fault,
+    fault::Fault,
+    logging, output, server,
+};
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
+use clap::CommandFactory;
+use model::{Clock, SystemClock};
+use std::{future::Future, sync::Arc};
+
+/// What commands that talk to a server share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The server.
+    pub(crate) client: Client,
+    /// How to print.
+    pub(crate) format: Format,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    fn of(global: &Global) -> Result<Self> {
+        Ok(Self { client: Client::of(global)?, format: global.output, clock: Arc::new(SystemClock) })
+    }
+
+    /// Now.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// A point in time of the command line, as the API takes it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn time(&self, flag: &str, text: Option<&str>) -> Result<Option<String>, Fault> {
+        text.map(|text| Ok(output::parse_time(flag, text, self.now())?.to_rfc3339())).transpose()
+    }
+}
+
+/// The parameters that all lists have.
+pub(crate) fn paging(paging: &Paging) -> Vec<(&'static str, Option<String>)> {
+    vec![
+        ("limit", Some(paging.limit.to_string())),
+        ("before", paging.before.clone()),
+        ("where", paging.filter.clone()),
+    ]
+}
+
+/// Carries a command out; gives its exit code.
+///
+/// # Errors
+/// Whatever ends it otherwise; a [`Fault`] knows its exit code.
+pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
+    let Cli { global, command } = cli;
+    let long_lived = matches!(
+        command,
+        Command::Up(_) | Command::Server(_) | Command::Worker { command: None, .. }
+    );
+    logging::start(global.log.as_deref(), if long_lived { "info" } else { "warn" }, global.log_format)?;
+    match command {
+        Command::Up(up) => {
+            let loaded = load(&global, &up.over, given)?;
+            serve(server::up(loaded, !up.no_worker))
+        }
+        Command::Server(args) => {
+            let loaded = load(&global, &args.over, given)?;
+            serve(server::up(loaded, false))
+        }
+        Command::Worker { command: None, run } => {
+            let mut loaded = Config::load(global.config.as_deref())?;
+            loaded.config.worker.apply(&run);
+            serve(server::worker(loaded, &global, given))
+        }
+        Command::Demo(args) => serve(demo::run(args)),
+        Command::Config(command) => config::run(command, &global),
+        Command::Doctor => block_on(doctor::run(&global, given)),
+        Command::Db(command) => block_on(database::run(command, &global)),
+        Command::Token(command) => block_on(token::run(command, &global)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "taskbot", &mut script);
+            output::write(&script)?;
+            Ok(fault::DONE)
+        }
+        Command::Rule(command) => rule::run(command, &global),
+        Command::Event(command) => block_on(event::run(command, Context::of(&global)?)),
+        Command::Task(command) => block_on(task::run(command, &global)),
+        Command::Result(command) => block_on(result::run(command, Context::of(&global)?)),
+        Command::Queue(command) => block_on(queue::run(command, Context::of(&global)?)),
+        Command::Dlq(command) => block_on(dead_letter::run(command, Context::of(&global)?)),
+        Command::Worker { command: Some(command), .. } => block_on(worker::run(command, Context::of(&global)?)),
+    }
+}
+
+/// The configuration with what the command line lays over it.
+fn load(global: &Global, over: &crate::cli::Overrides, given: &Givens) -> Result<Loaded> {
+    let mut loaded = Config::load(global.config.as_deref())?;
+    loaded.lay_over(over, given)?;
+    Ok(loaded)
+}
+
+/// Runs what talks to a server: one thread will do.
+fn block_on(work: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("no runtime")?.block_on(work)
+}
+
+/// Runs a server or a worker.
+fn serve(work: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let done = runtime.block_on(work);
+    // Threads that hang in a system call must not keep the process.
+    runtime.shutdown_background();
+    done
+}

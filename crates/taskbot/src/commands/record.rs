@@ -1,0 +1,83 @@
+//! `event record`: events written as a dump that `event send` and rule tests read.
+
+use super::{Context, tail};
+use crate::{
+    cli::Record,
+    client::follow::{Follow, SseEvent},
+    fault::{self, Fault},
+    output,
+};
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use std::{
+    fs::File,
+    io::{self, Write},
+    ops::ControlFlow,
+};
+
+/// Carries `event record` out.
+pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
+    let patterns = tail::patterns(&args.subjects)?;
+    if args.ids.is_empty() && args.since.is_none() && args.count.is_none() {
+        return Err(Fault::usage("say what to record: --id, --since or --count").into());
+    }
+    let mut out: Box<dyn Write> = if args.file.as_os_str() == "-" {
+        Box::new(io::stdout())
+    } else {
+        let cannot = |error| Fault::usage(format!("cannot write {}: {error}", args.file.display()));
+        Box::new(File::create_new(&args.file).map_err(cannot)?)
+    };
+    let mut count: u64 = 0;
+    let mut write = |event: &Value| -> Result<u64> {
+        writeln!(out, "{}", recorded(event)?).context("cannot write")?;
+        out.flush().context("cannot write")?;
+        count += 1;
+        Ok(count)
+    };
+    if !args.ids.is_empty() {
+        for id in &args.ids {
+            let id = context.client.event_id(id).await?;
+            write(&context.client.get(&format!("events/{id}"), &[]).await?)?;
+        }
+    } else if args.since.is_some() {
+        let since = context.time("--since", args.since.as_deref())?;
+        let past = tail::past(context, since, args.filter.clone(), &patterns).await?;
+        for event in past.iter().take(args.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))) {
+            write(event)?;
+        }
+    } else {
+        let query = [
+            ("events", Some("true".to_owned())),
+            ("topics", (!args.subjects.is_empty()).then(|| args.subjects.join(","))),
+            ("where", args.filter.clone()),
+        ];
+        let take = async |event: SseEvent| {
+            if event.name == "resync" {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let event = serde_json::from_str(&event.data).context("the server sent no JSON")?;
+            let done = Some(write(&event)?) >= args.count;
+            Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        let connected = async || Ok(ControlFlow::Continue(()));
+        Follow::new(&context.client, "stream", &query).run(connected, take).await?;
+    }
+    output::note(format_args!("{count} {}", if count == 1 { "event" } else { "events" }));
+    Ok(fault::DONE)
+}
+
+/// An event in the form of a recorded message. The payload's own text is kept, so that its numbers stay as they are.
+fn recorded(event: &Value) -> Result<String> {
+    let payload = event["payload"].as_str().unwrap_or_default();
+    if payload.trim().is_empty() {
+        return Err(Fault::new(fault::NOT_FOUND, format!("the body of event #{} has expired", event["seq"])).into());
+    }
+    let body: Box<serde_json::value::RawValue> = serde_json::from_str(payload).context("the payload is no JSON")?;
+    let headers = event["headers"].as_object().cloned().unwrap_or_default();
+    let topic = event["topic"].as_str().unwrap_or_default().to_owned();
+    let id = event["id"].as_str().map(str::to_owned);
+    let message = model::event::RecordedMessage { id, topic, headers, body };
+    let text = serde_json::to_string(&message)?;
+    // One event, one line.
+    Ok(if text.contains('\n') { json!(serde_json::from_str::<Value>(&text)?).to_string() } else { text })
+}

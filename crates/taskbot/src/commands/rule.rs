@@ -1,0 +1,216 @@
+//! `rule …`: files without a server, and what is in force on one.
+
+use super::Context;
+use crate::{
+    cli::{Format, Global, RuleCommand},
+    client::escape,
+    config::Config,
+    fault::{self, Fault},
+    output::{self, Column, column, paint, style_of, text_at},
+};
+use anyhow::Result;
+use model::{RuleName, diagnostic::Report};
+use rules::{Options, Rule, RuleSet, rule_test::TestOutcome};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Carries `rule …` out.
+pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
+    match command {
+        RuleCommand::Check { path } => check(&path, global),
+        RuleCommand::Test { path } => test(&path, global),
+        RuleCommand::List { path: Some(path) } => {
+            let items: Vec<Value> = compile(&path, global)?.0.rules().iter().map(summary).collect();
+            output::list(global.output, &items, &columns(), "no rules")?;
+            Ok(fault::DONE)
+        }
+        RuleCommand::Show { name, path: Some(path) } => {
+            let (set, texts) = compile(&path, global)?;
+            let rule = set.rule(&RuleName::new(name.clone()));
+            let rule = rule.ok_or_else(|| Fault::new(fault::NOT_FOUND, format!("no rule `{name}` in {}", path.display())))?;
+            let mut shown = summary(rule);
+            shown["source"] = json!(texts.files.get(&*rule.place.file).map(|text| text.to_string()));
+            show(global.output, &shown)?;
+            Ok(fault::DONE)
+        }
+        command => super::block_on(on_server(command, Context::of(global)?)),
+    }
+}
+
+async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
+    match command {
+        // Those of files were carried out already.
+        RuleCommand::Check { .. } | RuleCommand::Test { .. } => {}
+        RuleCommand::List { .. } => {
+            let found = context.client.get("rules", &[]).await?;
+            if let Some(problem) = found["problem"].as_str() {
+                output::note(format_args!("{}: the newest rules are not taken:\n{problem}", paint(output::bad(), "problem")));
+            }
+            let items = found["rules"].as_array().cloned().unwrap_or_default();
+            output::list(context.format, &items, &columns(), "no rules are in force")?;
+        }
+        RuleCommand::Show { name, .. } => {
+            let rule = context.client.get(&format!("rules/{}", escape(&name)), &[]).await?;
+            show(context.format, &rule)?;
+        }
+        RuleCommand::Enable { name } => switch(&context, &name, "active").await?,
+        RuleCommand::Disable { name, shadow } => switch(&context, &name, if shadow { "shadow" } else { "off" }).await?,
+        RuleCommand::Reload => activated(&context, &context.client.post("rules/reload", &json!({})).await?)?,
+    }
+    Ok(fault::DONE)
+}
+
+async fn switch(context: &Context, name: &str, mode: &str) -> Result<()> {
+    let path = format!("rules/{}/mode", escape(name));
+    activated(context, &context.client.post(&path, &json!({"mode": mode})).await?)
+}
+
+fn activated(context: &Context, activation: &Value) -> Result<()> {
+    output::document(context.format, activation, || {
+        output::say(text_at(activation, "revision"))?;
+        output::note("this revision is in force");
+        Ok(())
+    })
+}
+
+/// What the configuration says about rules; the defaults without one.
+fn options(global: &Global) -> Result<Options> {
+    let rules = Config::load(global.config.as_deref())?.config.rules;
+    Ok(Options { trusted_hosts: rules.hosts, file_urls: rules.file_urls })
+}
+
+fn compile(path: &Path, global: &Global) -> Result<(RuleSet, rules::RuleFiles)> {
+    let options = options(global)?;
+    let files = rules::read_folder(path).map_err(|report| wrong(path, &report))?;
+    let compiled = rules::compile(&files, &options).map_err(|report| wrong(path, &report))?;
+    Ok((compiled.rule_set, files))
+}
+
+fn wrong(path: &Path, report: &Report) -> Fault {
+    Fault::new(fault::FAILED, format!("the rules in {} are wrong\n{}", path.display(), render(report)))
+}
+
+fn render(report: &Report) -> String {
+    report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+}
+
+fn check(path: &Path, global: &Global) -> Result<u8> {
+    let options = options(global)?;
+    let compiled = rules::read_folder(path).and_then(|files| rules::compile(&files, &options));
+    let (report, rules) = match compiled {
+        Ok(compiled) => (compiled.report, Some(compiled.rule_set.rules().len())),
+        Err(report) => (report, None),
+    };
+    let found = json!({"ok": rules.is_some(), "rules": rules, "diagnostics": report.diagnostics});
+    if global.output == Format::Jsonl {
+        output::list(global.output, found["diagnostics"].as_array().unwrap_or(&Vec::new()), &[], "")?;
+    } else {
+        output::document(global.output, &found, || {
+            if !report.diagnostics.is_empty() {
+                output::note(render(&report));
+            }
+            let warnings = report.diagnostics.len() - report.errors();
+            Ok(match rules {
+                Some(rules) => output::say(format_args!("{}: {rules} rules, {warnings} warnings", paint(output::good(), "ok")))?,
+                None => output::say(format_args!("{}: {} errors, {warnings} warnings", paint(output::bad(), "wrong"), report.errors()))?,
+            })
+        })?;
+    }
+    Ok(if rules.is_some() { fault::DONE } else { fault::FAILED })
+}
+
+fn test(path: &Path, global: &Global) -> Result<u8> {
+    let (set, _) = compile(path, global)?;
+    let outcomes = rules::rule_test::run(&set);
+    let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
+    let items: Vec<Value> = outcomes.iter().map(as_json).collect();
+    if global.output == Format::Jsonl {
+        output::list(global.output, &items, &[], "")?;
+    } else {
+        output::document(global.output, &items, || {
+            for outcome in &outcomes {
+                let word = if outcome.passed { paint(output::good(), "ok") } else { paint(output::bad(), "FAILED") };
+                output::say(format_args!("{word} {}:{} {}", outcome.file, outcome.line, outcome.name))?;
+                for line in outcome.difference.iter().flat_map(|difference| difference.lines()) {
+                    output::say(format_args!("    {line}"))?;
+                }
+            }
+            Ok(output::say(format_args!("{} passed, {failed} failed", outcomes.len() - failed))?)
+        })?;
+    }
+    if outcomes.is_empty() {
+        output::note("there are no tests; docs/rules.md says how to write them");
+    }
+    Ok(if failed == 0 { fault::DONE } else { fault::FAILED })
+}
+
+fn as_json(outcome: &TestOutcome) -> Value {
+    let TestOutcome { file, name, line, passed, difference } = outcome;
+    json!({"file": file, "line": line, "name": name, "passed": passed, "difference": difference})
+}
+
+/// A rule as the server shows it.
+fn summary(rule: &Rule) -> Value {
+    let tasks: Vec<_> = rule.task_names().map(|task| task.as_str()).collect();
+    json!({
+        "name": rule.name, "description": rule.description, "file": &*rule.place.file, "line": rule.place.line,
+        "on": rule.on, "mode": rule.mode, "tasks": tasks,
+    })
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        column("RULE", |rule| text_at(rule, "name")),
+        column("MODE", |rule| text_at(rule, "mode")),
+        column("ON", |rule| text_at(rule, "on")),
+        column("TASKS", |rule| text_at(rule, "tasks")),
+        column("FILE", |rule| format!("{}:{}", text_at(rule, "file"), text_at(rule, "line"))),
+    ]
+}
+
+fn show(format: Format, rule: &Value) -> Result<()> {
+    output::document(format, rule, || {
+        let mode = text_at(rule, "mode");
+        output::say(format_args!("{} {}", paint(output::title(), text_at(rule, "name")), paint(style_of(&mode), &mode)))?;
+        for name in ["description", "on", "tasks", "revision"] {
+            let text = text_at(rule, name);
+            if text != "-" {
+                output::say(format_args!("{} {text}", paint(output::faint(), format_args!("{name:<11}"))))?;
+            }
+        }
+        output::say(format_args!("{} {}:{}", paint(output::faint(), "file       "), text_at(rule, "file"), text_at(rule, "line")))?;
+        let source = rule["source"].as_str().unwrap_or_default();
+        let from = usize::try_from(rule["line"].as_u64().unwrap_or(1)).unwrap_or(1).saturating_sub(1);
+        for line in rule_lines(source, from) {
+            output::say(line)?;
+        }
+        Ok(())
+    })
+}
+
+/// The lines of one rule: from its first up to the next entry of the same depth or a shallower one.
+fn rule_lines(source: &str, from: usize) -> impl Iterator<Item = &str> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = source.lines().collect();
+    // The name need not be the rule's first field.
+    let first = (0..=from.min(lines.len().saturating_sub(1)))
+        .rev()
+        .find(|at| lines.get(*at).is_some_and(|line| line.trim_start().starts_with("- ")))
+        .unwrap_or(from);
+    let own = lines.get(first).map_or(0, |line| depth(line));
+    let count = lines.iter().skip(first + 1).take_while(|line| line.trim().is_empty() || depth(line) > own).count();
+    lines.into_iter().skip(first).take(count + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rules_own_lines() {
+        let source = "rules:\n  - name: a\n    on: x\n\n  - on: y\n    name: b\n    then:\n      - task: t\ntests: []\n";
+        assert_eq!(rule_lines(source, 1).collect::<Vec<_>>(), ["  - name: a", "    on: x", ""]);
+        assert_eq!(rule_lines(source, 5).collect::<Vec<_>>(), ["  - on: y", "    name: b", "    then:", "      - task: t"]);
+        assert_eq!(rule_lines("", 5).count(), 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! `task watch`: each change of a task until it is final, then its outcome as exit code.
+
+use super::{Context, task};
+use crate::{
+    client::follow::{Follow, SseEvent},
+    fault,
+    output::{self, paint, style_of, text_at},
+};
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use model::{TaskState, units::parse_duration};
+use serde_json::Value;
+use std::{ops::ControlFlow, time::Duration};
+
+/// Ends waiting by `--timeout`.
+const TIMEOUT: u8 = 124;
+
+/// Watches a task until it is final.
+///
+/// # Errors
+/// The server says no.
+pub(crate) async fn run(context: &Context, id: &str, timeout: Option<&str>) -> Result<u8> {
+    let limit = timeout.map(parse_duration).transpose().map_err(|why| fault::Fault::usage(format!("--timeout: {why}")))?;
+    let id = context.client.task_id(id).await?;
+    let id = text_at(&context.client.get(&format!("tasks/{id}"), &[]).await?, "task.id");
+    let mut watcher = Watcher { context, id: id.clone(), last: None, spinner: spinner() };
+    let limit = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let code = tokio::select! {
+        done = watcher.follow() => done?,
+        () = limit => TIMEOUT,
+        _ = tokio::signal::ctrl_c() => fault::INTERRUPTED,
+    };
+    watcher.spinner.finish_and_clear();
+    if matches!(code, TIMEOUT | fault::INTERRUPTED) && watcher.last.as_ref().is_none_or(|last| !last.is_final()) {
+        output::note(format_args!("the task goes on; to watch it again: taskbot task watch {id}"));
+    }
+    Ok(code)
+}
+
+/// The exit code of a final state: the outcome's; 3 when there is none, since nothing is known then.
+pub(crate) const fn exit_code(state: &TaskState) -> u8 {
+    match state {
+        TaskState::Finished { outcome, .. } => outcome.exit_code(),
+        _ => fault::INFRA,
+    }
+}
+
+struct Watcher<'a> {
+    context: &'a Context,
+    id: String,
+    last: Option<TaskState>,
+    spinner: ProgressBar,
+}
+
+impl Watcher<'_> {
+    async fn follow(&mut self) -> Result<u8> {
+        let query = [
+            ("topics", Some("taskbot.task.>".to_owned())),
+            ("where", Some(format!("{{subject: \"{}\"}}", self.id))),
+        ];
+        let follow = Follow::new(&self.context.client, "stream", &query);
+        let watcher = tokio::sync::Mutex::new(self);
+        // Whenever the stream is there, the state as it is now: nothing was missed, whatever happened meanwhile.
+        let connected = async || watcher.lock().await.look().await;
+        let take = async |event: SseEvent| {
+            let mut watcher = watcher.lock().await;
+            if event.name == "resync" {
+                return watcher.look().await;
+            }
+            let message: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
+            watcher.change(&message["data"], &message["created_at"]).await
+        };
+        follow.run(connected, take).await
+    }
+
+    /// Reads the state as it is now.
+    async fn look(&mut self) -> Result<ControlFlow<u8>> {
+        let whole = self.context.client.get(&format!("tasks/{}", self.id), &[]).await?;
+        let now = Value::String(self.context.now().to_rfc3339());
+        self.change(&whole["task"], &now).await
+    }
+
+    async fn change(&mut self, task: &Value, at: &Value) -> Result<ControlFlow<u8>> {
+        let Ok(state) = serde_json::from_value::<TaskState>(task["state"].clone()) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let same = self.last.as_ref().is_some_and(|last| last.label() == state.label() && attempt(last) == attempt(&state));
+        if !same {
+            let line = format!("{} {}", paint(output::faint(), output::clock_time(at, self.context.now())), describe(task, &state));
+            self.spinner.suspend(|| output::say(line))?;
+            self.spinner.set_message(state.label());
+        }
+        let end = state.is_final().then(|| exit_code(&state));
+        self.last = Some(state);
+        match end {
+            Some(code) => {
+                let whole = self.context.client.get(&format!("tasks/{}", self.id), &[]).await?;
+                self.spinner.suspend(|| task::show_results(&whole))?;
+                Ok(ControlFlow::Break(code))
+            }
+            None => Ok(ControlFlow::Continue(())),
+        }
+    }
+}
+
+const fn attempt(state: &TaskState) -> u32 {
+    match state {
+        TaskState::Running { attempt, .. } => *attempt,
+        _ => 0,
+    }
+}
+
+/// A state with what there is to say about it.
+fn describe(task: &Value, state: &TaskState) -> String {
+    let label = state.label();
+    let more = match state {
+        TaskState::Queued { unmet: Some(unmet), .. } => format!(": no known worker can run it: {unmet}"),
+        TaskState::Queued { .. } => format!(" in {}", text_at(task, "queue")),
+        TaskState::Running { attempt, worker, .. } => format!(" attempt {attempt} on {worker}"),
+        TaskState::Finished { reason: Some(reason), .. } => format!(": {reason}"),
+        TaskState::Cancelled { who, why, .. } => {
+            format!(" by {who}{}", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())
+        }
+        TaskState::Superseded { by, .. } => format!(" by task {by}"),
+        _ => String::new(),
+    };
+    format!("{}{more}", paint(style_of(&label), label))
+}
+
+fn spinner() -> ProgressBar {
+    if !output::is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
+}

@@ -1,0 +1,437 @@
+//! The configuration: defaults, a file over them, the environment and flags over both.
+//!
+//! Every value knows where it comes from. Passwords and tokens stand in files of their own, which are read when
+//! they are needed; no other secret is held here.
+
+mod bus;
+mod read;
+mod section;
+mod show;
+
+pub(crate) use bus::{Outlet, Source, read_secret};
+pub(crate) use show::without_password;
+
+use crate::{
+    cli::{Given, Givens, Overrides, WorkerArgs},
+    fault::{self, Fault},
+};
+use anyhow::{Context, Result};
+use events::config::{NatsConnection, StreamConfig};
+use model::{diagnostic::Report, ids::SourceName};
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use store::{Retention, Role};
+use worker::{
+    executor::{Allow, SizeLimits},
+    git::Protocol,
+};
+
+/// The port that a server listens on.
+pub(crate) const PORT: u16 = 7400;
+/// The data folder below the user's own.
+const DATA_DIR: &str = "taskbot-data";
+/// The stream that `--nats` takes events from.
+const NATS_EVENTS: &str = "TASKBOT_EVENTS";
+/// The stream that `--nats` tells in.
+const NATS_OUT: &str = "TASKBOT";
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// This installation's name: the source of the messages that it tells.
+    pub(crate) installation: String,
+    /// Where everything is kept that has no other place.
+    pub(crate) data_dir: PathBuf,
+    /// The server.
+    pub(crate) server: Server,
+    /// The database.
+    pub(crate) database: Database,
+    /// Rules.
+    pub(crate) rules: Rules,
+    /// Task repositories.
+    pub(crate) git: Git,
+    /// Where events come from, besides the API.
+    pub(crate) sources: Vec<Source>,
+    /// The bus to tell on.
+    pub(crate) outlet: Option<Outlet>,
+    /// Where logs and artifacts lie.
+    pub(crate) files: Files,
+    /// How long things are kept.
+    pub(crate) retention: Retention,
+    /// The worker.
+    pub(crate) worker: Worker,
+}
+
+/// `server`
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    /// This server's name among those on the same database; made of host and process when missing.
+    pub(crate) name: Option<String>,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// What links that leave begin with.
+    pub(crate) public_url: Option<String>,
+    /// What requests without a token may do.
+    pub(crate) anonymous: Option<Anonymous>,
+    /// How long a worker's lease is.
+    pub(crate) lease: Duration,
+    /// The queue of tasks that name none.
+    pub(crate) default_queue: String,
+}
+
+/// `server.anonymous`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Anonymous {
+    /// The role.
+    pub(crate) role: Role,
+    /// The networks that such requests may come from.
+    pub(crate) networks: Vec<Network>,
+}
+
+/// A network: an address and how many of its bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// Its first address.
+    pub(crate) address: IpAddr,
+    /// How many bits count.
+    pub(crate) bits: u8,
+}
+
+/// `database`
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    /// `sqlite:PATH` or `postgres://…`; a SQLite file in the data folder when missing.
+    pub(crate) url: Option<String>,
+    /// A file with the password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The most connections (PostgreSQL).
+    pub(crate) connections: u32,
+}
+
+/// `rules`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    /// The folder.
+    pub(crate) folder: Option<PathBuf>,
+    /// Hosts that a rule may take repositories from that are not registered.
+    pub(crate) hosts: BTreeSet<String>,
+    /// Whether registered repositories may be `file://` URLs.
+    pub(crate) file_urls: bool,
+}
+
+/// `git`
+#[derive(Debug, Clone)]
+pub(crate) struct Git {
+    /// The protocols that may be used.
+    pub(crate) protocols: Vec<Protocol>,
+    /// The hosts that repositories may come from; empty for any public one.
+    pub(crate) hosts: Vec<String>,
+    /// Folders below which repositories on this machine may be used; what lies beside the rules always may.
+    pub(crate) folders: Vec<PathBuf>,
+    /// How large all mirrors may be, in bytes.
+    pub(crate) cache_bytes: u64,
+}
+
+/// `files`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    /// Where: `s3://…` and the like, or `file:///…`; a folder in the data folder when missing.
+    pub(crate) url: Option<String>,
+    /// Options of the object store, such as `aws_region`.
+    pub(crate) options: BTreeMap<String, String>,
+    /// A file with `NAME=VALUE` lines of further options, for credentials.
+    pub(crate) options_file: Option<PathBuf>,
+}
+
+/// `worker`
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    /// Its name; the host's when missing.
+    pub(crate) name: Option<String>,
+    /// The queues that it serves.
+    pub(crate) queues: Vec<String>,
+    /// How many attempts run at the same time.
+    pub(crate) slots: u32,
+    /// Labels.
+    pub(crate) labels: BTreeSet<String>,
+    /// Architectures; this machine's when empty.
+    pub(crate) arches: BTreeSet<String>,
+    /// Memory for tasks; all of this machine's when missing.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Disk space for tasks; what is free when missing.
+    pub(crate) disk_bytes: Option<u64>,
+    /// Processors for tasks; all of this machine's when missing.
+    pub(crate) cpus: Option<u32>,
+    /// Where attempts, mirrors and caches are; below the data folder when missing.
+    pub(crate) work_dir: Option<PathBuf>,
+    /// Time limits are multiplied by this.
+    pub(crate) time_factor: f64,
+    /// The executors that are set up.
+    pub(crate) executors: Executors,
+    /// What tasks may have relaxed.
+    pub(crate) allow: Allow,
+    /// What an attempt may use.
+    pub(crate) sizes: SizeLimits,
+    /// Fetching external files.
+    pub(crate) fetch: Fetch,
+}
+
+/// `worker.executors`
+#[derive(Debug, Clone)]
+pub(crate) struct Executors {
+    /// Containers.
+    pub(crate) container: bool,
+    /// The sandbox.
+    pub(crate) sandbox: bool,
+    /// Without isolation: for trusted tasks only.
+    pub(crate) local: bool,
+    /// Without isolation also for tasks that are not trusted.
+    pub(crate) local_untrusted: bool,
+    /// The engine's sockets; the usual ones when empty.
+    pub(crate) sockets: Vec<PathBuf>,
+    /// The image of tasks that name none.
+    pub(crate) default_image: Option<String>,
+    /// When images are pulled: `always`, `if_missing`, `never`.
+    pub(crate) pull: String,
+    /// A Docker `config.json` with credentials for registries.
+    pub(crate) registry_config: Option<PathBuf>,
+    /// The engine's network.
+    pub(crate) network: String,
+    /// The engine's runtime.
+    pub(crate) runtime: Option<String>,
+    /// What the sandbox sees besides.
+    pub(crate) binds: Vec<PathBuf>,
+}
+
+/// `worker.fetch`
+#[derive(Debug, Clone)]
+pub(crate) struct Fetch {
+    /// How large the cache may be.
+    pub(crate) cache_bytes: u64,
+    /// The largest file.
+    pub(crate) file_bytes: u64,
+    /// Hosts that may be fetched from although their addresses are not public.
+    pub(crate) private_hosts: BTreeSet<String>,
+    /// Folders below which `file:` URLs are taken.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let scheduler = scheduler::Settings::default();
+        let git = worker::git::GitConfig::default();
+        let fetch = worker::config::FetchConfig::default();
+        Self {
+            installation: scheduler.installation,
+            data_dir: PathBuf::from(DATA_DIR),
+            server: Server {
+                name: None,
+                listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
+                public_url: None,
+                anonymous: None,
+                lease: scheduler.lease,
+                default_queue: scheduler.default_queue.clone(),
+            },
+            database: Database {
+                url: None,
+                password_file: None,
+                connections: store::postgres::PoolOptions::default().connections_max,
+            },
+            rules: Rules::default(),
+            git: Git {
+                protocols: git.protocols,
+                hosts: git.hosts,
+                folders: git.local_roots,
+                cache_bytes: git.cache_bytes_max,
+            },
+            sources: Vec::new(),
+            outlet: None,
+            files: Files::default(),
+            retention: scheduler.retention,
+            worker: Worker {
+                name: None,
+                queues: vec![scheduler.default_queue],
+                slots: worker::config::SLOTS_DEFAULT,
+                labels: BTreeSet::new(),
+                arches: BTreeSet::new(),
+                memory_bytes: None,
+                disk_bytes: None,
+                cpus: None,
+                work_dir: None,
+                time_factor: 1.0,
+                executors: Executors {
+                    container: true,
+                    sandbox: true,
+                    local: false,
+                    local_untrusted: false,
+                    sockets: Vec::new(),
+                    default_image: None,
+                    pull: "if_missing".to_owned(),
+                    registry_config: None,
+                    network: "bridge".to_owned(),
+                    runtime: None,
+                    binds: Vec::new(),
+                },
+                allow: Allow::default(),
+                sizes: SizeLimits::default(),
+                fetch: Fetch {
+                    cache_bytes: fetch.cache_bytes_max,
+                    file_bytes: fetch.file_bytes_max,
+                    private_hosts: fetch.private_hosts,
+                    folders: fetch.file_folders,
+                },
+            },
+        }
+    }
+}
+
+impl Worker {
+    /// Lays the command line over it.
+    pub(crate) fn apply(&mut self, args: &WorkerArgs) {
+        self.name = args.name.clone().or_else(|| self.name.take());
+        if !args.queues.is_empty() {
+            self.queues.clone_from(&args.queues);
+        }
+        self.labels.extend(args.labels.iter().cloned());
+        self.slots = args.slots.unwrap_or(self.slots);
+        self.work_dir = args.work_dir.clone().or_else(|| self.work_dir.take());
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    /// Nobody said anything else.
+    Default,
+    /// The configuration file.
+    File,
+    /// The environment.
+    Env,
+    /// A flag.
+    Flag,
+}
+
+impl From<Given> for Origin {
+    fn from(given: Given) -> Self {
+        match given {
+            Given::Flag => Self::Flag,
+            Given::Env => Self::Env,
+        }
+    }
+}
+
+/// A configuration, and where its values come from; those that are missing are defaults.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Loaded {
+    /// The values.
+    pub(crate) config: Config,
+    /// By path, such as `server.listen`.
+    pub(crate) origins: BTreeMap<String, Origin>,
+}
+
+impl Config {
+    /// Reads a configuration file; the defaults when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong: then all mistakes with their places.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Loaded> {
+        let Some(file) = file else { return Ok(Loaded::default()) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Fault::usage(format!("cannot read the configuration {}: {error}", file.display())))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let (loaded, report) = read::read(&file.display().to_string(), &text, folder);
+        match loaded {
+            Some(loaded) => {
+                for warning in &report.diagnostics {
+                    tracing::warn!("{warning}");
+                }
+                Ok(loaded)
+            }
+            None => Err(Fault::new(fault::USAGE, mistakes(&report)).into()),
+        }
+    }
+}
+
+/// All mistakes, each shown with its place.
+pub(crate) fn mistakes(report: &Report) -> String {
+    let count = report.errors();
+    let shown = report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    format!("the configuration has {count} {}\n{shown}", if count == 1 { "mistake" } else { "mistakes" })
+}
+
+/// Checks a file's text: the mistakes and warnings, for `config check`.
+pub(crate) fn check(file: &Path, text: &str) -> Report {
+    read::read(&file.display().to_string(), text, file.parent().unwrap_or(Path::new(""))).1
+}
+
+impl Loaded {
+    /// Lays flags and environment over it.
+    ///
+    /// # Errors
+    /// One of them is wrong.
+    pub(crate) fn lay_over(&mut self, over: &Overrides, given: &Givens) -> Result<()> {
+        let config = &mut self.config;
+        let origins = &mut self.origins;
+        let mut note = |argument: &str, path: &str| {
+            let origin = given.get(argument).map_or(Origin::Flag, |given| Origin::from(*given));
+            origins.insert(path.to_owned(), origin);
+        };
+        if let Some(listen) = &over.listen {
+            config.server.listen = listen.parse().map_err(|_| {
+                Fault::usage(format!("--listen: `{listen}` is no address; expected ADDR:PORT, such as 127.0.0.1:{PORT}"))
+            })?;
+            note("listen", "server.listen");
+        }
+        if let Some(dir) = &over.data_dir {
+            config.data_dir.clone_from(dir);
+            note("data_dir", "data_dir");
+        }
+        if let Some(url) = &over.database {
+            read::check_database_url(url).map_err(|why| Fault::usage(format!("--database: {why}")))?;
+            config.database.url = Some(url.clone());
+            note("database", "database.url");
+        }
+        if let Some(folder) = &over.rules {
+            config.rules.folder = Some(folder.clone());
+            note("rules", "rules.folder");
+        }
+        if let Some(url) = &over.nats {
+            (config.sources, config.outlet) = nats(url, &config.installation);
+            note("nats", "sources");
+            note("nats", "outlet");
+        }
+        // From here on the process may change nothing about what a path means.
+        let base = std::env::current_dir().context("the current folder")?;
+        config.data_dir = base.join(&config.data_dir);
+        config.rules.folder = config.rules.folder.take().map(|folder| base.join(folder));
+        Ok(())
+    }
+}
+
+/// What `--nats` stands for.
+fn nats(url: &str, installation: &str) -> (Vec<Source>, Option<Outlet>) {
+    let source = events::config::NatsSourceConfig {
+        strip_prefix: Some("events".to_owned()),
+        ..events::config::NatsSourceConfig::new(
+            SourceName::from("nats"),
+            NatsConnection::to(url),
+            StreamConfig::created(NATS_EVENTS, &["events.>"]),
+            installation,
+        )
+    };
+    let outlet = events::config::NatsOutletConfig::new(
+        NatsConnection::to(url),
+        StreamConfig::created(NATS_OUT, &["taskbot.>"]),
+        installation,
+    );
+    (vec![Source::plain(source)], Some(Outlet::plain(outlet)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! The configuration file, section by section.
+
+use super::{
+    Anonymous, Config, Database, Executors, Fetch, Files, Git, Loaded, Network, Rules, Server, Worker, bus,
+    section::{File, Section},
+};
+use model::{
+    diagnostic::Report,
+    yaml::{Node, Reader, Value},
+};
+use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use store::{Retention, Role};
+use worker::{
+    executor::{Allow, GrantedSizes, SizeLimits},
+    git::Protocol,
+};
+
+/// The most connections to a database.
+const CONNECTIONS_MAX: u32 = 1000;
+/// The most attempts that a worker runs at the same time.
+const SLOTS_MAX: u32 = 1024;
+/// The shortest lease.
+const LEASE_MIN: Duration = Duration::from_secs(3);
+/// The longest lease.
+const LEASE_MAX: Duration = Duration::from_secs(3600);
+/// The most options of an object store.
+const OPTIONS_MAX: usize = 100;
+
+/// Reads a configuration file's text. `None` when it has mistakes; the report has them all, and the warnings.
+pub(super) fn read(name: &str, text: &str, folder: &Path) -> (Option<Loaded>, Report) {
+    let reader = Reader::new(name, text);
+    let origins = RefCell::new(BTreeMap::new());
+    let mut config = Config::default();
+    let file = File { reader: &reader, folder, origins: &origins };
+    match reader.parse() {
+        // An empty file says nothing.
+        Some(Node { value: Value::Null, .. }) | None => {}
+        Some(root) => {
+            if let Some(section) = Section::of(&file, &root, "the configuration", "") {
+                whole(section, &mut config);
+            }
+        }
+    }
+    let failed = reader.failed();
+    let origins = origins.into_inner();
+    ((!failed).then_some(Loaded { config, origins }), reader.into_report())
+}
+
+fn whole(mut section: Section<'_, '_>, config: &mut Config) {
+    section.parsed("installation", &mut config.installation, |text| check_word("installation", text));
+    section.path_of("data_dir", &mut config.data_dir);
+    if let Some(section) = section.section("server", "`server`") {
+        server(section, &mut config.server);
+    }
+    if let Some(section) = section.section("database", "`database`") {
+        database(section, &mut config.database);
+    }
+    if let Some(section) = section.section("rules", "`rules`") {
+        rules(section, &mut config.rules);
+    }
+    if let Some(section) = section.section("git", "`git`") {
+        git(section, &mut config.git);
+    }
+    if let Some(node) = section.node("sources") {
+        config.sources = bus::sources(section.file, node, &config.installation);
+    }
+    if let Some(node) = section.node("outlet") {
+        config.outlet = bus::outlet(section.file, node, &config.installation);
+    }
+    if let Some(section) = section.section("files", "`files`") {
+        files(section, &mut config.files);
+    }
+    if let Some(section) = section.section("retention", "`retention`") {
+        retention(section, &mut config.retention);
+    }
+    if let Some(section) = section.section("worker", "`worker`") {
+        worker(section, &mut config.worker);
+    }
+    section.finish();
+}
+
+/// A name that goes into subjects and ids.
+fn check_word(what: &str, text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 64;
+    if fits && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is no {what}; expected up to 64 letters, digits, - and _"))
+}
+
+fn server(mut section: Section<'_, '_>, server: &mut Server) {
+    section.maybe_name("name", &mut server.name);
+    section.parsed("listen", &mut server.listen, |text| {
+        text.parse().map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
+    });
+    section.parsed("public_url", &mut server.public_url, |text| {
+        let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.map(|_| Some(text.to_owned())).ok_or_else(|| format!("`{text}` is no URL; expected https://HOST"))
+    });
+    if let Some(section) = section.section("anonymous", "`anonymous`") {
+        server.anonymous = anonymous(section);
+    }
+    section.with("lease", &mut server.lease, |reader, node, what| {
+        let lease = reader.duration_of(node, what)?;
+        if (LEASE_MIN..=LEASE_MAX).contains(&lease) {
+            return Some(lease);
+        }
+        reader.error(&node.span, format!("{what} must be from 3s to 1h"));
+        None
+    });
+    section.parsed("default_queue", &mut server.default_queue, |text| check_word("queue", text));
+    section.finish();
+}
+
+fn anonymous(mut section: Section<'_, '_>) -> Option<Anonymous> {
+    let mut role = None;
+    let mut networks = Vec::new();
+    section.require("role");
+    section.parsed("role", &mut role, |text| text.parse::<Role>().map(Some));
+    section.require("networks");
+    section.with("networks", &mut networks, |reader, node, what| {
+        let texts = reader.texts_of(node, what)?;
+        let parse = |text: &String| {
+            parse_network(text).map_err(|why| reader.error(&node.span, format!("{what}: {why}"))).ok()
+        };
+        texts.iter().map(parse).collect()
+    });
+    section.finish();
+    Some(Anonymous { role: role?, networks })
+}
+
+/// `10.0.0.0/8`, `::1/128`, or a single address.
+pub(super) fn parse_network(text: &str) -> Result<Network, String> {
+    let wrong = || format!("`{text}` is no network; expected ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8");
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Ok(most), |bits| bits.parse::<u8>().map_err(|_| wrong()))?;
+    if bits > most { Err(wrong()) } else { Ok(Network { address, bits }) }
+}
+
+fn database(mut section: Section<'_, '_>, database: &mut Database) {
+    section.parsed("url", &mut database.url, |text| check_database_url(text).map(|()| Some(text.to_owned())));
+    section.maybe_path("password_file", &mut database.password_file);
+    section.count("connections", CONNECTIONS_MAX, &mut database.connections);
+    section.finish();
+}
+
+/// Checks the form of a database's URL.
+pub(super) fn check_database_url(text: &str) -> Result<(), String> {
+    if let Some(path) = text.strip_prefix("sqlite:") {
+        return if path.is_empty() { Err("`sqlite:` needs a path".to_owned()) } else { Ok(()) };
+    }
+    let url = reqwest::Url::parse(text).map_err(|_| database_forms(text))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(database_forms(text));
+    }
+    Ok(())
+}
+
+fn database_forms(text: &str) -> String {
+    let scheme = text.split(':').next().unwrap_or_default();
+    format!("`{scheme}` is no database; expected sqlite:PATH or postgres://USER@HOST/NAME")
+}
+
+fn rules(mut section: Section<'_, '_>, rules: &mut Rules) {
+    section.maybe_path("folder", &mut rules.folder);
+    section.set("hosts", &mut rules.hosts);
+    section.bool("file_urls", &mut rules.file_urls);
+    section.finish();
+}
+
+fn git(mut section: Section<'_, '_>, git: &mut Git) {
+    section.with("protocols", &mut git.protocols, |reader, node, what| {
+        let parse = |text: &String| {
+            let known = [Protocol::Https, Protocol::Ssh, Protocol::Http, Protocol::Git];
+            let found = known.into_iter().find(|protocol| protocol.to_string() == *text);
+            if found.is_none() {
+                reader.error(&node.span, format!("{what}: `{text}` is no protocol; expected https, ssh, http or git"));
+            }
+            found
+        };
+        reader.texts_of(node, what)?.iter().map(parse).collect()
+    });
+    section.texts("hosts", &mut git.hosts);
+    section.paths("folders", &mut git.folders);
+    section.size("cache", &mut git.cache_bytes);
+    section.finish();
+}
+
+fn files(mut section: Section<'_, '_>, files: &mut Files) {
+    section.parsed("url", &mut files.url, |text| {
+        let url = reqwest::Url::parse(text).map_err(|_| format!("`{text}` is no URL; expected file:///PATH, s3://BUCKET/PREFIX, az://… or gs://…"))?;
+        object_store::ObjectStoreScheme::parse(&url).map_err(|error| error.to_string())?;
+        Ok(Some(text.to_owned()))
+    });
+    section.with("options", &mut files.options, |reader, node, what| {
+        let Value::Map(entries) = &node.value else {
+            reader.error(&node.span, format!("{what} must be a mapping, it is {}", node.value.kind()));
+            return None;
+        };
+        if entries.len() > OPTIONS_MAX {
+            reader.error(&node.span, format!("{what} has {} entries, at most {OPTIONS_MAX} are read", entries.len()));
+        }
+        entries.iter().map(|(key, node)| Some((key.text.clone(), reader.text_of(node, &format!("`{}`", key.text))?))).collect()
+    });
+    section.maybe_path("options_file", &mut files.options_file);
+    section.finish();
+}
+
+fn retention(mut section: Section<'_, '_>, retention: &mut Retention) {
+    section.keep("bodies", &mut retention.bodies);
+    section.keep("events", &mut retention.events);
+    section.keep("messages", &mut retention.messages);
+    section.keep("tasks", &mut retention.tasks);
+    section.keep("files", &mut retention.files);
+    section.keep("results", &mut retention.results);
+    section.keep("dead_letters", &mut retention.dead_letters);
+    section.keep("audit", &mut retention.audit);
+    section.finish();
+}
+
+fn worker(mut section: Section<'_, '_>, worker: &mut Worker) {
+    section.maybe_name("name", &mut worker.name);
+    section.texts("queues", &mut worker.queues);
+    section.count("slots", SLOTS_MAX, &mut worker.slots);
+    section.set("labels", &mut worker.labels);
+    section.set("arches", &mut worker.arches);
+    section.maybe_size("memory", &mut worker.memory_bytes);
+    section.maybe_size("disk", &mut worker.disk_bytes);
+    section.with("cpus", &mut worker.cpus, |reader, node, what| {
+        Some(u32::try_from(reader.int_of(node, what, 1..4097)?).ok())
+    });
+    section.maybe_path("work_dir", &mut worker.work_dir);
+    section.with("time_factor", &mut worker.time_factor, |reader, node, what| match &node.value {
+        Value::Float(factor) if (0.1..=100.0).contains(factor) => Some(*factor),
+        Value::Int(factor @ 1..=100) => f64::from(u8::try_from(*factor).ok()?).into(),
+        _ => {
+            reader.error(&node.span, format!("{what} must be a number from 0.1 to 100"));
+            None
+        }
+    });
+    if let Some(section) = section.section("executors", "`executors`") {
+        executors(section, &mut worker.executors);
+    }
+    if let Some(section) = section.section("allow", "`allow`") {
+        allow(section, &mut worker.allow);
+    }
+    if let Some(section) = section.section("sizes", "`sizes`") {
+        sizes(section, &mut worker.sizes);
+    }
+    if let Some(section) = section.section("fetch", "`fetch`") {
+        fetch(section, &mut worker.fetch);
+    }
+    section.finish();
+}
+
+fn executors(mut section: Section<'_, '_>, executors: &mut Executors) {
+    section.bool("container", &mut executors.container);
+    section.bool("sandbox", &mut executors.sandbox);
+    section.bool("local", &mut executors.local);
+    section.bool("local_untrusted", &mut executors.local_untrusted);
+    section.paths("sockets", &mut executors.sockets);
+    section.maybe_name("default_image", &mut executors.default_image);
+    section.parsed("pull", &mut executors.pull, |text| match text {
+        "always" | "if_missing" | "never" => Ok(text.to_owned()),
+        other => Err(format!("`{other}` is no such time; expected always, if_missing or never")),
+    });
+    section.maybe_path("registry_config", &mut executors.registry_config);
+    section.name("network", &mut executors.network);
+    section.maybe_name("runtime", &mut executors.runtime);
+    section.paths("binds", &mut executors.binds);
+    section.finish();
+}
+
+fn allow(mut section: Section<'_, '_>, allow: &mut Allow) {
+    section.bool("network", &mut allow.network);
+    section.bool("root", &mut allow.root);
+    section.bool("writable_root", &mut allow.writable_root);
+    section.texts("capabilities", &mut allow.capabilities);
+    section.finish();
+}
+
+fn sizes(mut section: Section<'_, '_>, limits: &mut SizeLimits) {
+    if let Some(section) = section.section("default", "`sizes.default`") {
+        granted(section, &mut limits.default);
+    }
+    if let Some(section) = section.section("max", "`sizes.max`") {
+        granted(section, &mut limits.max);
+    }
+    section.finish();
+}
+
+fn granted(mut section: Section<'_, '_>, sizes: &mut GrantedSizes) {
+    section.size("memory", &mut sizes.memory_bytes);
+    section.count("cpus", 4096, &mut sizes.cpus);
+    section.size("disk", &mut sizes.disk_bytes);
+    section.count("processes", 1_000_000, &mut sizes.processes);
+    section.size("tmp", &mut sizes.tmp_bytes);
+    section.finish();
+}
+
+fn fetch(mut section: Section<'_, '_>, fetch: &mut Fetch) {
+    section.size("cache", &mut fetch.cache_bytes);
+    section.size("file", &mut fetch.file_bytes);
+    section.set("private_hosts", &mut fetch.private_hosts);
+    section.paths("folders", &mut fetch.folders);
+    section.finish();
+}

@@ -1,0 +1,206 @@
+//! A server that runs.
+
+use super::{
+    access::{self, Entry, INNER_TOKEN_PREFIX},
+    machine, open,
+    repositories::{GitRepositories, git_config},
+};
+use crate::{
+    config::Config,
+    fault::{self, Fault},
+};
+use anyhow::{Context, Result, anyhow};
+use api::ApiState;
+use model::{Clock, Ids, SystemClock, SystemIds, ids::TokenId};
+use scheduler::{Parts, Scheduler, Settings, rulebook::Rulebook};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+use store::Role;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use worker::git::GitCache;
+
+/// Who reloads rules when a person asks by a signal.
+const BY_SIGNAL: &str = "SIGHUP";
+/// Who loads rules at a start.
+const BY_START: &str = "start";
+
+/// A server that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    scheduler: Scheduler,
+    address: SocketAddr,
+    public_url: Option<String>,
+    entry: Entry,
+    backend: String,
+    stop: CancellationToken,
+    jobs: JoinSet<Result<()>>,
+    inner_token: Option<TokenId>,
+}
+
+impl Running {
+    /// Opens everything and runs. Rules come with [`Running::load_rules`].
+    ///
+    /// # Errors
+    /// Something cannot be opened, or may not be listened on.
+    pub(crate) async fn start(config: &Config) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        open::private_folder(&config.data_dir)?;
+        let store = open::store(config, &clock, &ids).await?;
+        let listen = config.server.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            Fault::new(fault::INFRA, format!("cannot listen on {listen}: {error}; give another address (--listen)"))
+        })?;
+        let address = listener.local_addr().context("the listener's address")?;
+        let entry = Entry::decide(&config.server, address, access::tokens(&*store).await?)?;
+        let git = GitCache::new(config.data_dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
+        let backend = store.backend().await?;
+        let options = rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+        let scheduler = Scheduler::new(Parts {
+            settings: settings(config, address),
+            clock: Arc::clone(&clock),
+            ids,
+            store,
+            files: open::files(config)?,
+            rulebook: Rulebook::new(options, config.rules.folder.clone()),
+            repositories: Arc::new(GitRepositories(Arc::new(git))),
+            outlet: open::outlet(config, &clock).await?,
+        });
+        let sources = open::sources(config, &clock).await?;
+        let stop = CancellationToken::new();
+        let state = ApiState::new(scheduler.clone(), entry.access(), stop.clone());
+        let mut jobs = JoinSet::new();
+        let (running, stopped) = (scheduler.clone(), stop.clone());
+        jobs.spawn(async move { Ok(running.run(sources, stopped).await?) });
+        let stopped = stop.clone();
+        jobs.spawn(async move { api::serve(listener, api::router(state), stopped).await.context("the listener failed") });
+        let public_url = config.server.public_url.clone();
+        Ok(Self { scheduler, address, public_url, entry, backend, stop, jobs, inner_token: None })
+    }
+
+    /// Loads the rules folder. Rules that are wrong leave the old ones in force; without old ones they are an
+    /// error.
+    ///
+    /// # Errors
+    /// There is no rule set in force and the folder's is wrong, or the database is away.
+    pub(crate) async fn load_rules(&self) -> Result<()> {
+        if self.scheduler.rulebook().folder().is_none() {
+            return Ok(());
+        }
+        let Err(error) = self.scheduler.reload_rules(BY_START).await else { return Ok(()) };
+        if self.scheduler.store().active().await?.is_some() {
+            tracing::error!(error = error.details(), "the rules are not taken; the old ones stay in force");
+            return Ok(());
+        }
+        let shown = match &error {
+            scheduler::rulebook::RuleSetError::Wrong(report) => report.render(std::io::IsTerminal::is_terminal(&std::io::stderr())),
+            other => other.details(),
+        };
+        Err(Fault::new(fault::FAILED, format!("{error}\n{shown}")).into())
+    }
+
+    /// Reads the rules folder again, and says how it went.
+    pub(crate) async fn reload(&self) {
+        match self.scheduler.reload_rules(BY_SIGNAL).await {
+            Ok(active) => tracing::info!(revision = active.revision.short(), "rules are read again"),
+            Err(error) => tracing::error!(error = error.details(), "the rules are not taken; the old ones stay in force"),
+        }
+    }
+
+    /// A token for a worker in this process. Those that an earlier process left are revoked.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub(crate) async fn agent_token(&mut self) -> Result<String> {
+        let store = self.scheduler.store();
+        let name = format!("{INNER_TOKEN_PREFIX}{}", self.scheduler.settings().server);
+        for left in store.tokens().await?.into_iter().filter(|token| token.name == name) {
+            store.revoke_token(left.id).await?;
+        }
+        let now = self.scheduler.clock().now();
+        let (token, text) = api::auth::new_token(&**self.scheduler.ids(), &name, Role::Agent, now, None);
+        store.add_token(&token).await?;
+        self.inner_token = Some(token.id);
+        Ok(text)
+    }
+
+    /// Waits until a part ends by itself, which none should.
+    ///
+    /// # Errors
+    /// Always: why it ended.
+    pub(crate) async fn ended(&mut self) -> Result<()> {
+        match self.jobs.join_next().await {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(panic)) => Err(anyhow!("a part of the server broke: {panic}")),
+            Some(Ok(Ok(()))) | None => Err(anyhow!("a part of the server ended by itself")),
+        }
+    }
+
+    /// Ends it in order: nothing new comes in, what is under way is finished, then the database is closed.
+    pub(crate) async fn stop(mut self) {
+        if let Some(token) = self.inner_token
+            && let Err(error) = self.scheduler.store().revoke_token(token).await
+        {
+            tracing::debug!(%error, "the inner worker's token stays; the next start revokes it");
+        }
+        self.stop.cancel();
+        while let Some(ended) = self.jobs.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(error = format!("{error:#}"), "a part of the server did not end well");
+            }
+        }
+        self.scheduler.store().close().await;
+    }
+
+    /// What links begin with.
+    pub(crate) fn url(&self) -> String {
+        self.public_url.as_deref().map_or_else(|| self.inner_url(), |url| url.trim_end_matches('/').to_owned())
+    }
+
+    /// How this process reaches it.
+    pub(crate) fn inner_url(&self) -> String {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        format!("http://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// The database, in words.
+    pub(crate) fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// Who may come in, in words.
+    pub(crate) fn access_words(&self) -> String {
+        self.entry.words()
+    }
+
+    /// The rules in force, in words.
+    pub(crate) fn rules_words(&self) -> String {
+        let rulebook = self.scheduler.rulebook();
+        let set = rulebook.current();
+        let count = set.rules().len();
+        match rulebook.folder() {
+            _ if count > 0 => format!("{count} in force, revision {}", set.revision().short()),
+            Some(folder) => format!("none in {}", folder.display()),
+            None => "none; give a folder (--rules DIR)".to_owned(),
+        }
+    }
+}
+
+fn settings(config: &Config, address: SocketAddr) -> Settings {
+    let own = || format!("{}-{}", machine::host_name(), address.port());
+    Settings {
+        installation: config.installation.clone(),
+        server: config.server.name.clone().unwrap_or_else(own),
+        lease: config.server.lease,
+        retention: config.retention.clone(),
+        default_queue: config.server.default_queue.clone(),
+        ..Settings::default()
+    }
+}

@@ -1,0 +1,224 @@
+//! A worker in this process, and the executors that it has.
+
+use super::{machine, repositories::git_config};
+use crate::{
+    config::{self, Config},
+    fault::Fault,
+};
+use anyhow::{Context, Result, anyhow};
+use model::{Clock, Ids, QueueName, SystemClock, SystemIds, WorkerName, requirements::ExecutorKind};
+use std::{path::PathBuf, sync::Arc};
+use tokio::task::JoinHandle;
+use worker::{
+    agent::{Agent, AgentError, Shutdown},
+    client::Token,
+    config::{FetchConfig, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
+    executor::{
+        Executor,
+        ContainerConfig, Containers, HostConfig, Local, Pull, Sandbox, SandboxConfig, UIDS, usual_sockets,
+    },
+    git::GitCache,
+};
+
+/// The folder of the worker in the data folder.
+const WORK_FOLDER: &str = "worker";
+
+/// A worker that runs.
+#[derive(Debug)]
+pub(crate) struct Work {
+    name: WorkerName,
+    executors: Vec<String>,
+    shutdown: Shutdown,
+    job: JoinHandle<Result<(), AgentError>>,
+}
+
+impl Work {
+    /// Starts a worker of the server at `url`.
+    ///
+    /// # Errors
+    /// Its folder cannot be used, or no executor works.
+    pub(crate) async fn start(config: &Config, url: &str, token: Option<String>) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        let name = name(config);
+        let dir = work_dir(config);
+        super::open::private_folder(&dir)?;
+        let executors = executors(config, &name, &dir, &clock);
+        let (lines, any) = probe(&executors).await;
+        if !any {
+            return Err(Fault::new(
+                crate::fault::INFRA,
+                format!("no executor works here, so that no task could run:\n  {}", lines.join("\n  ")),
+            )
+            .into());
+        }
+        let git = GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
+        let worker = worker_config(config, name.clone(), &dir, url, token)?;
+        let agent = Agent::new(worker, executors, Arc::new(git), clock, ids)?;
+        let shutdown = Shutdown::default();
+        let job = tokio::spawn(agent.run(shutdown.clone()));
+        Ok(Self { name, executors: lines, shutdown, job })
+    }
+
+    /// Its name.
+    pub(crate) const fn name(&self) -> &WorkerName {
+        &self.name
+    }
+
+    /// Its executors, each in a line.
+    pub(crate) fn executor_lines(&self) -> &[String] {
+        &self.executors
+    }
+
+    /// Lets it finish what it runs.
+    pub(crate) fn stop(&self) {
+        self.shutdown.stop.cancel();
+    }
+
+    /// Lets it hand everything back at once.
+    pub(crate) fn kill(&self) {
+        self.shutdown.kill.cancel();
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// Why it does not go on.
+    pub(crate) async fn ended(&mut self) -> Result<()> {
+        match (&mut self.job).await {
+            Ok(ended) => ended.context("the worker"),
+            Err(panic) => Err(anyhow!("the worker broke: {panic}")),
+        }
+    }
+}
+
+/// The name of the worker of a configuration.
+pub(crate) fn name(config: &Config) -> WorkerName {
+    WorkerName::new(config.worker.name.clone().unwrap_or_else(machine::host_name))
+}
+
+/// The folder of the worker of a configuration.
+pub(crate) fn work_dir(config: &Config) -> PathBuf {
+    config.worker.work_dir.clone().unwrap_or_else(|| config.data_dir.join(WORK_FOLDER))
+}
+
+/// How tasks are run by a configuration.
+pub(crate) fn run_config(config: &Config, dir: &std::path::Path) -> RunConfig {
+    let fetch = &config.worker.fetch;
+    RunConfig {
+        time_factor: config.worker.time_factor,
+        vm_time_factor: if machine::kvm() { 1.0 } else { VM_TIME_FACTOR_WITHOUT_KVM },
+        fetch: FetchConfig {
+            cache_dir: dir.join("fetched"),
+            cache_bytes_max: fetch.cache_bytes,
+            file_bytes_max: fetch.file_bytes,
+            private_hosts: fetch.private_hosts.clone(),
+            file_folders: fetch.folders.clone(),
+        },
+        ..RunConfig::default()
+    }
+}
+
+fn worker_config(
+    config: &Config,
+    name: WorkerName,
+    dir: &std::path::Path,
+    url: &str,
+    token: Option<String>,
+) -> Result<WorkerConfig> {
+    let worker = &config.worker;
+    let server = reqwest::Url::parse(url)
+        .map_err(|_| Fault::usage(format!("--server: `{url}` is no server; expected http://HOST:PORT or https://HOST")))?;
+    let arches = if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
+    Ok(WorkerConfig {
+        name,
+        server,
+        token: token.map(|token| Token::new(&token)),
+        queues: worker.queues.iter().map(|queue| QueueName::new(queue.clone())).collect(),
+        slots: worker.slots,
+        labels: worker.labels.clone(),
+        arches,
+        memory_bytes: worker.memory_bytes.unwrap_or_else(machine::memory_bytes),
+        disk_bytes: worker.disk_bytes.unwrap_or_else(|| machine::free_bytes(dir)),
+        cpus: worker.cpus.unwrap_or_else(machine::cpus),
+        kvm: machine::kvm(),
+        work_dir: dir.join("attempts"),
+        lost_contact_after: worker::config::LOST_CONTACT_AFTER_DEFAULT,
+        run: run_config(config, dir),
+    })
+}
+
+/// The executors that a configuration sets up, whether they work here or not.
+pub(crate) fn executors(
+    config: &Config,
+    name: &WorkerName,
+    dir: &std::path::Path,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Arc<dyn Executor>> {
+    let config::Worker { executors: set, allow, sizes, .. } = &config.worker;
+    let host = HostConfig { worker: name.clone(), folder: dir.join("host"), sizes: sizes.clone(), allow: allow.clone() };
+    let mut executors: Vec<Arc<dyn Executor>> = Vec::new();
+    if set.container {
+        let sockets = if set.sockets.is_empty() { usual_sockets(runtime_dir().as_deref()) } else { set.sockets.clone() };
+        let containers = ContainerConfig {
+            default_image: set.default_image.clone(),
+            pull: match set.pull.as_str() {
+                "always" => Pull::Always,
+                "never" => Pull::Never,
+                _ => Pull::IfMissing,
+            },
+            registry_config: set.registry_config.clone(),
+            network: set.network.clone(),
+            runtime: set.runtime.clone(),
+            sizes: sizes.clone(),
+            allow: allow.clone(),
+            ..ContainerConfig::new(name.clone(), sockets, dir.join("containers"))
+        };
+        executors.push(Arc::new(Containers::new(containers, Arc::clone(clock))));
+    }
+    if set.sandbox {
+        let sandbox = SandboxConfig { host: host.clone(), binds: set.binds.clone(), uids: UIDS };
+        executors.push(Arc::new(Sandbox::new(sandbox, Arc::clone(clock))));
+    }
+    if set.local || set.local_untrusted {
+        executors.push(Arc::new(Local::new(host, set.local_untrusted, Arc::clone(clock))));
+    }
+    executors
+}
+
+/// What each executor says of itself, in a line; and whether any works.
+pub(crate) async fn probe(executors: &[Arc<dyn Executor>]) -> (Vec<String>, bool) {
+    let mut lines = Vec::new();
+    let mut any = false;
+    for executor in executors {
+        match executor.probe().await {
+            Ok(probe) => {
+                any = true;
+                let notes = probe.notes.iter().map(|note| format!(", {note}")).collect::<String>();
+                lines.push(format!("{}: {}{notes}", executor.kind(), probe.version));
+            }
+            Err(why) => lines.push(format!("{}: not here: {why}", executor.kind())),
+        }
+    }
+    if executors.is_empty() {
+        lines.push("none is switched on (`worker.executors`)".to_owned());
+    }
+    (lines, any)
+}
+
+/// Parses an executor's name.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn parse_kind(text: &str) -> Result<ExecutorKind, Fault> {
+    let known = [ExecutorKind::Container, ExecutorKind::Sandbox, ExecutorKind::Local];
+    known.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        Fault::usage(format!("--executor: `{text}` is no executor; expected container, sandbox or local"))
+    })
+}
+
+/// The user's own folder for sockets.
+#[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+fn runtime_dir() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+}

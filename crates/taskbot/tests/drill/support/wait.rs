@@ -1,0 +1,43 @@
+//! Waiting for a condition.
+
+use super::environment::PATIENCE;
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Looks until there is something.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited {:?} in vain: {what}", begun.elapsed());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Looks until what is seen is this.
+pub(crate) async fn until_equal<T: PartialEq + Debug>(
+    what: &str,
+    expect: T,
+    mut look: impl AsyncFnMut() -> T,
+) {
+    let begun = Instant::now();
+    loop {
+        let seen = look().await;
+        if seen == expect {
+            return;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{what}: waited {:?} for {expect:?}, it is {seen:?}",
+            begun.elapsed()
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
