@@ -1,6 +1,6 @@
 //! A worker as a whole: it makes itself known, claims, runs, tells, and delivers.
 //!
-//! - It claims by long poll while it has free slots, and tells the server at every third of the lease what it
+//! - It claims by long poll while it has free slots, and tells the server every few seconds what it
 //!   holds; the answers may stop an attempt or fence it off.
 //! - What an attempt leaves is safe on disk before it is sent ([`crate::delivery`]). Whoever starts with the
 //!   same work folder first delivers what its predecessor left; an attempt that was cut off ends as lost.
@@ -50,6 +50,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub const CLAIM_WAIT_SECONDS: u32 = 20;
 /// The lease that is assumed before the server has said it.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest between two heartbeats, however long the lease: orders to stop come with them.
+pub const HEARTBEAT_EVERY_MAX: Duration = Duration::from_secs(5);
+/// How often the phases of attempts are looked at, so that a change is told soon.
+pub const PHASES_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 /// How often a drained worker asks whether it still is.
 pub const DRAINED_POLL: Duration = Duration::from_secs(10);
 /// How often executors are probed, orphans swept and caches trimmed.
@@ -295,21 +299,25 @@ impl Agent {
         *self.lease.borrow()
     }
 
-    /// Tells what is held, at every third of the lease.
+    /// Tells what is held: at every third of the lease, but at least every [`HEARTBEAT_EVERY_MAX`], so that a
+    /// cancelled task hears of it soon; and when an attempt entered another phase.
     async fn keep_heartbeat(self: Arc<Self>, over: CancellationToken) {
         let mut lease = self.lease.subscribe();
+        let (mut told, mut told_at) = (Vec::new(), Instant::now());
         loop {
-            let every = *lease.borrow_and_update() / 3;
+            let every = (*lease.borrow_and_update() / 3).min(HEARTBEAT_EVERY_MAX);
             tokio::select! {
-                () = tokio::time::sleep(every) => {}
+                () = tokio::time::sleep(every.min(PHASES_LOOKED_AT_EVERY)) => {}
                 // A shorter one than assumed must not be missed by the first heartbeat.
                 _ = lease.changed() => continue,
                 () = over.cancelled() => return,
             }
             let running = self.table.heartbeat();
-            if running.is_empty() {
+            if running.is_empty() || (running == told && told_at.elapsed() < every) {
                 continue;
             }
+            told.clone_from(&running);
+            told_at = Instant::now();
             let request = HeartbeatRequest { worker: self.config.name.clone(), running };
             match self.client.heartbeat(&request, every.max(Duration::from_secs(1))).await {
                 Ok(reply) => {
