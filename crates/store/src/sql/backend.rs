@@ -112,6 +112,14 @@ impl SqliteStore {
             .acquire_timeout(SQLITE_WRITER_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // What was left open is rolled back first; what SQLite rolled back by itself (a full disk)
+                    // counts as open for ever, and such a connection is opened anew.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(unavailable)?;
@@ -224,7 +232,7 @@ impl Backend {
         }
     }
 
-    /// A transaction.
+    /// A transaction. Its clock is still to be read.
     pub(crate) async fn write(&self) -> Result<Session> {
         let unavailable = |error: sqlx::Error| classify(&error).error;
         match self {
@@ -232,11 +240,7 @@ impl Backend {
                 let transaction = writer.begin_with("begin immediate").await.map_err(unavailable)?;
                 Ok(Session::sqlite_write(transaction, Self::sqlite_now(clock, shift_us)))
             }
-            Self::Postgres { pool } => {
-                let mut session = Session::postgres_write(pool.begin().await.map_err(unavailable)?);
-                session.read_clock().await?;
-                Ok(session)
-            }
+            Self::Postgres { pool } => Ok(Session::postgres_write(pool.begin().await.map_err(unavailable)?)),
         }
     }
 
