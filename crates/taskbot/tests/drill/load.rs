@@ -32,7 +32,7 @@ pub(crate) const RULES: &str = r#"rules:
 
   - name: check-pushes
     on: drill.git.push
-    when: {body.branch: [main, rawhide], body.size: {min: 10}}
+    when: {body.branch: [main, rawhide], body.size: {gte: 10}}
     then:
       - task: cheap
         item: {type: git_commit, id: "${event.body.commit}"}
@@ -47,7 +47,7 @@ pub(crate) const RULES: &str = r#"rules:
   - name: script-that-errs
     on: drill.git.push
     if: |
-      event.body.commit.no_such_function()
+      event.body.size / 0 == 1
     then: [{task: cheap}]
 "#;
 
@@ -62,7 +62,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ("null", "it is null"),
     ("deep", "recursion limit exceeded"),
     ("huge number", "number out of range"),
-    ("lone surrogate", "surrogate"),
+    ("lone surrogate", "hex escape"),
     ("too large", "at most 8388608"),
     ("long id", "the id must have 1 to 512 bytes"),
     ("id with control", "the id must not hold"),

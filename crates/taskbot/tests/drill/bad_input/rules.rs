@@ -59,11 +59,11 @@ async fn broken_rules_leave_the_old_ones_in_force_and_it_is_told() {
     let revision = installation.get("/api/v1/rules").await["revision"].clone();
     for (number, (text, words)) in BROKEN.iter().enumerate() {
         fs::write(&file, text).unwrap();
-        let told = until("the broken rules are told of", async || {
-            let told = installation.get("/api/v1/rules").await["last_error"].as_str().map(str::to_owned);
+        until(&format!("it is told of rules {number}, with {words:?}"), async || {
+            let told = installation.get("/api/v1/rules").await["problem"].as_str().map(str::to_owned);
             told.filter(|told| words.iter().all(|word| told.contains(word)))
-        });
-        told.await;
+        })
+        .await;
         let rules = installation.get("/api/v1/rules").await;
         assert_eq!(rules["revision"], revision, "{text}");
         let ready = installation.get("/readyz").await;
@@ -79,7 +79,7 @@ async fn broken_rules_leave_the_old_ones_in_force_and_it_is_told() {
         for server in 0..2 {
             let rules = reqwest::get(format!("{}/api/v1/rules", installation.url(server))).await.ok()?;
             let rules: serde_json::Value = rules.json().await.ok()?;
-            taken += usize::from(rules["revision"] != revision && rules["last_error"].is_null());
+            taken += usize::from(rules["revision"] != revision && rules["problem"].is_null());
         }
         (taken == 2).then_some(())
     })

@@ -42,7 +42,7 @@ async fn tasks_that_cannot_be_end_with_a_clear_error() {
         (json!({"task": "empty"}), "error(bad_task)", &["has no task.yaml", "looked for task.yaml"]),
         (json!({"task": "typo"}), "error(bad_task)", &["task.yaml:2:1", "rnu", "did you mean `run`"]),
         (json!({"task": "two-mistakes"}), "error(bad_task)", &["task.yaml:3", "task.yaml:4", "xml", "soon"]),
-        (json!({"task": "missing-input"}), "error(bad_task)", &["nvr", "required"]),
+        (json!({"task": "missing-input"}), "error(bad_task)", &["input `nvr` is missing"]),
         (json!({"task": "missing-input", "inputs": {"nvr": 7}}), "error(bad_task)", &["nvr", "string"]),
         (
             json!({"task": "missing-input", "inputs": {"nvr": "x", "nvrr": "y"}}),

@@ -126,7 +126,13 @@ impl Bus {
         let message = stream.get_raw_message(position).await.unwrap();
         let topic = message.subject.trim_start_matches(&self.told).trim_start_matches('.').to_owned();
         let subject = format!("{}.{topic}", self.events);
-        let sent = self.client.publish_with_headers(subject, message.headers, message.payload).await.unwrap();
+        let mut headers = HeaderMap::new();
+        // What the bus itself minds is not passed on by those who pass on.
+        let passed_on = message.headers.iter().filter(|(name, _)| !name.to_string().starts_with("Nats-"));
+        for (name, values) in passed_on {
+            values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
+        }
+        let sent = self.client.publish_with_headers(subject, headers, message.payload).await.unwrap();
         sent.await.unwrap();
     }
 

@@ -56,11 +56,6 @@ impl Database {
         sqlx::query_as(sql).fetch_all(&self.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// The only number that a query gives; `None` while the database is away.
-    pub(crate) async fn try_number(&self, sql: &'static str) -> Option<i64> {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.ok()
-    }
-
     /// How many tasks a worker runs.
     pub(crate) async fn running_on(&self, worker: &str) -> i64 {
         let count = sqlx::query_scalar("select count(*) from task where state = 'running' and worker = $1");

@@ -10,7 +10,7 @@ use std::{path::Path, process::Output};
 
 /// It runs until it is dropped.
 pub(crate) struct Embedded {
-    pub(crate) program: Program,
+    program: Program,
     pub(crate) url: String,
     folder: tempfile::TempDir,
 }
@@ -24,15 +24,15 @@ impl Embedded {
         let own = ["--log", LOG, "up", "--listen", &listen, "--data-dir", data.to_str().unwrap()];
         let mut program = Program::new("up", folder.path(), &[&own, arguments].concat());
         program.start();
-        let embedded = Self { program, url: format!("http://{listen}"), folder };
+        let mut embedded = Self { program, url: format!("http://{listen}"), folder };
         embedded.ready().await;
         embedded
     }
 
-    /// Waits until it is ready.
-    pub(crate) async fn ready(&self) {
+    async fn ready(&mut self) {
         let ready = format!("{}/readyz", self.url);
         until("it is ready", async || {
+            assert!(self.program.runs(), "it ended");
             let answer = reqwest::get(&ready).await.ok()?;
             answer.status().is_success().then_some(())
         })

@@ -46,4 +46,4 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Nothing that a drill waits for takes this long unless it is broken. Others use the machine meanwhile.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);

@@ -150,9 +150,10 @@ impl Installation {
     }
 
     /// Waits until all servers are ready.
-    pub(crate) async fn ready(&self) {
-        for url in &self.urls {
-            until(&format!("{url} is ready"), async || {
+    pub(crate) async fn ready(&mut self) {
+        for (server, url) in self.servers.iter_mut().zip(&self.urls) {
+            until(&format!("{} is ready", server.name), async || {
+                assert!(server.runs(), "{} ended", server.name);
                 let answer = self.http.get(format!("{url}/readyz")).send().await.ok()?;
                 (answer.status() == StatusCode::OK).then_some(())
             })
