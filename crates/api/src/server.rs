@@ -93,6 +93,9 @@ fn described(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi 
     openapi.info.description = Some("Events in, rules, tasks, results out.".to_owned());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    // The rest of a path is a parameter like any other to those who read the description.
+    let paths = std::mem::take(&mut openapi.paths.paths);
+    openapi.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     openapi.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     openapi
 }

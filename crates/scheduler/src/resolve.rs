@@ -73,6 +73,10 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
             tracing::warn!(%error, "tasks wait to be resolved");
             Vec::new()
         });
+        // Who is done is known before what is given out again is looked at.
+        while let Some(done) = under_way.try_join_next_with_id() {
+            ids.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
+        }
         let idle = taken.is_empty();
         for unresolved in taken {
             let id = unresolved.task.id;

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a folder must be quiet before it is read: editors and git write several files.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
+/// After how long it is read though it was not quiet.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(5);
 
 /// Watches the folder until told to stop. When it cannot be watched, says so: SIGHUP and the API still work.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
@@ -25,7 +27,12 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
             () = stop.cancelled() => return,
             Some(()) = changed.recv() => {}
         }
-        while tokio::time::timeout(SETTLED_AFTER, changed.recv()).await.is_ok_and(|hint| hint.is_some()) {}
+        let settled = async {
+            while tokio::time::timeout(SETTLED_AFTER, changed.recv()).await.is_ok_and(|hint| hint.is_some()) {
+            }
+        };
+        // Where something is always written it is read all the same; the next hint comes soon.
+        let _ = tokio::time::timeout(SETTLED_AT_LAST, settled).await;
         while let Err(error) = scheduler.reload_rules("file change").await {
             tracing::warn!(%error, details = %error.details(), "changed rules are not taken; the old ones stay in force");
             if !error.is_transient() {

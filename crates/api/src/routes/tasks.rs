@@ -204,7 +204,7 @@ pub(crate) async fn artifacts(
     Ok(Json(state.scheduler().store().artifacts(task.id).await?))
 }
 
-#[utoipa::path(get, path = "/api/v1/tasks/{id}/artifacts/{name}", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it"), ("name" = String, Path, description = "The artifact's id, or its name (of the last attempt)")), responses((status = 200, description = "The bytes"), (status = 206, description = "A part of them"), (status = 410, description = "They have expired")))]
+#[utoipa::path(get, path = "/api/v1/tasks/{id}/artifacts/{*name}", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it"), ("name" = String, Path, description = "The artifact's id, or its name (of the last attempt)")), responses((status = 200, description = "The bytes"), (status = 206, description = "A part of them"), (status = 410, description = "They have expired")))]
 /// Downloads an artifact.
 pub(crate) async fn artifact(
     State(state): State<ApiState>,

@@ -1,0 +1,175 @@
+//! A server to send requests to.
+
+use async_trait::async_trait;
+use model::{Clock, SystemClock, SystemIds, task::Repo};
+use object_store::memory::InMemory;
+use reqwest::{Client, Method, RequestBuilder};
+use scheduler::{
+    Parts, Scheduler, Settings,
+    files::Files,
+    resolve::{Found, LookUpError, Repositories},
+    rulebook::Rulebook,
+    rules::load::{Options, RuleFiles},
+};
+use serde_json::{Value, json};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use store::{Role, Store, sqlite::SqliteStore};
+use taskbot_api::{
+    ApiState,
+    auth::{Access, new_token},
+    router,
+    server::{Limits, serve_within},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+const TASKS: &str = "tasks:\n  lint: {git: \"https://git.example.org/lint.git\"}\n";
+pub(crate) const RULES: &str = "rules:\n  - name: check-builds\n    on: build.done\n    then:\n      - task: lint\n        with: {nvr: \"${event.body.nvr}\"}\n";
+const TASK_FILE: &str = "name: lint\ninputs: {nvr: {type: string, default: none}}\nrun: \"true\"\n";
+
+#[derive(Debug)]
+struct Always;
+
+#[async_trait]
+impl Repositories for Always {
+    async fn look_up(&self, _: &Repo, _: Option<&str>) -> Result<Found, LookUpError> {
+        Ok(Found { commit: "c".repeat(40), task_file: Some(TASK_FILE.to_owned()) })
+    }
+}
+
+/// A running server.
+pub(crate) struct Bed {
+    pub(crate) address: SocketAddr,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) stop: CancellationToken,
+    http: Client,
+    jobs: JoinSet<()>,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn rule_files(rules: &str) -> RuleFiles {
+    RuleFiles::of([("tasks.yaml", TASKS), ("rules.yaml", rules)])
+}
+
+pub(crate) fn loopback(role: Role) -> Access {
+    Access::anonymous(role, vec![([127, 0, 0, 0].into(), 8)])
+}
+
+impl Bed {
+    /// Where everything is allowed, as for one person on one machine.
+    pub(crate) async fn open() -> Self {
+        Self::with(loopback(Role::Admin), Limits::default()).await
+    }
+
+    pub(crate) async fn with(access: Access, limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("taskbot.db");
+        let store = SqliteStore::open(&file, Arc::new(SystemClock), Arc::new(SystemIds)).await.unwrap();
+        let scheduler = Scheduler::new(Parts {
+            settings: Settings { poll_every: Duration::from_millis(200), ..Settings::default() },
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            store: Arc::new(store),
+            files: Files::new(Arc::new(InMemory::new())),
+            rulebook: Rulebook::new(Options::default(), None),
+            repositories: Arc::new(Always),
+            outlet: None,
+        });
+        scheduler.activate_rules(rule_files(RULES), "test", "tester").await.unwrap();
+        let stop = CancellationToken::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = router(ApiState::new(scheduler.clone(), access, stop.clone()));
+        let mut jobs = JoinSet::new();
+        let (running, stopped) = (scheduler.clone(), stop.clone());
+        jobs.spawn(async move { running.run(Vec::new(), stopped).await.unwrap() });
+        let stopped = stop.clone();
+        jobs.spawn(async move { serve_within(listener, router, stopped, limits).await.unwrap() });
+        let http = Client::builder().no_proxy().build().unwrap();
+        Self { address, scheduler, stop, http, jobs, _folder: folder }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.scheduler.store()
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// Asks for JSON, which must be there.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        let status = response.status();
+        let body: Value = response.json().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {body}");
+        body
+    }
+
+    /// Sends JSON; the status and what was answered.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.request(method, path).json(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// A token of this role that is valid for so many seconds from now.
+    pub(crate) async fn token(&self, role: Role, valid_seconds: i64) -> String {
+        let now = SystemClock.now();
+        let expires = now + chrono::TimeDelta::seconds(valid_seconds);
+        let (token, text) = new_token(&SystemIds, &format!("a {role}"), role, now, Some(expires));
+        self.store().add_token(&token).await.unwrap();
+        text
+    }
+
+    /// Sends an event and waits until its task is queued; the task's id.
+    pub(crate) async fn queued(&self, id: &str) -> String {
+        let event = json!({"topic": "build.done", "id": id, "body": {"nvr": id}});
+        let (status, sent) = self.post("/api/v1/events", &event).await;
+        assert_eq!(status, 201, "{sent}");
+        let task = sent["tasks"][0].as_str().unwrap().to_owned();
+        until("the task to be queued", || async {
+            let shown = self.get(&format!("/api/v1/tasks/{task}")).await;
+            (shown["task"]["state"]["state"] == "queued").then_some(())
+        })
+        .await;
+        task
+    }
+
+    /// Stops the server; how long that took.
+    pub(crate) async fn end(mut self) -> Duration {
+        let start = tokio::time::Instant::now();
+        self.stop.cancel();
+        let ended = async {
+            while let Some(job) = self.jobs.join_next().await {
+                job.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the server stops");
+        self.scheduler.store().close().await;
+        start.elapsed()
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let wait = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}

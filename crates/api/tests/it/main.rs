@@ -1,0 +1,10 @@
+//! The interface over HTTP: a real server on a free port, a real database, real requests.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod bed;
+mod clients;
+mod events;
+mod roles;
+mod streams;
+mod workers;

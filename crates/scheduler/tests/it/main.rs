@@ -1,0 +1,11 @@
+//! The scheduler over real databases: what goes in, what is made of it, what is told, and what faults do.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod bed;
+mod dispatch;
+mod ingest;
+mod resolve;
+mod rulebook;
+mod service;
+mod told;

@@ -1,0 +1,105 @@
+//! Tasks made ready.
+
+use super::bed::{Bed, TASK_FILE, build, event, files, found};
+use serde_json::json;
+use taskbot_scheduler::{
+    resolve::{Found, LookUpError},
+    settings::RESOLVE_TRIES_MAX,
+};
+
+#[tokio::test]
+async fn what_cannot_run_ends_with_its_reason() {
+    let mut bed = Bed::new().await;
+    bed.start();
+    let mut number = 0;
+    let mut check = async |answer: Result<Found, LookUpError>, label: &str, reason: &str| {
+        number += 1;
+        bed.repos.say(move |_, _, _| answer.clone());
+        let task = bed.take(build(&format!("e{number}"))).await[0];
+        let task = super::bed::until(reason, || async {
+            let task = bed.store.task(task).await.unwrap();
+            matches!(task.state.name(), "queued" | "finished").then_some(task)
+        })
+        .await;
+        assert!(task.state.label().starts_with(label), "{}", task.state.label());
+        let said = serde_json::to_string(&task.state).unwrap();
+        assert!(said.contains(reason), "{said}");
+    };
+    check(found(TASK_FILE), "queued", "").await;
+    check(
+        Err(LookUpError::Wrong("no such repository".to_owned())),
+        "finished(error(bad_task)",
+        "no such repository",
+    )
+    .await;
+    check(
+        Ok(Found { commit: "c".repeat(40), task_file: None }),
+        "finished(error(bad_task)",
+        "has no task.yaml",
+    )
+    .await;
+    check(found("name: lint\nrunn: x\n"), "finished(error(bad_task)", "runn").await;
+    check(
+        found("name: lint\ninputs: {koji: {type: string}, nvr: {}}\nrun: x\n"),
+        "finished(error(bad_task)",
+        "koji",
+    )
+    .await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_lets_us_down_is_tried_again_and_ends_as_infra() {
+    let mut bed = Bed::new().await;
+    bed.repos.say(
+        |_, _, call| {
+            if call <= 2 { Err(LookUpError::Later("no route".to_owned())) } else { found(TASK_FILE) }
+        },
+    );
+    bed.start();
+    let task = bed.take(build("a")).await[0];
+    for calls in 1..=2 {
+        super::bed::until("a look-up", || async {
+            (*bed.repos.calls.lock().unwrap() >= calls).then_some(())
+        })
+        .await;
+        // The back-off goes by the database's clock; the answer to the look-up may not be written yet.
+        bed.store.shift_clock(10_000).await.unwrap();
+    }
+    bed.until_label(task, "queued").await;
+    bed.repos.say(|_, _, _| Err(LookUpError::Later("no route to host".to_owned())));
+    let task = bed.take(build("b")).await[0];
+    let ended = super::bed::until("the last try", || async {
+        bed.store.shift_clock(200_000).await.unwrap();
+        let task = bed.store.task(task).await.unwrap();
+        task.state.is_final().then_some(task)
+    })
+    .await;
+    assert!(ended.state.label().starts_with("finished(error(infra)"), "{}", ended.state.label());
+    let said = serde_json::to_string(&ended.state).unwrap();
+    assert!(said.contains(&format!("tried {RESOLVE_TRIES_MAX} times")), "{said}");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn all_cells_of_a_matrix_use_one_commit() {
+    let mut bed = Bed::new().await;
+    let rules = "rules:\n  - name: kernel\n    on: build.done\n    then:\n      - task: lint\n        matrix: {n: [1, 2, 3, 4, 5, 6]}\n";
+    bed.scheduler.activate_rules(files(rules), "test", "tester").await.unwrap();
+    // The branch moves with each look.
+    bed.repos
+        .say(|_, _, call| Ok(Found { commit: format!("{call:040}"), task_file: Some(TASK_FILE.to_owned()) }));
+    bed.start();
+    let tasks = bed.take(event("a", "build.done", &json!({}))).await;
+    assert_eq!(tasks.len(), 6);
+    let mut commits = std::collections::BTreeSet::new();
+    for task in tasks {
+        let task = bed.until_label(task, "queued").await;
+        let model::task::TaskKind::Repo { resolved: Some(resolved), .. } = task.kind else {
+            panic!("not resolved")
+        };
+        commits.insert(resolved.commit);
+    }
+    assert_eq!(commits.len(), 1, "{commits:?}");
+    bed.end().await;
+}
