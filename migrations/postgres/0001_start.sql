@@ -4,8 +4,9 @@
 -- Shift of the clock that leases, delays and windows go by, for drills and tests.
 create table clock (one bigint primary key check (one = 1), shift_us bigint not null);
 insert into clock values (1, 0);
-create function taskbot_now() returns timestamptz language sql volatile as
-    $$ select clock_timestamp() + (select shift_us from clock) * interval '1 microsecond' $$;
+-- PL/pgSQL keeps its plan; a function in SQL would be planned with each call.
+create function taskbot_now() returns timestamptz language plpgsql volatile as
+    $$ begin return clock_timestamp() + (select shift_us from clock) * interval '1 microsecond'; end $$;
 
 create table rule_set (
     revision text collate "C" primary key,

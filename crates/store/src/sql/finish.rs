@@ -39,20 +39,18 @@ pub(crate) async fn finish(store: &SqlStore, task: TaskId, request: &FinishReque
         )));
     }
     let digest: [u8; 32] = Sha256::digest(json(request)?).into();
-    let before = TaskRow::get(&mut store.read().await?, task).await?;
-    transaction!(store, |session| finish_in(store, session, &before, request, digest))
+    transaction!(store, on task, |session| finish_in(store, session, task, request, digest))
 }
 
 async fn finish_in(
     store: &SqlStore,
     session: &mut Session,
-    before: &TaskRow,
+    task: TaskId,
     request: &FinishRequest,
     digest: [u8; 32],
 ) -> Result<Finished> {
     let mut work = Work::new(session, store);
-    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
-    let mut row = TaskRow::lock(work.session, before.task.id).await?;
+    let mut row = TaskRow::lock(work.session, task).await?;
     if row.task.state.running() != Some(request.attempt) {
         let AttemptRef { attempt, fence } = request.attempt;
         let earlier = work.session.first(ATTEMPT_DIGEST, values![row.task.id, attempt, fence]).await?;
@@ -133,8 +131,7 @@ pub(crate) async fn reap(store: &SqlStore, limit: u32) -> Result<Vec<Held>> {
     for row in &rows {
         let attempt = AttemptRef { attempt: row.number("attempts")?, fence: row.int("fence")? };
         let held = Held { task: row.id("id")?.into(), attempt };
-        let before = TaskRow::get(&mut store.read().await?, held.task).await?;
-        if transaction!(store, |session| lose(store, session, &before, held))? {
+        if transaction!(store, on held.task, |session| lose(store, session, held))? {
             ended.push(held);
         }
     }
@@ -142,9 +139,8 @@ pub(crate) async fn reap(store: &SqlStore, limit: u32) -> Result<Vec<Held>> {
 }
 
 /// Ends an attempt as lost; `false` when it was heard of in the meantime.
-async fn lose(store: &SqlStore, session: &mut Session, before: &TaskRow, held: Held) -> Result<bool> {
+async fn lose(store: &SqlStore, session: &mut Session, held: Held) -> Result<bool> {
     let mut work = Work::new(session, store);
-    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
     let mut row = TaskRow::lock(work.session, held.task).await?;
     let reason = match &row.task.state {
         TaskState::Running { lease_until, worker, .. }

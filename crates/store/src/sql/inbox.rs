@@ -253,20 +253,25 @@ async fn apply(
         if *generation == 0 && event.source.as_str() != OWN_SOURCE {
             work.out.tell(NewMessage::event(*seq, event, &judgement.revision));
         }
-        let mut verdicts = judgement.verdicts.clone();
+        let mut duplicates = Vec::new();
         for task in &judgement.tasks {
             // The first of several with one key takes it away.
             if let Some(dedupe) = &task.dedupe
                 && !fresh.remove(&hash_of(dedupe))
             {
-                verdicts.push(duplicate(task, dedupe));
+                duplicates.push(duplicate(task, dedupe));
                 continue;
             }
             wished.insert(task.id, *seq);
             makings.push(making(store, task, Some(*seq), order, now));
         }
         cancels.extend(judgement.cancels.iter().map(|wish| Cancelling { wish, order }));
-        for verdict in verdicts.iter().filter(|verdict| verdict.verdict != VerdictKind::NoMatch) {
+        for verdict in judgement
+            .verdicts
+            .iter()
+            .chain(&duplicates)
+            .filter(|verdict| verdict.verdict != VerdictKind::NoMatch)
+        {
             work.out.tell(NewMessage::rule(*seq, event, &verdict.rule, &verdict.verdict));
             firings.push(values![*seq, *generation, &judgement.revision, json(verdict)?, now]);
         }

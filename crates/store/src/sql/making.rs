@@ -114,7 +114,7 @@ impl Work<'_> {
                 }
             }
         }
-        self.lock_groups(&groups).await
+        self.session.lock_groups(&groups).await
     }
 
     async fn supersede(&mut self, makings: &[Making], order: &HashMap<TaskId, usize>) -> Result<()> {

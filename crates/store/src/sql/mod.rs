@@ -50,7 +50,7 @@ use crate::Result;
 use backend::Backend;
 use lanes::Lane;
 use model::{
-    Ids, Requirements,
+    Ids, Requirements, TaskId,
     ids::{BatchId, QueueName},
 };
 use session::Session;
@@ -97,7 +97,16 @@ impl SqlStore {
 
     /// A transaction.
     async fn write(&self) -> Result<Session> {
-        self.backend.write().await
+        let mut session = self.backend.write().await?;
+        session.read_clock().await?;
+        Ok(session)
+    }
+
+    /// A transaction that holds the lock of a task's group.
+    async fn write_on(&self, task: TaskId) -> Result<Session> {
+        let mut session = self.backend.write().await?;
+        session.read_clock_and_lock_group_of(task).await?;
+        Ok(session)
     }
 
     /// What is known. A panic elsewhere cannot have left it half changed.

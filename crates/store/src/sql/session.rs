@@ -3,20 +3,27 @@
 use super::{
     bind::{bind_postgres, bind_sqlite},
     error::classify,
-    value::{Column, Row, Value},
+    value::{Column, Row, Value, values},
 };
 use crate::{Result, StoreError};
 use chrono::{DateTime, Utc};
+use model::{TaskId, ids::GroupName};
 use sqlx::{
     AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction,
     pool::PoolConnection,
 };
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// How often a transaction is tried that the database rolled back because of others (deadlock, serialization).
 const TRANSACTION_TRIES_MAX: u32 = 6;
 /// The most rows of one `insert` into SQLite; powers of two below it keep the number of statements small.
 const SQLITE_INSERT_ROWS_MAX: usize = 64;
+
+/// Keyed as [`LOCK_GROUP`].
+const CLOCK_AND_GROUP: &str = "select taskbot_now() as now, (select \
+    pg_advisory_xact_lock(hashtextextended(t.group_name, 7261))::text from task t \
+    where t.id = $1 and t.group_name is not null)";
+const LOCK_GROUP: &str = "select pg_advisory_xact_lock(hashtextextended($1, 7261))";
 
 /// Which SQL is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +129,25 @@ impl Session {
     pub(crate) async fn read_clock(&mut self) -> Result<()> {
         if self.dialect() == Dialect::Postgres {
             self.now = self.one("select taskbot_now() as now", Vec::new()).await?.time("now")?;
+        }
+        Ok(())
+    }
+
+    /// The same, and in one statement the lock of the task's group: it comes before that of the task. SQLite has
+    /// one writer.
+    pub(crate) async fn read_clock_and_lock_group_of(&mut self, task: TaskId) -> Result<()> {
+        if self.dialect() == Dialect::Postgres {
+            self.now = self.one(CLOCK_AND_GROUP, values![task]).await?.time("now")?;
+        }
+        Ok(())
+    }
+
+    /// Locks groups until the end of the transaction. Before any task is locked.
+    pub(crate) async fn lock_groups(&mut self, groups: &BTreeSet<GroupName>) -> Result<()> {
+        if self.dialect() == Dialect::Postgres {
+            for group in groups {
+                self.all(LOCK_GROUP, values![group]).await?;
+            }
         }
         Ok(())
     }
@@ -250,11 +276,18 @@ impl Session {
 }
 
 /// Runs a function of a session in a transaction, again where the database rolled it back because of others.
+/// One `on` a task holds the lock of its group from the start.
 macro_rules! transaction {
-    ($store:expr, |$session:ident| $body:expr) => {{
+    ($store:expr, |$session:ident| $body:expr) => {
+        $crate::sql::session::transaction!(@ $store.write(), |$session| $body)
+    };
+    ($store:expr, on $task:expr, |$session:ident| $body:expr) => {
+        $crate::sql::session::transaction!(@ $store.write_on($task), |$session| $body)
+    };
+    (@ $begin:expr, |$session:ident| $body:expr) => {{
         let mut tries = 0;
         loop {
-            let mut session = $store.write().await?;
+            let mut session = $begin.await?;
             let done = {
                 let $session = &mut session;
                 $body.await

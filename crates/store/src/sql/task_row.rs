@@ -13,18 +13,19 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use std::borrow::Cow;
 
 /// What of a task is only shown.
 #[derive(Debug, Serialize, Deserialize)]
-struct Body {
-    kind: TaskKind,
-    origin: Origin,
-    inputs: Map<String, serde_json::Value>,
-    needs: Requirements,
-    group: Option<Group>,
+struct Body<'a> {
+    kind: Cow<'a, TaskKind>,
+    origin: Cow<'a, Origin>,
+    inputs: Cow<'a, Map<String, serde_json::Value>>,
+    needs: Cow<'a, Requirements>,
+    group: Cow<'a, Option<Group>>,
     trust: Trust,
     timeout_cap_seconds: Option<u64>,
-    traceparent: Option<String>,
+    traceparent: Cow<'a, Option<String>>,
 }
 
 /// A task with what only the store knows of it.
@@ -150,7 +151,7 @@ impl TaskRow {
     }
 
     pub(crate) fn read(row: &Row) -> Result<Self> {
-        let body: Body = row.json("body")?;
+        let body: Body<'static> = row.json("body")?;
         let item = match (row.text_opt("item_type")?, row.text_opt("item_id")?) {
             (Some(kind), Some(id)) => Some(Item { kind, id }),
             _ => None,
@@ -158,21 +159,21 @@ impl TaskRow {
         let task = Task {
             id: row.id("id")?.into(),
             key: TaskKey(row.hash("key")?),
-            kind: body.kind,
+            kind: body.kind.into_owned(),
             name: row.text("name")?.into(),
-            origin: body.origin,
+            origin: body.origin.into_owned(),
             submitter: row.text("submitter")?.into(),
             item,
-            inputs: body.inputs,
+            inputs: body.inputs.into_owned(),
             queue: row.text("queue")?.into(),
             priority: row.number("priority")?,
-            needs: body.needs,
-            group: body.group,
+            needs: body.needs.into_owned(),
+            group: body.group.into_owned(),
             batch: row.id_opt("batch_id")?.map(Into::into),
             trust: body.trust,
             timeout_cap_seconds: body.timeout_cap_seconds,
             depth: row.number("depth")?,
-            traceparent: body.traceparent,
+            traceparent: body.traceparent.into_owned(),
             state: read_state(row)?,
             attempts: row.number("attempts")?,
             created_at: row.time("created_at")?,
@@ -231,14 +232,14 @@ impl TaskRow {
     fn body(&self) -> Result<String> {
         let task = &self.task;
         json(&Body {
-            kind: task.kind.clone(),
-            origin: task.origin.clone(),
-            inputs: task.inputs.clone(),
-            needs: task.needs.clone(),
-            group: task.group.clone(),
+            kind: Cow::Borrowed(&task.kind),
+            origin: Cow::Borrowed(&task.origin),
+            inputs: Cow::Borrowed(&task.inputs),
+            needs: Cow::Borrowed(&task.needs),
+            group: Cow::Borrowed(&task.group),
             trust: task.trust,
             timeout_cap_seconds: task.timeout_cap_seconds,
-            traceparent: task.traceparent.clone(),
+            traceparent: Cow::Borrowed(&task.traceparent),
         })
     }
 

@@ -48,23 +48,24 @@ impl Tasks for SqlStore {
 
     async fn resolve(&self, task: TaskId, resolution: &Resolution) -> Result<Task> {
         // Lanes are made outside of the transaction that needs them; a task never changes its queue.
-        let before = TaskRow::get(&mut self.read().await?, task).await?;
         let lane = match resolution {
-            Resolution::Found { needs, .. } => Some(self.make_lane(&before.task.queue, needs).await?),
+            Resolution::Found { needs, .. } => {
+                let before = TaskRow::get(&mut self.read().await?, task).await?;
+                Some(self.make_lane(&before.task.queue, needs).await?)
+            }
             Resolution::Wrong { .. } | Resolution::Later { .. } => None,
         };
-        transaction!(self, |session| resolve(self, session, &before, lane, resolution))
+        transaction!(self, on task, |session| resolve(self, session, task, lane, resolution))
     }
 
     async fn stop(&self, task: TaskId, stop: &Stop) -> Result<Stopped> {
-        let before = TaskRow::get(&mut self.read().await?, task).await?;
-        transaction!(self, |session| stop_task(self, session, &before, stop))
+        transaction!(self, on task, |session| stop_task(self, session, task, stop))
     }
 
     async fn release(&self, task: TaskId) -> Result<Task> {
         let before = TaskRow::get(&mut self.read().await?, task).await?;
         let lane = self.make_lane(&before.task.queue, &before.task.needs).await?;
-        transaction!(self, |session| release(self, session, &before, lane))
+        transaction!(self, on task, |session| release(self, session, task, lane))
     }
 
     async fn task(&self, id: TaskId) -> Result<Task> {
@@ -140,13 +141,12 @@ async fn unresolved(session: &mut Session, limit: u32, hold_ms: u64) -> Result<V
 async fn resolve(
     store: &SqlStore,
     session: &mut Session,
-    before: &TaskRow,
+    task: TaskId,
     lane: Option<i64>,
     resolution: &Resolution,
 ) -> Result<Task> {
     let mut work = Work::new(session, store);
-    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
-    let mut row = TaskRow::lock(work.session, before.task.id).await?;
+    let mut row = TaskRow::lock(work.session, task).await?;
     if !matches!(row.task.state, TaskState::Waiting { reason: WaitReason::Resolving, .. }) {
         return Ok(row.task);
     }
@@ -178,24 +178,17 @@ async fn resolve(
     Ok(row.task)
 }
 
-async fn stop_task(
-    store: &SqlStore,
-    session: &mut Session,
-    before: &TaskRow,
-    stop: &Stop,
-) -> Result<Stopped> {
+async fn stop_task(store: &SqlStore, session: &mut Session, task: TaskId, stop: &Stop) -> Result<Stopped> {
     let mut work = Work::new(session, store);
-    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
-    let mut row = TaskRow::lock(work.session, before.task.id).await?;
+    let mut row = TaskRow::lock(work.session, task).await?;
     let changed = work.stop(&mut row, stop.clone()).await?;
     work.done().await?;
     Ok(Stopped { task: row.task, changed })
 }
 
-async fn release(store: &SqlStore, session: &mut Session, before: &TaskRow, lane: i64) -> Result<Task> {
+async fn release(store: &SqlStore, session: &mut Session, task: TaskId, lane: i64) -> Result<Task> {
     let mut work = Work::new(session, store);
-    work.lock_groups(&before.group().cloned().into_iter().collect()).await?;
-    let mut row = TaskRow::lock(work.session, before.task.id).await?;
+    let mut row = TaskRow::lock(work.session, task).await?;
     if !matches!(row.task.state, TaskState::Waiting { reason: WaitReason::Parked, .. }) {
         let message = format!("task {} is {}, not parked", row.task.id, row.task.state.label());
         return Err(StoreError::Conflict(message));

@@ -20,7 +20,6 @@ use model::{
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-const LOCK_GROUP: &str = "select pg_advisory_xact_lock(hashtextextended($1, 7261))";
 const GROUP_BUSY: &str = "select count(*) as n from task \
     where group_name = $1 and state in ('queued', 'delayed', 'running')";
 const GROUP_NEXT: Sql = Sql {
@@ -77,16 +76,6 @@ impl<'a> Work<'a> {
             batches: BTreeMap::new(),
             left: BTreeSet::new(),
         }
-    }
-
-    /// Locks groups until the end of the transaction. Before any task is locked.
-    pub(crate) async fn lock_groups(&mut self, groups: &BTreeSet<GroupName>) -> Result<()> {
-        if self.session.dialect() == super::session::Dialect::Postgres {
-            for group in groups {
-                self.session.all(LOCK_GROUP, values![group]).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Makes the task's state `queued`, in its lane and in its turn. The caller saves it and tells.
