@@ -40,7 +40,7 @@ async fn what_cannot_run_ends_with_its_reason() {
     .await;
     check(found("name: lint\nrunn: x\n"), "finished(error(bad_task)", "runn").await;
     check(
-        found("name: lint\ninputs: {koji: {type: string}, nvr: {}}\nrun: x\n"),
+        found("name: lint\ninputs: {koji: {type: string, required: true}, nvr: {}}\nrun: x\n"),
         "finished(error(bad_task)",
         "koji",
     )
