@@ -194,15 +194,12 @@ impl Follower {
             // The state is read before the chunks: what a final attempt left is there then.
             let state = self.read().await;
             if self.chunks.is_empty() {
-                match state {
-                    Ok(Some(label)) => {
-                        if let Some(rest) = self.rest() {
-                            return Some(rest);
-                        }
-                        self.ended = true;
-                        return Some(Event::default().event("end").data(json!({"state": label}).to_string()));
+                if let Ok(Some(label)) = state {
+                    if let Some(rest) = self.rest() {
+                        return Some(rest);
                     }
-                    Ok(None) | Err(_) => {}
+                    self.ended = true;
+                    return Some(Event::default().event("end").data(json!({"state": label}).to_string()));
                 }
                 self.pause().await?;
             }

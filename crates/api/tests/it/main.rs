@@ -1,6 +1,6 @@
 //! The interface over HTTP: a real server on a free port, a real database, real requests.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, in its helpers too")]
 
 mod bed;
 mod clients;

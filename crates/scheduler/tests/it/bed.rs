@@ -105,7 +105,7 @@ pub(crate) struct Bed {
     pub(crate) scheduler: Scheduler,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) repos: Arc<Repos>,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     database: Option<String>,
     running: Vec<(CancellationToken, JoinHandle<()>)>,
 }
@@ -175,7 +175,7 @@ impl Bed {
         if scheduler.rulebook().folder().is_none() {
             scheduler.activate_rules(files(RULES), "test", "tester").await.unwrap();
         }
-        Self { scheduler, store, repos, folder, database, running: Vec::new() }
+        Self { scheduler, store, repos, _folder: folder, database, running: Vec::new() }
     }
 
     /// Another server on the same database.

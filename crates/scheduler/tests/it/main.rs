@@ -1,6 +1,6 @@
 //! The scheduler over real databases: what goes in, what is made of it, what is told, and what faults do.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, in its helpers too")]
 
 mod bed;
 mod dispatch;
