@@ -22,7 +22,8 @@ pub(super) struct RawKey(pub(super) String);
 impl<'de> Deserialize<'de> for RawKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A plain `null` is a key like any other: clauses ask with it.
-        Option::<String>::deserialize(deserializer).map(|text| Self(text.unwrap_or_else(|| "null".to_owned())))
+        Option::<String>::deserialize(deserializer)
+            .map(|text| Self(text.unwrap_or_else(|| "null".to_owned())))
     }
 }
 
