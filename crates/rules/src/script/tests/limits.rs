@@ -73,8 +73,9 @@ fn bombs_end_soon_and_stay_small() {
             let start = Instant::now();
             let error = script.eval(&engine, &scope).map(|_| ()).expect_err(source);
             took = took.min(start.elapsed());
-            // A slow machine may reach the backstop before the limit that is meant.
-            assert!(error.kind == kind || error.kind == ErrorKind::Timeout, "{source}: {error:?}");
+            // A slow machine may reach the backstop first, and an optimised build the count of operations.
+            let other = matches!(error.kind, ErrorKind::Timeout | ErrorKind::Operations);
+            assert!(error.kind == kind || other, "{source}: {error:?}");
             if took < END_MAX {
                 break;
             }
