@@ -76,7 +76,8 @@ pub fn router(state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), auth::identify))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::in_one_form))
-        .layer(TraceLayer::new_for_http())
+        // Failures are told once, with their reason, where they become a problem.
+        .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(state)
 }
 
