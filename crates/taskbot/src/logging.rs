@@ -10,7 +10,9 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 /// The filter cannot be read.
 pub(crate) fn start(filter: Option<&str>, default: &str, format: LogFormat) -> Result<(), Fault> {
     let filter = EnvFilter::try_new(filter.unwrap_or(default)).map_err(|error| {
-        Fault::usage(format!("--log: {error}; expected a level or TARGET=LEVEL,…, such as info,taskbot_worker=debug"))
+        Fault::usage(format!(
+            "--log: {error}; expected a level or TARGET=LEVEL,…, such as info,taskbot_worker=debug"
+        ))
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {

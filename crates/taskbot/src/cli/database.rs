@@ -21,13 +21,15 @@ pub(crate) enum DbCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Make a token; prints it, this once
-    #[command(after_help = "Roles: viewer reads; submitter also sends events and submits tasks; agent is for workers;
+    #[command(
+        after_help = "Roles: viewer reads; submitter also sends events and submits tasks; agent is for workers;
 manager also manages queues, workers and rules; admin everything.
 
 Examples:
   taskbot token create builder-3 --role agent > /etc/taskbot/token
   taskbot token create ci --role submitter --expires 90d
-  taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server")]
+  taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server"
+    )]
     Create {
         /// Who or what it is for
         name: String,

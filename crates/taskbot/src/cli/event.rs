@@ -67,7 +67,8 @@ pub(crate) enum EventCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "With SUBJECT the input is the event's body alone. Without it the input is a whole recorded message
+#[command(
+    after_help = "With SUBJECT the input is the event's body alone. Without it the input is a whole recorded message
 {\"topic\": …, \"id\": …, \"headers\": {…}, \"body\": {…}}, an array of them, or one on each line.
 Prints the number of each new event. Sending the same again changes nothing.
 
@@ -75,7 +76,8 @@ Examples:
   taskbot event send org.example.build.done -f build.json
   echo '{\"name\": \"audit\"}' | taskbot event send org.example.build.done
   taskbot event send -f dump.jsonl
-  taskbot event send --data '{\"name\": \"audit\"}' org.example.build.done --id build-17")]
+  taskbot event send --data '{\"name\": \"audit\"}' org.example.build.done --id build-17"
+)]
 pub(crate) struct Send {
     /// The topic, when the input is the body alone
     pub(crate) subject: Option<String>,
@@ -91,14 +93,16 @@ pub(crate) struct Send {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "SUBJECT is a topic, `*` for one token of it, a last `>` for the rest. Survives an outage of the server and
+#[command(
+    after_help = "SUBJECT is a topic, `*` for one token of it, a last `>` for the rest. Survives an outage of the server and
 goes on where it was.
 
 Examples:
   taskbot event tail --terse
   taskbot event tail 'org.fedoraproject.*.bodhi.>' --where '{body.update.critpath: true}' --pretty
   taskbot event tail 'taskbot.task.>' --out -o json
-  taskbot event tail --since 1h --count 20")]
+  taskbot event tail --since 1h --count 20"
+)]
 pub(crate) struct Tail {
     /// Only these topics
     pub(crate) subjects: Vec<String>,
@@ -126,12 +130,14 @@ pub(crate) struct Tail {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Each line is a whole message {topic, id, headers, body}, as `event send` and rule tests read it.
+#[command(
+    after_help = "Each line is a whole message {topic, id, headers, body}, as `event send` and rule tests read it.
 
 Examples:
   taskbot event record fixtures/build.json --id 123
   taskbot event record day.jsonl --since 1d --where '{topic: {prefix: org.fedoraproject.prod.bodhi.}}'
-  taskbot event record - --count 10 'org.fedoraproject.>'       the next ten, to standard output")]
+  taskbot event record - --count 10 'org.fedoraproject.>'       the next ten, to standard output"
+)]
 pub(crate) struct Record {
     /// The file to write; `-` is standard output. It must not exist
     pub(crate) file: PathBuf,

@@ -62,7 +62,14 @@ pub(crate) struct Global {
     #[arg(long, value_name = "FILE", global = true, env = "TASKBOT_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// The token itself; only from the environment, since command lines are seen by everybody
-    #[arg(long, value_name = "TOKEN", global = true, env = "TASKBOT_TOKEN", hide = true, hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        global = true,
+        env = "TASKBOT_TOKEN",
+        hide = true,
+        hide_env_values = true
+    )]
     pub(crate) token: Option<String>,
     /// The configuration file
     #[arg(long, value_name = "FILE", global = true, env = "TASKBOT_CONFIG")]
@@ -141,11 +148,13 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Check everything that a server and a worker on this machine need
-    #[command(after_help = "Each check says ok, warn or fail, with how to mend it. Ends with 3 when one fails.
+    #[command(
+        after_help = "Each check says ok, warn or fail, with how to mend it. Ends with 3 when one fails.
 
 Examples:
   taskbot doctor
-  taskbot doctor --config /etc/taskbot.yaml -o json")]
+  taskbot doctor --config /etc/taskbot.yaml -o json"
+    )]
     Doctor,
     /// Print the completions for a shell
     #[command(after_help = "Examples:

@@ -63,9 +63,11 @@ Examples:
         shadow: bool,
     },
     /// Let the server read its rules folder again
-    #[command(after_help = "Rules that are wrong, or whose tests fail, are not taken: the old ones stay in force.
+    #[command(
+        after_help = "Rules that are wrong, or whose tests fail, are not taken: the old ones stay in force.
 
 Examples:
-  taskbot rule reload")]
+  taskbot rule reload"
+    )]
     Reload,
 }

@@ -4,12 +4,14 @@ use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-#[command(after_help = "It needs no service, no root, no network and no configuration. The tasks run in a container when a
+#[command(
+    after_help = "It needs no service, no root, no network and no configuration. The tasks run in a container when a
 Docker or Podman engine answers, else in the bubblewrap sandbox, else on this machine, which it says.
 
 Examples:
   taskbot demo --once           ends with the tasks' outcome as exit code
-  taskbot demo                  stays, to look around with the other commands, until Ctrl-C")]
+  taskbot demo                  stays, to look around with the other commands, until Ctrl-C"
+)]
 pub(crate) struct Demo {
     /// End when the tasks have ended
     #[arg(long)]
@@ -41,14 +43,16 @@ pub(crate) struct Overrides {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Without a configuration everything is embedded: SQLite and files in the data folder, events by the API.
+#[command(
+    after_help = "Without a configuration everything is embedded: SQLite and files in the data folder, events by the API.
 SIGTERM or Ctrl-C ends it gracefully: running tasks are finished; a second time, they are handed back at once.
 SIGHUP reads the rules again.
 
 Examples:
   taskbot up --rules ./rules
   taskbot up --data-dir /var/lib/taskbot --nats nats://127.0.0.1:4222
-  taskbot up --config /etc/taskbot.yaml --no-worker")]
+  taskbot up --config /etc/taskbot.yaml --no-worker"
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) over: Overrides,
@@ -110,8 +114,11 @@ pub(crate) enum WorkerCommand {
         name: String,
     },
     /// Let a drained worker take tasks again
-    #[command(visible_alias = "activate", after_help = "Examples:
-  taskbot worker resume builder-3")]
+    #[command(
+        visible_alias = "activate",
+        after_help = "Examples:
+  taskbot worker resume builder-3"
+    )]
     Resume {
         /// The worker
         name: String,

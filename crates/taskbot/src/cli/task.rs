@@ -17,12 +17,14 @@ pub(crate) enum TaskCommand {
         id: String,
     },
     /// Print the log of a task's attempt
-    #[command(after_help = "Following survives an outage of the server and goes on where it was; it ends with the attempt.
+    #[command(
+        after_help = "Following survives an outage of the server and goes on where it was; it ends with the attempt.
 
 Examples:
   taskbot task logs 0193f2
   taskbot task logs -f @latest
-  taskbot task logs 0193f2 --attempt 1 > first.log")]
+  taskbot task logs 0193f2 --attempt 1 > first.log"
+    )]
     Logs {
         /// Its id or the start of it, or @latest
         id: String,
@@ -206,12 +208,14 @@ pub(crate) struct Submit {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The folder is copied as it is, changes that are not committed included. Its task file's phases are run as a
+#[command(
+    after_help = "The folder is copied as it is, changes that are not committed included. Its task file's phases are run as a
 worker would, and the log is printed as it grows.
 
 Examples:
   taskbot task run-local . --input nvr=audit-2.8-1.fc42
-  taskbot task run-local deploy/task-repos/rpmlint --executor container --keep ./out")]
+  taskbot task run-local deploy/task-repos/rpmlint --executor container --keep ./out"
+)]
 pub(crate) struct RunLocal {
     /// The folder that holds task.yaml
     #[arg(default_value = ".")]

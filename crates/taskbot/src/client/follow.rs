@@ -1,7 +1,7 @@
 //! Following a stream: an outage is told, waited out, and the stream taken up where it was.
 
-use super::{Client, sse::Parser};
 pub(crate) use super::sse::SseEvent;
+use super::{Client, sse::Parser};
 use crate::{
     fault::{self, Fault},
     output,
@@ -30,7 +30,11 @@ pub(crate) struct Follow<'a> {
 
 impl<'a> Follow<'a> {
     /// A stream of the server.
-    pub(crate) fn new(client: &'a Client, path: impl Into<String>, query: &[(&'static str, Option<String>)]) -> Self {
+    pub(crate) fn new(
+        client: &'a Client,
+        path: impl Into<String>,
+        query: &[(&'static str, Option<String>)],
+    ) -> Self {
         let query = query.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
         Self { client, path: path.into(), query, last_id: None }
     }

@@ -54,7 +54,11 @@ impl Client {
     /// # Errors
     /// The URL is none.
     pub(crate) fn new(server: &str, token: Option<String>) -> Result<Self> {
-        let wrong = || Fault::usage(format!("--server: `{server}` is no server; expected http://HOST:PORT or https://HOST"));
+        let wrong = || {
+            Fault::usage(format!(
+                "--server: `{server}` is no server; expected http://HOST:PORT or https://HOST"
+            ))
+        };
         let mut base = Url::parse(server).map_err(|_| wrong())?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(wrong().into());
@@ -105,9 +109,10 @@ impl Client {
     ) -> Result<Value> {
         let request = self.request(Method::POST, path)?.query(&given(query));
         let response = self.try_send(request.header(header::CONTENT_TYPE, content_type).body(body)).await?;
-        let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes().starts_with(b"application/problem+json")
-        });
+        let is_problem = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
         if response.status().is_success() || (response.status().is_client_error() && !is_problem) {
             return self.read(response).await;
         }
@@ -188,7 +193,8 @@ impl Client {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&bytes).map_err(|error| {
-            Fault::new(fault::INFRA, format!("{} sent no JSON ({error}); is it a taskbot server?", self.base)).into()
+            Fault::new(fault::INFRA, format!("{} sent no JSON ({error}); is it a taskbot server?", self.base))
+                .into()
         })
     }
 
@@ -218,7 +224,10 @@ impl Client {
         }
         Fault::new(
             fault::INFRA,
-            format!("no answer from {}: {cause}; is a server running there (`taskbot up`), or is --server another?", self.base),
+            format!(
+                "no answer from {}: {cause}; is a server running there (`taskbot up`), or is --server another?",
+                self.base
+            ),
         )
     }
 }
@@ -241,7 +250,9 @@ pub(crate) fn read_token(file: &std::path::Path) -> Result<String> {
 pub(crate) fn escape(part: &str) -> String {
     part.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

@@ -78,7 +78,8 @@ mod tests {
             let pieces = text.as_bytes().chunks(size).map(|piece| parser.push(piece).unwrap());
             let events: Vec<_> = pieces.collect::<Vec<_>>().concat();
             let expect = [("a.b", "{\"x\":\n1}", Some("7".to_owned())), ("", "", None)];
-            let got: Vec<_> = events.iter().map(|e| (e.name.as_str(), e.data.as_str(), e.id.clone())).collect();
+            let got: Vec<_> =
+                events.iter().map(|e| (e.name.as_str(), e.data.as_str(), e.id.clone())).collect();
             assert_eq!(got, expect, "in pieces of {size}");
         }
     }

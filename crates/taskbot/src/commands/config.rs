@@ -13,15 +13,20 @@ use serde_json::{Value, json};
 pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
     match command {
         ConfigCommand::Check { file } => {
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| Fault::usage(format!("cannot read the configuration {}: {error}", file.display())))?;
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                Fault::usage(format!("cannot read the configuration {}: {error}", file.display()))
+            })?;
             let report = config::check(&file, &text);
             let found = json!({"ok": !report.has_errors(), "diagnostics": report.diagnostics});
             output::document(global.output, &found, || {
                 if !report.diagnostics.is_empty() {
                     output::note(report.render(std::io::IsTerminal::is_terminal(&std::io::stderr())));
                 }
-                let word = if report.has_errors() { paint(output::bad(), "wrong") } else { paint(output::good(), "ok") };
+                let word = if report.has_errors() {
+                    paint(output::bad(), "wrong")
+                } else {
+                    paint(output::good(), "ok")
+                };
                 Ok(output::say(format_args!("{word}: {} errors", report.errors()))?)
             })?;
             Ok(if report.has_errors() { fault::FAILED } else { fault::DONE })
@@ -34,7 +39,10 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
                 .map(|row| json!({"path": row.path, "value": row.value, "origin": row.origin}))
                 .collect();
             if global.output == Format::Table || origin {
-                let mut columns = vec![column("PATH", |row| text_at(row, "path")), column("VALUE", |row| text_at(row, "value"))];
+                let mut columns = vec![
+                    column("PATH", |row| text_at(row, "path")),
+                    column("VALUE", |row| text_at(row, "value")),
+                ];
                 if origin {
                     columns.push(column("ORIGIN", |row| text_at(row, "origin")));
                 }

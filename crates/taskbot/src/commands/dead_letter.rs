@@ -29,12 +29,27 @@ pub(super) async fn run(command: DlqCommand, context: Context) -> Result<u8> {
             let letter = context.client.get(&format!("dlq/{id}"), &[]).await?;
             output::document(context.format, &letter, || {
                 output::say(paint(output::title(), format_args!("dead letter {}", letter["id"])))?;
-                for name in ["reason", "source", "topic", "event_id", "deliveries", "created_at", "headers", "size_bytes"] {
-                    output::say(format_args!("{} {}", paint(output::faint(), format_args!("{name:<10}")), text_at(&letter, name)))?;
+                for name in [
+                    "reason",
+                    "source",
+                    "topic",
+                    "event_id",
+                    "deliveries",
+                    "created_at",
+                    "headers",
+                    "size_bytes",
+                ] {
+                    output::say(format_args!(
+                        "{} {}",
+                        paint(output::faint(), format_args!("{name:<10}")),
+                        text_at(&letter, name)
+                    ))?;
                 }
                 output::say(paint(output::faint(), "payload"))?;
                 let hex = || letter["payload_hex"].as_str().map(|hex| format!("hex {hex}"));
-                Ok(output::say(letter["payload"].as_str().map(str::to_owned).or_else(hex).unwrap_or_default())?)
+                Ok(output::say(
+                    letter["payload"].as_str().map(str::to_owned).or_else(hex).unwrap_or_default(),
+                )?)
             })?;
         }
         DlqCommand::Requeue { ids } => {

@@ -90,7 +90,12 @@ fn show(finding: &Finding) -> Result<()> {
         State::Warn => "warn",
         State::Fail => "fail",
     };
-    output::say(format_args!("{} {:<12} {}", paint(style_of(word), format_args!("{word:<4}")), finding.check, finding.detail))?;
+    output::say(format_args!(
+        "{} {:<12} {}",
+        paint(style_of(word), format_args!("{word:<4}")),
+        finding.check,
+        finding.detail
+    ))?;
     if let Some(hint) = finding.hint.as_ref().filter(|_| finding.state != State::Ok) {
         output::say(format_args!("     {:<12} {}", "", paint(output::faint(), hint)))?;
     }
@@ -98,25 +103,39 @@ fn show(finding: &Finding) -> Result<()> {
 }
 
 fn configuration(global: &Global, findings: &mut Findings) -> Option<Loaded> {
-    let name = global.config.as_ref().map_or_else(|| "defaults, no file".to_owned(), |file| file.display().to_string());
+    let name = global
+        .config
+        .as_ref()
+        .map_or_else(|| "defaults, no file".to_owned(), |file| file.display().to_string());
     match Config::load(global.config.as_deref()) {
         Ok(loaded) => {
             findings.add("config", State::Ok, name, None);
             Some(loaded)
         }
         Err(error) => {
-            findings.add("config", State::Fail, format_args!("{error:#}"), Some("docs/configuration.md says what can be set"));
+            findings.add(
+                "config",
+                State::Fail,
+                format_args!("{error:#}"),
+                Some("docs/configuration.md says what can be set"),
+            );
             None
         }
     }
 }
 
 async fn database(config: &Config, findings: &mut Findings) {
-    let hint = "is it running, and may this user connect? `database.url` and `database.password_file` say where";
+    let hint =
+        "is it running, and may this user connect? `database.url` and `database.password_file` say where";
     // A check makes nothing: a file that is not there yet is made by the first start.
     match open::place(config) {
         Ok(Place::Sqlite(path)) if !path.exists() => {
-            findings.add("database", State::Ok, format_args!("{} will be made by the first start", path.display()), None);
+            findings.add(
+                "database",
+                State::Ok,
+                format_args!("{} will be made by the first start", path.display()),
+                None,
+            );
             listening(config, 0, findings);
             return;
         }
@@ -129,7 +148,9 @@ async fn database(config: &Config, findings: &mut Findings) {
         Err(_) => return findings.add("database", State::Fail, "no answer", Some(hint)),
         Ok(Err(error)) => {
             return match error.downcast_ref::<StoreError>() {
-                Some(StoreError::Locked(_)) => findings.add("database", State::Ok, "a server is running on it", None),
+                Some(StoreError::Locked(_)) => {
+                    findings.add("database", State::Ok, "a server is running on it", None)
+                }
                 _ => findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
             };
         }
@@ -148,7 +169,9 @@ async fn database(config: &Config, findings: &mut Findings) {
 
 fn listening(config: &Config, tokens: usize, findings: &mut Findings) {
     match access::check(config, tokens) {
-        Ok(words) => findings.add("access", State::Ok, format_args!("{}: {words}", config.server.listen), None),
+        Ok(words) => {
+            findings.add("access", State::Ok, format_args!("{}: {words}", config.server.listen), None)
+        }
         Err(fault) => findings.add("access", State::Fail, fault.message, None),
     }
 }
@@ -183,19 +206,40 @@ fn disk(config: &Config, findings: &mut Findings) {
     let free = machine::free_bytes(&config.data_dir);
     let state = if free < DISK_FREE_MIN_BYTES { State::Warn } else { State::Ok };
     let detail = format!("{} free at {}", model::units::format_size(free), config.data_dir.display());
-    findings.add("disk", state, detail, Some("make room, or keep less (`retention`, `taskbot db prune --dry-run`)"));
+    findings.add(
+        "disk",
+        state,
+        detail,
+        Some("make room, or keep less (`retention`, `taskbot db prune --dry-run`)"),
+    );
 }
 
 fn rules(config: &Config, findings: &mut Findings) {
     let Some(folder) = &config.rules.folder else {
-        return findings.add("rules", State::Warn, "no folder is configured", Some("`rules.folder` or --rules says where they are"));
+        return findings.add(
+            "rules",
+            State::Warn,
+            "no folder is configured",
+            Some("`rules.folder` or --rules says where they are"),
+        );
     };
-    let options = rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+    let options =
+        rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
     match rules::read_folder(folder).and_then(|files| rules::compile(&files, &options)) {
-        Ok(compiled) => findings.add("rules", State::Ok, format_args!("{} in {}", compiled.rule_set.rules().len(), folder.display()), None),
+        Ok(compiled) => findings.add(
+            "rules",
+            State::Ok,
+            format_args!("{} in {}", compiled.rule_set.rules().len(), folder.display()),
+            None,
+        ),
         Err(report) => {
             let detail = format!("{} errors in {}", report.errors(), folder.display());
-            findings.add("rules", State::Fail, detail, Some("`taskbot rule check` shows each with its place"));
+            findings.add(
+                "rules",
+                State::Fail,
+                detail,
+                Some("`taskbot rule check` shows each with its place"),
+            );
         }
     }
 }
@@ -206,14 +250,22 @@ async fn buses(config: &Config, findings: &mut Findings) {
     for source in &config.sources {
         let check = format!("source {}", source.config().name);
         let connected = async {
-            let source = JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(&clock)).await;
+            let source =
+                JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(&clock)).await;
             let mut source = source?;
             Ok::<_, anyhow::Error>(source.establish().await?)
         };
         match tokio::time::timeout(CHECK_MAX, connected).await {
-            Ok(Ok(())) => findings.add(&check, State::Ok, "stream and durable consumer are as configured", None),
+            Ok(Ok(())) => {
+                findings.add(&check, State::Ok, "stream and durable consumer are as configured", None)
+            }
             Ok(Err(error)) => findings.add(&check, State::Fail, format_args!("{error:#}"), Some(hint)),
-            Err(_) => findings.add(&check, State::Fail, format_args!("no answer from {}", source.config().connection.servers.join(", ")), Some(hint)),
+            Err(_) => findings.add(
+                &check,
+                State::Fail,
+                format_args!("no answer from {}", source.config().connection.servers.join(", ")),
+                Some(hint),
+            ),
         }
     }
     if let Some(outlet) = &config.outlet {
@@ -224,7 +276,12 @@ async fn buses(config: &Config, findings: &mut Findings) {
         match tokio::time::timeout(CHECK_MAX, connected).await {
             Ok(Ok(())) => findings.add("outlet", State::Ok, "stream is as configured", None),
             Ok(Err(error)) => findings.add("outlet", State::Fail, format_args!("{error:#}"), Some(hint)),
-            Err(_) => findings.add("outlet", State::Fail, format_args!("no answer from {}", outlet.config().connection.servers.join(", ")), Some(hint)),
+            Err(_) => findings.add(
+                "outlet",
+                State::Fail,
+                format_args!("no answer from {}", outlet.config().connection.servers.join(", ")),
+                Some(hint),
+            ),
         }
     }
 }
@@ -235,7 +292,9 @@ async fn git(findings: &mut Findings) {
         Ok(output) if output.status.success() => {
             findings.add("git", State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
         }
-        Ok(output) => findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint)),
+        Ok(output) => {
+            findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint))
+        }
         Err(error) => findings.add("git", State::Fail, error, Some(hint)),
     }
 }
@@ -250,7 +309,9 @@ async fn executors(config: &Config, findings: &mut Findings) {
     for executor in &executors {
         let check = executor.kind().to_string();
         let hint = match check.as_str() {
-            "container" => "start Docker or Podman's socket, or name it in `worker.executors.sockets`; may this user use it?",
+            "container" => {
+                "start Docker or Podman's socket, or name it in `worker.executors.sockets`; may this user use it?"
+            }
             "sandbox" => "install bubblewrap, and allow unprivileged user namespaces",
             _ => "see `worker.executors`",
         };
@@ -266,7 +327,12 @@ async fn executors(config: &Config, findings: &mut Findings) {
         }
     }
     if works == 0 {
-        findings.add("executors", State::Fail, "none works: a worker here could run no task", Some("make one of them work"));
+        findings.add(
+            "executors",
+            State::Fail,
+            "none works: a worker here could run no task",
+            Some("make one of them work"),
+        );
     }
 }
 
@@ -280,11 +346,18 @@ async fn server(global: &Global, given: &Givens, findings: &mut Findings) {
     let version = match tokio::time::timeout(CHECK_MAX, client.get("version", &[])).await {
         Ok(Ok(version)) => version,
         Ok(Err(error)) => return findings.add("server", absent, format_args!("{error:#}"), None),
-        Err(_) => return findings.add("server", absent, format_args!("no answer from {}", client.base()), None),
+        Err(_) => {
+            return findings.add("server", absent, format_args!("no answer from {}", client.base()), None);
+        }
     };
     let ours = env!("CARGO_PKG_VERSION");
     let state = if version["version"] == ours { State::Ok } else { State::Warn };
-    let detail = format!("{} {} at {}", text_at(&version, "installation"), text_at(&version, "version"), client.base());
+    let detail = format!(
+        "{} {} at {}",
+        text_at(&version, "installation"),
+        text_at(&version, "version"),
+        client.base()
+    );
     findings.add("server", state, detail, Some("use the same version here and there"));
     if let Ok(Some(date)) = client.date().await
         && let Ok(date) = DateTime::parse_from_rfc2822(&date)
@@ -299,7 +372,9 @@ async fn token(client: &Client, findings: &mut Findings) {
     let roles = [("admin", "tokens"), ("viewer", "queues")];
     for (role, path) in roles {
         match client.get(path, &[]).await {
-            Ok(Value::Array(_)) => return findings.add("token", State::Ok, format_args!("{role} or more"), None),
+            Ok(Value::Array(_)) => {
+                return findings.add("token", State::Ok, format_args!("{role} or more"), None);
+            }
             Ok(_) => {}
             Err(error) if fault::exit_code(&error) == fault::NOT_ALLOWED => {}
             Err(error) => return findings.add("token", State::Warn, format_args!("{error:#}"), None),

@@ -33,7 +33,10 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
                 output::document(context.format, &done, || {
                     output::say(format_args!("{}", done["seq"]))?;
                     let generation = &done["generation"];
-                    output::note(format_args!("event #{} is judged again (generation {generation})", done["seq"]));
+                    output::note(format_args!(
+                        "event #{} is judged again (generation {generation})",
+                        done["seq"]
+                    ));
                     Ok(())
                 })?;
             }
@@ -59,7 +62,9 @@ async fn show(context: &Context, id: &str) -> Result<()> {
     event["firings"] = verdicts["firings"].clone();
     event["tasks"] = verdicts["tasks"].clone();
     output::document(context.format, &event, || {
-        let field = |name: &str, value: String| output::say(format_args!("{} {value}", paint(output::faint(), format_args!("{name:<10}"))));
+        let field = |name: &str, value: String| {
+            output::say(format_args!("{} {value}", paint(output::faint(), format_args!("{name:<10}"))))
+        };
         output::say(paint(output::title(), format_args!("event #{}", event["seq"])))?;
         field("id", text_at(&event, "id"))?;
         field("topic", text_at(&event, "topic"))?;
@@ -115,7 +120,11 @@ async fn why(context: &Context, id: &str, rule: Option<String>) -> Result<()> {
     let verdicts = context.client.get(&format!("events/{id}/why"), &[("rule", rule.clone())]).await?;
     let items = verdicts.as_array().cloned().unwrap_or_default();
     if let (Some(rule), true) = (&rule, items.is_empty()) {
-        return Err(fault::Fault::new(fault::NOT_FOUND, format!("the rules that judged it have no rule `{rule}`")).into());
+        return Err(fault::Fault::new(
+            fault::NOT_FOUND,
+            format!("the rules that judged it have no rule `{rule}`"),
+        )
+        .into());
     }
     if context.format == Format::Jsonl {
         return output::list(context.format, &items, &[], "");
@@ -133,10 +142,18 @@ async fn why(context: &Context, id: &str, rule: Option<String>) -> Result<()> {
 
 /// What one rule said, clause by clause.
 pub(crate) fn verdict_lines(verdict: &Value) -> String {
-    let mut text = format!("{}: {}", paint(output::title(), text_at(verdict, "rule")), verdict_words(&verdict["verdict"]));
+    let mut text = format!(
+        "{}: {}",
+        paint(output::title(), text_at(verdict, "rule")),
+        verdict_words(&verdict["verdict"])
+    );
     for clause in verdict["clauses"].as_array().into_iter().flatten() {
         let state = text_at(clause, "state");
-        let path = if text_at(clause, "path").is_empty() { String::new() } else { format!("{} ", text_at(clause, "path")) };
+        let path = if text_at(clause, "path").is_empty() {
+            String::new()
+        } else {
+            format!("{} ", text_at(clause, "path"))
+        };
         text.push_str(&format!(
             "\n  {} {} {path}{}",
             paint(style_of(&state), format_args!("{:<12}", state.replace('_', " "))),

@@ -27,8 +27,12 @@ pub(super) fn parse(inputs: &[String]) -> Result<Map<String, Value>, Fault> {
 /// It has no type or no id.
 pub(super) fn item(text: &str) -> Result<Value, Fault> {
     match text.split_once(':') {
-        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok(serde_json::json!({"type": kind, "id": id})),
-        _ => Err(Fault::usage(format!("--item: `{text}` is no item; expected TYPE:ID, such as koji_build:audit-2.8-1.fc42"))),
+        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => {
+            Ok(serde_json::json!({"type": kind, "id": id}))
+        }
+        _ => Err(Fault::usage(format!(
+            "--item: `{text}` is no item; expected TYPE:ID, such as koji_build:audit-2.8-1.fc42"
+        ))),
     }
 }
 

@@ -29,14 +29,19 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
         (set.container, set.sandbox, set.local, set.local_untrusted) =
             (kind.as_str() == "container", kind.as_str() == "sandbox", kind.as_str() == "local", false);
     }
-    let scratch = tempfile::Builder::new().prefix("taskbot-run-local-").tempdir().context("no temporary folder")?;
+    let scratch =
+        tempfile::Builder::new().prefix("taskbot-run-local-").tempdir().context("no temporary folder")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let name = work::name(&config);
     let executors = work::executors(&config, &name, scratch.path(), &clock);
     let (lines, any) = work::probe(&executors).await;
     if !any {
         let hint = "choose another (--executor sandbox, or --executor local for none at all)";
-        return Err(Fault::new(fault::INFRA, format!("no executor works here; {hint}:\n  {}", lines.join("\n  "))).into());
+        return Err(Fault::new(
+            fault::INFRA,
+            format!("no executor works here; {hint}:\n  {}", lines.join("\n  ")),
+        )
+        .into());
     }
     let runner = runner(&config, executors, scratch.path(), &clock)?;
     let item = args.item.as_deref().map(inputs::item).transpose()?;
@@ -50,7 +55,11 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
     let to_stderr = global.output != Format::Table;
     let out = Box::new(move |bytes: &[u8]| {
         // With another format standard output is for the outcome alone.
-        let written = if to_stderr { std::io::Write::write_all(&mut std::io::stderr(), bytes) } else { output::write(bytes) };
+        let written = if to_stderr {
+            std::io::Write::write_all(&mut std::io::stderr(), bytes)
+        } else {
+            output::write(bytes)
+        };
         if let Err(error) = written {
             tracing::debug!(%error, "the log is not shown");
         }
@@ -75,9 +84,15 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
     show(global.output, &ended, args.keep.as_deref())
 }
 
-fn runner(config: &Config, executors: Vec<Arc<dyn Executor>>, dir: &Path, clock: &Arc<dyn Clock>) -> Result<Runner> {
+fn runner(
+    config: &Config,
+    executors: Vec<Arc<dyn Executor>>,
+    dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<Runner> {
     let run = work::run_config(config, dir);
-    let fetcher = Fetcher::new(&run.fetch, Arc::clone(clock), Arc::new(SystemIds)).map_err(|error| anyhow!("fetching: {}", error.message))?;
+    let fetcher = Fetcher::new(&run.fetch, Arc::clone(clock), Arc::new(SystemIds))
+        .map_err(|error| anyhow!("fetching: {}", error.message))?;
     let git = GitCache::new(dir.join("mirrors"), GitConfig::default()).map_err(|error| anyhow!("{error}"))?;
     Ok(Runner {
         worker: work::name(config),

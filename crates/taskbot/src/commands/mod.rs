@@ -77,10 +77,8 @@ pub(crate) fn paging(paging: &Paging) -> Vec<(&'static str, Option<String>)> {
 /// Whatever ends it otherwise; a [`Fault`] knows its exit code.
 pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
     let Cli { global, command } = cli;
-    let long_lived = matches!(
-        command,
-        Command::Up(_) | Command::Server(_) | Command::Worker { command: None, .. }
-    );
+    let long_lived =
+        matches!(command, Command::Up(_) | Command::Server(_) | Command::Worker { command: None, .. });
     logging::start(global.log.as_deref(), if long_lived { "info" } else { "warn" }, global.log_format)?;
     match command {
         Command::Up(up) => {
@@ -113,7 +111,9 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
         Command::Result(command) => block_on(result::run(command, Context::of(&global)?)),
         Command::Queue(command) => block_on(queue::run(command, Context::of(&global)?)),
         Command::Dlq(command) => block_on(dead_letter::run(command, Context::of(&global)?)),
-        Command::Worker { command: Some(command), .. } => block_on(worker::run(command, Context::of(&global)?)),
+        Command::Worker { command: Some(command), .. } => {
+            block_on(worker::run(command, Context::of(&global)?))
+        }
     }
 }
 

@@ -29,12 +29,19 @@ pub(super) async fn run(command: QueueCommand, context: Context) -> Result<u8> {
                     (by, why) => format!("by {by}: {why}"),
                 }),
             ];
-            output::list(context.format, queues.as_array().unwrap_or(&Vec::new()), &columns, "no queues yet: the first task makes one")?;
+            output::list(
+                context.format,
+                queues.as_array().unwrap_or(&Vec::new()),
+                &columns,
+                "no queues yet: the first task makes one",
+            )?;
         }
         QueueCommand::Pause { name, why } => {
             let body = why.map_or_else(|| json!({}), |why| json!({"why": why}));
             context.client.post(&format!("queues/{}/pause", escape(&name)), &body).await?;
-            output::note(format_args!("{name} hands nothing more out; to go on: taskbot queue resume {name}"));
+            output::note(format_args!(
+                "{name} hands nothing more out; to go on: taskbot queue resume {name}"
+            ));
         }
         QueueCommand::Resume { name } => {
             context.client.post(&format!("queues/{}/resume", escape(&name)), &json!({})).await?;

@@ -42,7 +42,10 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
     } else if args.since.is_some() {
         let since = context.time("--since", args.since.as_deref())?;
         let past = tail::past(context, since, args.filter.clone(), &patterns).await?;
-        for event in past.iter().take(args.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))) {
+        for event in past
+            .iter()
+            .take(args.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)))
+        {
             write(event)?;
         }
     } else {
@@ -70,9 +73,12 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
 fn recorded(event: &Value) -> Result<String> {
     let payload = event["payload"].as_str().unwrap_or_default();
     if payload.trim().is_empty() {
-        return Err(Fault::new(fault::NOT_FOUND, format!("the body of event #{} has expired", event["seq"])).into());
+        return Err(
+            Fault::new(fault::NOT_FOUND, format!("the body of event #{} has expired", event["seq"])).into()
+        );
     }
-    let body: Box<serde_json::value::RawValue> = serde_json::from_str(payload).context("the payload is no JSON")?;
+    let body: Box<serde_json::value::RawValue> =
+        serde_json::from_str(payload).context("the payload is no JSON")?;
     let headers = event["headers"].as_object().cloned().unwrap_or_default();
     let topic = event["topic"].as_str().unwrap_or_default().to_owned();
     let id = event["id"].as_str().map(str::to_owned);

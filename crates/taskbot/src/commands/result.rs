@@ -67,7 +67,11 @@ fn show(whole: &Value) -> Result<()> {
     ] {
         let text = text_at(result, path);
         if text != "-" {
-            output::say(format_args!("{} {}", paint(output::faint(), format_args!("{name:<10}")), paint(style_of(&text), &text)))?;
+            output::say(format_args!(
+                "{} {}",
+                paint(output::faint(), format_args!("{name:<10}")),
+                paint(style_of(&text), &text)
+            ))?;
         }
     }
     for part in whole["parts"].as_array().into_iter().flatten() {
@@ -79,7 +83,8 @@ fn show(whole: &Value) -> Result<()> {
 /// A part of a result in one line.
 pub(crate) fn part_line(part: &Value) -> String {
     let outcome = text_at(part, "outcome");
-    let took = part["duration_ms"].as_u64().map(|ms| format!(" {}", format_duration(Duration::from_millis(ms))));
+    let took =
+        part["duration_ms"].as_u64().map(|ms| format!(" {}", format_duration(Duration::from_millis(ms))));
     let note = part["note"].as_str().map(|note| format!(": {}", output::shortened(note)));
     format!(
         "{} {}{}{}",

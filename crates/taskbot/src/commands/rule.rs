@@ -27,7 +27,9 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
         RuleCommand::Show { name, path: Some(path) } => {
             let (set, texts) = compile(&path, global)?;
             let rule = set.rule(&RuleName::new(name.clone()));
-            let rule = rule.ok_or_else(|| Fault::new(fault::NOT_FOUND, format!("no rule `{name}` in {}", path.display())))?;
+            let rule = rule.ok_or_else(|| {
+                Fault::new(fault::NOT_FOUND, format!("no rule `{name}` in {}", path.display()))
+            })?;
             let mut shown = summary(rule);
             shown["source"] = json!(texts.files.get(&*rule.place.file).map(|text| text.to_string()));
             show(global.output, &shown)?;
@@ -44,7 +46,10 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         RuleCommand::List { .. } => {
             let found = context.client.get("rules", &[]).await?;
             if let Some(problem) = found["problem"].as_str() {
-                output::note(format_args!("{}: the newest rules are not taken:\n{problem}", paint(output::bad(), "problem")));
+                output::note(format_args!(
+                    "{}: the newest rules are not taken:\n{problem}",
+                    paint(output::bad(), "problem")
+                ));
             }
             let items = found["rules"].as_array().cloned().unwrap_or_default();
             output::list(context.format, &items, &columns(), "no rules are in force")?;
@@ -54,7 +59,9 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
             show(context.format, &rule)?;
         }
         RuleCommand::Enable { name } => switch(&context, &name, "active").await?,
-        RuleCommand::Disable { name, shadow } => switch(&context, &name, if shadow { "shadow" } else { "off" }).await?,
+        RuleCommand::Disable { name, shadow } => {
+            switch(&context, &name, if shadow { "shadow" } else { "off" }).await?
+        }
         RuleCommand::Reload => activated(&context, &context.client.post("rules/reload", &json!({})).await?)?,
     }
     Ok(fault::DONE)
@@ -111,8 +118,15 @@ fn check(path: &Path, global: &Global) -> Result<u8> {
             }
             let warnings = report.diagnostics.len() - report.errors();
             Ok(match rules {
-                Some(rules) => output::say(format_args!("{}: {rules} rules, {warnings} warnings", paint(output::good(), "ok")))?,
-                None => output::say(format_args!("{}: {} errors, {warnings} warnings", paint(output::bad(), "wrong"), report.errors()))?,
+                Some(rules) => output::say(format_args!(
+                    "{}: {rules} rules, {warnings} warnings",
+                    paint(output::good(), "ok")
+                ))?,
+                None => output::say(format_args!(
+                    "{}: {} errors, {warnings} warnings",
+                    paint(output::bad(), "wrong"),
+                    report.errors()
+                ))?,
             })
         })?;
     }
@@ -129,7 +143,8 @@ fn test(path: &Path, global: &Global) -> Result<u8> {
     } else {
         output::document(global.output, &items, || {
             for outcome in &outcomes {
-                let word = if outcome.passed { paint(output::good(), "ok") } else { paint(output::bad(), "FAILED") };
+                let word =
+                    if outcome.passed { paint(output::good(), "ok") } else { paint(output::bad(), "FAILED") };
                 output::say(format_args!("{word} {}:{} {}", outcome.file, outcome.line, outcome.name))?;
                 for line in outcome.difference.iter().flat_map(|difference| difference.lines()) {
                     output::say(format_args!("    {line}"))?;
@@ -171,14 +186,23 @@ fn columns() -> Vec<Column> {
 fn show(format: Format, rule: &Value) -> Result<()> {
     output::document(format, rule, || {
         let mode = text_at(rule, "mode");
-        output::say(format_args!("{} {}", paint(output::title(), text_at(rule, "name")), paint(style_of(&mode), &mode)))?;
+        output::say(format_args!(
+            "{} {}",
+            paint(output::title(), text_at(rule, "name")),
+            paint(style_of(&mode), &mode)
+        ))?;
         for name in ["description", "on", "tasks", "revision"] {
             let text = text_at(rule, name);
             if text != "-" {
                 output::say(format_args!("{} {text}", paint(output::faint(), format_args!("{name:<11}"))))?;
             }
         }
-        output::say(format_args!("{} {}:{}", paint(output::faint(), "file       "), text_at(rule, "file"), text_at(rule, "line")))?;
+        output::say(format_args!(
+            "{} {}:{}",
+            paint(output::faint(), "file       "),
+            text_at(rule, "file"),
+            text_at(rule, "line")
+        ))?;
         let source = rule["source"].as_str().unwrap_or_default();
         let from = usize::try_from(rule["line"].as_u64().unwrap_or(1)).unwrap_or(1).saturating_sub(1);
         for line in rule_lines(source, from) {
@@ -198,7 +222,8 @@ fn rule_lines(source: &str, from: usize) -> impl Iterator<Item = &str> {
         .find(|at| lines.get(*at).is_some_and(|line| line.trim_start().starts_with("- ")))
         .unwrap_or(from);
     let own = lines.get(first).map_or(0, |line| depth(line));
-    let count = lines.iter().skip(first + 1).take_while(|line| line.trim().is_empty() || depth(line) > own).count();
+    let count =
+        lines.iter().skip(first + 1).take_while(|line| line.trim().is_empty() || depth(line) > own).count();
     lines.into_iter().skip(first).take(count + 1)
 }
 
@@ -210,7 +235,10 @@ mod tests {
     fn a_rules_own_lines() {
         let source = "rules:\n  - name: a\n    on: x\n\n  - on: y\n    name: b\n    then:\n      - task: t\ntests: []\n";
         assert_eq!(rule_lines(source, 1).collect::<Vec<_>>(), ["  - name: a", "    on: x", ""]);
-        assert_eq!(rule_lines(source, 5).collect::<Vec<_>>(), ["  - on: y", "    name: b", "    then:", "      - task: t"]);
+        assert_eq!(
+            rule_lines(source, 5).collect::<Vec<_>>(),
+            ["  - on: y", "    name: b", "    then:", "      - task: t"]
+        );
         assert_eq!(rule_lines("", 5).count(), 0);
     }
 }

@@ -147,7 +147,12 @@ fn report(context: &Context, progress: &ProgressBar, sent: &Value, all: &mut Vec
             }
             if !matches!(sent["outcome"].as_str(), Some("new" | "known")) {
                 let outcome = text_at(sent, "outcome");
-                let text = format!("{} {}: {}", paint(style_of(&outcome), &outcome), text_at(sent, "id"), text_at(sent, "reason"));
+                let text = format!(
+                    "{} {}: {}",
+                    paint(style_of(&outcome), &outcome),
+                    text_at(sent, "id"),
+                    text_at(sent, "reason")
+                );
                 progress.suspend(|| output::note(text));
             }
         }
@@ -168,7 +173,8 @@ impl Batch {
     fn add(&mut self, message: &RecordedMessage) -> Result<()> {
         // Bodies keep their bytes; a body over several lines goes on one.
         let text = serde_json::to_string(message)?;
-        let text = if text.contains('\n') { json!(serde_json::from_str::<Value>(&text)?).to_string() } else { text };
+        let text =
+            if text.contains('\n') { json!(serde_json::from_str::<Value>(&text)?).to_string() } else { text };
         self.lines.extend_from_slice(text.as_bytes());
         self.lines.push(b'\n');
         self.count += 1;
@@ -200,7 +206,10 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, Option<u64>)> {
 fn read_all(file: Option<&Path>) -> Result<Vec<u8>> {
     let (input, _) = open(file)?;
     let mut bytes = Vec::new();
-    input.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| Fault::usage(format!("cannot read: {error}")))?;
+    input
+        .take(DOCUMENT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Fault::usage(format!("cannot read: {error}")))?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(Fault::usage(format!("the input has over {DOCUMENT_BYTES_MAX} bytes")).into());
     }
@@ -209,9 +218,14 @@ fn read_all(file: Option<&Path>) -> Result<Vec<u8>> {
 
 /// A bar on a terminal; nothing without one.
 fn progress(bytes: Option<u64>) -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target =
+        if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(bytes, target);
-    let form = if bytes.is_some() { "sending {bar:30} {bytes}/{total_bytes} {eta}" } else { "sending {spinner} {bytes}" };
+    let form = if bytes.is_some() {
+        "sending {bar:30} {bytes}/{total_bytes} {eta}"
+    } else {
+        "sending {spinner} {bytes}"
+    };
     if let Ok(style) = ProgressStyle::with_template(form) {
         bar.set_style(style);
     }

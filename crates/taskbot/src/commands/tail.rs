@@ -39,7 +39,8 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
     if let Some(text) = &args.filter {
         Filter::parse(text).map_err(|error| Fault::usage(format!("--where: {error}")))?;
     }
-    let own_only = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.as_str().starts_with("taskbot"));
+    let own_only =
+        !patterns.is_empty() && patterns.iter().all(|pattern| pattern.as_str().starts_with("taskbot"));
     let (events, messages) = (!args.outgoing && !(own_only && !args.incoming), !args.incoming);
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     let subjects = (!args.subjects.is_empty()).then(|| args.subjects.join(","));
@@ -48,7 +49,11 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
         if !events {
             return std::future::pending().await;
         }
-        let query = [("events", Some("true".to_owned())), ("topics", subjects.clone()), ("where", args.filter.clone())];
+        let query = [
+            ("events", Some("true".to_owned())),
+            ("topics", subjects.clone()),
+            ("where", args.filter.clone()),
+        ];
         follow(context, &query, sender.clone(), Shown::Event, args.since.is_some()).await
     };
     let outgoing = async {
@@ -78,7 +83,8 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
 /// # Errors
 /// One is none.
 pub(super) fn patterns(subjects: &[String]) -> Result<Vec<TopicPattern>, Fault> {
-    let parse = |text: &String| TopicPattern::parse(text).map_err(|error| Fault::usage(format!("`{text}`: {error}")));
+    let parse =
+        |text: &String| TopicPattern::parse(text).map_err(|error| Fault::usage(format!("`{text}`: {error}")));
     subjects.iter().map(parse).collect()
 }
 
@@ -98,7 +104,10 @@ async fn follow(
     };
     let take = async |event: SseEvent| {
         if event.name == "resync" {
-            output::note(paint(output::odd(), "the server no longer keeps what happened meanwhile; `event list` shows it"));
+            output::note(paint(
+                output::odd(),
+                "the server no longer keeps what happened meanwhile; `event list` shows it",
+            ));
             return Ok(ControlFlow::Continue(()));
         }
         let value = serde_json::from_str(&event.data).unwrap_or_else(|_| json!({"text": event.data}));
@@ -168,7 +177,10 @@ impl Printer<'_> {
         let topic = topic.as_str().unwrap_or_default();
         match self.context.format {
             Format::Table if self.args.pretty => {
-                output::say(paint(output::title(), format_args!("{} {topic}", time.as_str().unwrap_or_default())))?;
+                output::say(paint(
+                    output::title(),
+                    format_args!("{} {topic}", time.as_str().unwrap_or_default()),
+                ))?;
                 output::say(serde_json::to_string_pretty(body)?)?;
             }
             Format::Table => {

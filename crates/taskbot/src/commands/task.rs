@@ -150,7 +150,12 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     output::say(paint(output::title(), format_args!("task {}", text_at(task, "id"))))?;
     field("name", text_at(task, "name"))?;
     field("state", paint(style_of(&label), &label))?;
-    for (name, path) in [("reason", "state.reason"), ("unmet", "state.unmet"), ("why", "state.why"), ("worker", "state.worker")] {
+    for (name, path) in [
+        ("reason", "state.reason"),
+        ("unmet", "state.unmet"),
+        ("why", "state.why"),
+        ("worker", "state.worker"),
+    ] {
         if text_at(task, path) != "-" {
             field(name, text_at(task, path))?;
         }
@@ -162,10 +167,23 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         field("item", format_args!("{} {}", text_at(task, "item.type"), text_at(task, "item.id")))?;
     }
     field("queue", format_args!("{}, priority {}", text_at(task, "queue"), text_at(task, "priority")))?;
-    field("made", format_args!("{} ago for {}", output::age(&task["created_at"], now), text_at(task, "submitter")))?;
+    field(
+        "made",
+        format_args!("{} ago for {}", output::age(&task["created_at"], now), text_at(task, "submitter")),
+    )?;
     match text_at(task, "origin.by").as_str() {
-        "rule" => field("because", format_args!("event #{} and rule {}", text_at(task, "origin.event"), text_at(task, "origin.rule")))?,
-        "rerun" => field("because", format_args!("{} ran task {} again", text_at(task, "origin.who"), text_at(task, "origin.of")))?,
+        "rule" => field(
+            "because",
+            format_args!(
+                "event #{} and rule {}",
+                text_at(task, "origin.event"),
+                text_at(task, "origin.rule")
+            ),
+        )?,
+        "rerun" => field(
+            "because",
+            format_args!("{} ran task {} again", text_at(task, "origin.who"), text_at(task, "origin.of")),
+        )?,
         _ => field("because", format_args!("{} submitted it", text_at(task, "origin.who")))?,
     }
     if !task["kind"]["repo"].is_null() {
@@ -173,7 +191,10 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         field("commit", text_at(task, "kind.resolved.commit"))?;
     }
     for (name, value) in task["inputs"].as_object().into_iter().flatten() {
-        field("input", format_args!("{name} = {}", output::shortened(value.as_str().unwrap_or(&value.to_string()))))?;
+        field(
+            "input",
+            format_args!("{name} = {}", output::shortened(value.as_str().unwrap_or(&value.to_string()))),
+        )?;
     }
     for attempt in whole["attempts"].as_array().into_iter().flatten() {
         show_attempt(attempt, now)?;
@@ -181,7 +202,10 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     show_results(whole)?;
     for artifact in whole["artifacts"].as_array().into_iter().flatten() {
         let size = model::units::format_size(artifact["size_bytes"].as_u64().unwrap_or_default());
-        field("artifact", format_args!("{} ({size}, attempt {})", text_at(artifact, "name"), artifact["attempt"]))?;
+        field(
+            "artifact",
+            format_args!("{} ({size}, attempt {})", text_at(artifact, "name"), artifact["attempt"]),
+        )?;
     }
     Ok(())
 }
@@ -191,17 +215,35 @@ fn show_attempt(attempt: &Value, now: DateTime<Utc>) -> Result<()> {
     let took = output::duration_between(&attempt["started_at"], &attempt["ended_at"], now);
     field(
         "attempt",
-        format_args!("{} {} on {}, {took}", attempt["number"], paint(style_of(&outcome), &outcome), text_at(attempt, "worker")),
+        format_args!(
+            "{} {} on {}, {took}",
+            attempt["number"],
+            paint(style_of(&outcome), &outcome),
+            text_at(attempt, "worker")
+        ),
     )?;
     if let Some(environment) = attempt["environment"].as_object().map(|_| &attempt["environment"]) {
         let image = text_at(environment, "image");
         let image = if image == "-" { String::new() } else { format!(" {image}") };
-        field("", format_args!("in {}{image} on {}", text_at(environment, "executor"), text_at(environment, "arch")))?;
+        field(
+            "",
+            format_args!(
+                "in {}{image} on {}",
+                text_at(environment, "executor"),
+                text_at(environment, "arch")
+            ),
+        )?;
     }
     for phase in attempt["phases"].as_array().into_iter().flatten() {
         let took = std::time::Duration::from_millis(phase["duration_ms"].as_u64().unwrap_or_default());
-        let error = phase["error"].as_str().map(|error| paint(output::bad(), format_args!("  {error}"))).unwrap_or_default();
-        field("", format_args!("{:<9} {:>7}{error}", text_at(phase, "phase"), model::units::format_duration(took)))?;
+        let error = phase["error"]
+            .as_str()
+            .map(|error| paint(output::bad(), format_args!("  {error}")))
+            .unwrap_or_default();
+        field(
+            "",
+            format_args!("{:<9} {:>7}{error}", text_at(phase, "phase"), model::units::format_duration(took)),
+        )?;
     }
     Ok(())
 }
@@ -210,10 +252,16 @@ fn show_attempt(attempt: &Value, now: DateTime<Utc>) -> Result<()> {
 pub(super) fn show_results(whole: &Value) -> Result<()> {
     for result in whole["results"].as_array().into_iter().flatten() {
         let outcome = text_at(result, "outcome");
-        let note = result["note"].as_str().map(|note| format!(": {}", output::shortened(note))).unwrap_or_default();
+        let note =
+            result["note"].as_str().map(|note| format!(": {}", output::shortened(note))).unwrap_or_default();
         field(
             "result",
-            format_args!("#{} {} {}{note}", result["id"], paint(style_of(&outcome), &outcome), text_at(result, "testcase")),
+            format_args!(
+                "#{} {} {}{note}",
+                result["id"],
+                paint(style_of(&outcome), &outcome),
+                text_at(result, "testcase")
+            ),
         )?;
     }
     Ok(())
@@ -236,7 +284,10 @@ async fn logs(context: &Context, id: &str, follow: bool, attempt: Option<u32>) -
             "log" => output::write(data["text"].as_str().unwrap_or_default().as_bytes())?,
             "end" => {
                 let state = text_at(&data, "state");
-                output::note(paint(output::faint(), format_args!("the attempt has ended; the task is {state}")));
+                output::note(paint(
+                    output::faint(),
+                    format_args!("the attempt has ended; the task is {state}"),
+                ));
                 return Ok(ControlFlow::Break(()));
             }
             _ => {}
@@ -284,7 +335,9 @@ async fn artifacts(context: &Context, id: &str) -> Result<()> {
     let items = found.as_array().cloned().unwrap_or_default();
     let columns = [
         column("ARTIFACT", |artifact| text_at(artifact, "name")),
-        column("SIZE", |artifact| model::units::format_size(artifact["size_bytes"].as_u64().unwrap_or_default())),
+        column("SIZE", |artifact| {
+            model::units::format_size(artifact["size_bytes"].as_u64().unwrap_or_default())
+        }),
         column("ATTEMPT", |artifact| text_at(artifact, "attempt")),
         column("SHA256", |artifact| text_at(artifact, "sha256").chars().take(16).collect()),
     ];
@@ -318,7 +371,8 @@ async fn download_all(context: &Context, task: &str, into: &Path) -> Result<()> 
             return Err(Fault::new(fault::FAILED, format!("`{name}` does not stay in the folder")).into());
         }
         let path = into.join(&name);
-        std::fs::create_dir_all(path.parent().unwrap_or(into)).with_context(|| format!("cannot make {}", into.display()))?;
+        std::fs::create_dir_all(path.parent().unwrap_or(into))
+            .with_context(|| format!("cannot make {}", into.display()))?;
         download(context, task, &text_at(artifact, "id"), Some(&path)).await?;
         output::say(path.display())?;
     }

@@ -20,7 +20,10 @@ const TIMEOUT: u8 = 124;
 /// # Errors
 /// The server says no.
 pub(crate) async fn run(context: &Context, id: &str, timeout: Option<&str>) -> Result<u8> {
-    let limit = timeout.map(parse_duration).transpose().map_err(|why| fault::Fault::usage(format!("--timeout: {why}")))?;
+    let limit = timeout
+        .map(parse_duration)
+        .transpose()
+        .map_err(|why| fault::Fault::usage(format!("--timeout: {why}")))?;
     let id = context.client.task_id(id).await?;
     let id = text_at(&context.client.get(&format!("tasks/{id}"), &[]).await?, "task.id");
     let mut watcher = Watcher { context, id: id.clone(), last: None, spinner: spinner() };
@@ -36,7 +39,9 @@ pub(crate) async fn run(context: &Context, id: &str, timeout: Option<&str>) -> R
         _ = tokio::signal::ctrl_c() => fault::INTERRUPTED,
     };
     watcher.spinner.finish_and_clear();
-    if matches!(code, TIMEOUT | fault::INTERRUPTED) && watcher.last.as_ref().is_none_or(|last| !last.is_final()) {
+    if matches!(code, TIMEOUT | fault::INTERRUPTED)
+        && watcher.last.as_ref().is_none_or(|last| !last.is_final())
+    {
         output::note(format_args!("the task goes on; to watch it again: taskbot task watch {id}"));
     }
     Ok(code)
@@ -89,9 +94,16 @@ impl Watcher<'_> {
         let Ok(state) = serde_json::from_value::<TaskState>(task["state"].clone()) else {
             return Ok(ControlFlow::Continue(()));
         };
-        let same = self.last.as_ref().is_some_and(|last| last.label() == state.label() && attempt(last) == attempt(&state));
+        let same = self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.label() == state.label() && attempt(last) == attempt(&state));
         if !same {
-            let line = format!("{} {}", paint(output::faint(), output::clock_time(at, self.context.now())), describe(task, &state));
+            let line = format!(
+                "{} {}",
+                paint(output::faint(), output::clock_time(at, self.context.now())),
+                describe(task, &state)
+            );
             self.spinner.suspend(|| output::say(line))?;
             self.spinner.set_message(state.label());
         }

@@ -3,9 +3,7 @@
 use super::section::{File, Section};
 use crate::fault::Fault;
 use anyhow::Result;
-use events::config::{
-    Form, NatsConnection, NatsOutletConfig, NatsSourceConfig, Secret, Start, StreamConfig,
-};
+use events::config::{Form, NatsConnection, NatsOutletConfig, NatsSourceConfig, Secret, Start, StreamConfig};
 use model::{ids::SourceName, yaml::Node};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +101,10 @@ pub(crate) fn read_secret(file: &Path) -> Result<String> {
 pub(super) fn sources(file: &File<'_>, node: &Node, installation: &str) -> Vec<Source> {
     let Some(items) = file.reader.list_of(node, "`sources`") else { return Vec::new() };
     if items.len() > SOURCES_MAX {
-        file.reader.error(&node.span, format!("`sources` has {} entries, at most {SOURCES_MAX} are read", items.len()));
+        file.reader.error(
+            &node.span,
+            format!("`sources` has {} entries, at most {SOURCES_MAX} are read", items.len()),
+        );
     }
     let mut sources: Vec<Source> = Vec::new();
     for (at, item) in items.iter().take(SOURCES_MAX).enumerate() {

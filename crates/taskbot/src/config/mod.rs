@@ -341,9 +341,10 @@ impl Config {
     /// # Errors
     /// It cannot be read, or is wrong: then all mistakes with their places.
     pub(crate) fn load(file: Option<&Path>) -> Result<Loaded> {
-        let Some(file) = file else { return Ok(Loaded::default()) };
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Fault::usage(format!("cannot read the configuration {}: {error}", file.display())))?;
+        let Some(file) = file else { return Loaded::default().absolute() };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Fault::usage(format!("cannot read the configuration {}: {error}", file.display()))
+        })?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let (loaded, report) = read::read(&file.display().to_string(), &text, folder);
         match loaded {
@@ -351,7 +352,7 @@ impl Config {
                 for warning in &report.diagnostics {
                     tracing::warn!("{warning}");
                 }
-                Ok(loaded)
+                loaded.absolute()
             }
             None => Err(Fault::new(fault::USAGE, mistakes(&report)).into()),
         }
@@ -384,7 +385,9 @@ impl Loaded {
         };
         if let Some(listen) = &over.listen {
             config.server.listen = listen.parse().map_err(|_| {
-                Fault::usage(format!("--listen: `{listen}` is no address; expected ADDR:PORT, such as 127.0.0.1:{PORT}"))
+                Fault::usage(format!(
+                    "--listen: `{listen}` is no address; expected ADDR:PORT, such as 127.0.0.1:{PORT}"
+                ))
             })?;
             note("listen", "server.listen");
         }
@@ -406,11 +409,17 @@ impl Loaded {
             note("nats", "sources");
             note("nats", "outlet");
         }
-        // From here on the process may change nothing about what a path means.
+        *self = std::mem::take(self).absolute()?;
+        Ok(())
+    }
+
+    /// Paths that mean the same wherever they are used.
+    fn absolute(mut self) -> Result<Self> {
         let base = std::env::current_dir().context("the current folder")?;
+        let config = &mut self.config;
         config.data_dir = base.join(&config.data_dir);
         config.rules.folder = config.rules.folder.take().map(|folder| base.join(folder));
-        Ok(())
+        Ok(self)
     }
 }
 

@@ -91,7 +91,9 @@ fn check_word(what: &str, text: &str) -> Result<String, String> {
 fn server(mut section: Section<'_, '_>, server: &mut Server) {
     section.maybe_name("name", &mut server.name);
     section.parsed("listen", &mut server.listen, |text| {
-        text.parse().map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
+        text.parse().map_err(|_| {
+            format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT)
+        })
     });
     section.parsed("public_url", &mut server.public_url, |text| {
         let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -176,7 +178,10 @@ fn git(mut section: Section<'_, '_>, git: &mut Git) {
             let known = [Protocol::Https, Protocol::Ssh, Protocol::Http, Protocol::Git];
             let found = known.into_iter().find(|protocol| protocol.to_string() == *text);
             if found.is_none() {
-                reader.error(&node.span, format!("{what}: `{text}` is no protocol; expected https, ssh, http or git"));
+                reader.error(
+                    &node.span,
+                    format!("{what}: `{text}` is no protocol; expected https, ssh, http or git"),
+                );
             }
             found
         };
@@ -190,7 +195,9 @@ fn git(mut section: Section<'_, '_>, git: &mut Git) {
 
 fn files(mut section: Section<'_, '_>, files: &mut Files) {
     section.parsed("url", &mut files.url, |text| {
-        let url = reqwest::Url::parse(text).map_err(|_| format!("`{text}` is no URL; expected file:///PATH, s3://BUCKET/PREFIX, az://… or gs://…"))?;
+        let url = reqwest::Url::parse(text).map_err(|_| {
+            format!("`{text}` is no URL; expected file:///PATH, s3://BUCKET/PREFIX, az://… or gs://…")
+        })?;
         object_store::ObjectStoreScheme::parse(&url).map_err(|error| error.to_string())?;
         Ok(Some(text.to_owned()))
     });
@@ -200,9 +207,15 @@ fn files(mut section: Section<'_, '_>, files: &mut Files) {
             return None;
         };
         if entries.len() > OPTIONS_MAX {
-            reader.error(&node.span, format!("{what} has {} entries, at most {OPTIONS_MAX} are read", entries.len()));
+            reader.error(
+                &node.span,
+                format!("{what} has {} entries, at most {OPTIONS_MAX} are read", entries.len()),
+            );
         }
-        entries.iter().map(|(key, node)| Some((key.text.clone(), reader.text_of(node, &format!("`{}`", key.text))?))).collect()
+        entries
+            .iter()
+            .map(|(key, node)| Some((key.text.clone(), reader.text_of(node, &format!("`{}`", key.text))?)))
+            .collect()
     });
     section.maybe_path("options_file", &mut files.options_file);
     section.finish();

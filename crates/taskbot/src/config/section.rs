@@ -102,7 +102,9 @@ impl<'f, 'n> Section<'f, 'n> {
     /// A path that may be missing.
     pub(super) fn maybe_path(&mut self, name: &'static str, into: &mut Option<PathBuf>) {
         let folder = self.file.folder;
-        self.with(name, into, |reader, node, what| reader.name_of(node, what).map(|text| Some(folder.join(text))));
+        self.with(name, into, |reader, node, what| {
+            reader.name_of(node, what).map(|text| Some(folder.join(text)))
+        });
     }
 
     /// Paths.

@@ -88,7 +88,8 @@ pub(crate) fn without_password(url: &str) -> String {
 fn values(config: &Config) -> Value {
     let Config { server, database, rules, git, files, retention, .. } = config;
     let anonymous = server.anonymous.as_ref().map(|anonymous| {
-        let networks = anonymous.networks.iter().map(|network| format!("{}/{}", network.address, network.bits));
+        let networks =
+            anonymous.networks.iter().map(|network| format!("{}/{}", network.address, network.bits));
         json!({"role": anonymous.role, "networks": networks.collect::<Vec<_>>()})
     });
     json!({

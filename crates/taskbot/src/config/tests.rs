@@ -1,0 +1,133 @@
+use super::*;
+
+/// Every mistake of a text, a line each.
+fn mistakes_of(text: &str) -> String {
+    check(Path::new("/etc/taskbot.yaml"), text).to_string()
+}
+
+fn loaded(text: &str) -> Loaded {
+    let (loaded, report) = read::read("taskbot.yaml", text, Path::new("/etc"));
+    loaded.unwrap_or_else(|| panic!("{report}"))
+}
+
+#[test]
+fn mistakes_have_their_place_and_a_way_out() {
+    let table = [
+        ("serevr: {}", "1:1: error: the configuration has no field `serevr` (did you mean `server`?)"),
+        ("server: {listen: here}", "1:18: error: `server.listen`: `here` is no address; expected ADDR:PORT"),
+        ("server: [a]", "1:9: error: `server` must be a mapping, it is a list"),
+        ("server: {lease: 1s}", "`server.lease` must be from 3s to 1h"),
+        ("server: {lease: 60}", "`server.lease`"),
+        ("server: {public_url: qa.example.org}", "expected https://HOST"),
+        ("server: {anonymous: {role: viewer}}", "`anonymous` needs the field `networks`"),
+        ("server: {anonymous: {role: boss, networks: [10.0.0.0/8]}}", "`boss` is no role; known are viewer"),
+        ("server: {anonymous: {role: viewer, networks: [10.0.0.0/33]}}", "`10.0.0.0/33` is no network"),
+        ("installation: \"a b\"", "`a b` is no installation"),
+        ("database: {url: \"mysql://db\"}", "`mysql` is no database; expected sqlite:PATH or postgres://"),
+        ("database: {url: \"sqlite:\"}", "`sqlite:` needs a path"),
+        ("database: {connections: 0}", "`database.connections`"),
+        ("rules: {folders: rules}", "did you mean `folder`?"),
+        ("git: {protocols: [https, ftp]}", "`ftp` is no protocol; expected https, ssh, http or git"),
+        ("files: {url: \"ftp://host/x\"}", "ftp"),
+        ("retention: {events: never}", "`retention.events`"),
+        ("worker: {slots: 0}", "`worker.slots`"),
+        ("worker: {executors: {pull: sometimes}}", "expected always, if_missing or never"),
+        ("worker: {time_factor: 1000}", "must be a number from 0.1 to 100"),
+        ("worker: {memory: lots}", "`worker.memory`"),
+        (
+            "sources: [{nats: {servers: [\"nats://h\"], stream: {name: S}}}]",
+            "a NATS source needs the field `name`",
+        ),
+        ("sources: [{nats: {name: a, stream: {name: S}}}]", "`servers` is empty: give at least one"),
+        ("sources: [{nats: {name: a, servers: [\"nats://h\"]}}]", "a NATS source needs the field `stream`"),
+        (
+            "sources: [{nats: {name: a, servers: [\"nats://h\"], user: u, stream: {name: S}}}]",
+            "`user` and `password` go together",
+        ),
+        ("sources: [{amqp: {}}]", "a source needs the field `nats`"),
+        (
+            "outlet: {nats: {servers: [\"nats://h\"], stream: {name: S, create: true}}}",
+            "`subjects` is needed to create it",
+        ),
+        ("server: {listen: 127.0.0.1:1}\nserver: {}", "duplicate"),
+        ("data_dir: 3", "quote it: \"3\""),
+    ];
+    for (text, expect) in table {
+        let got = mistakes_of(text);
+        assert!(got.contains(expect), "{text}\n  gave     {got}\n  expected {expect}");
+    }
+}
+
+#[test]
+fn several_mistakes_at_once() {
+    let got = mistakes_of("server:\n  listen: x\n  lease: 1d\nworker:\n  slot: 3\n");
+    insta::assert_snapshot!(got, @r"
+    /etc/taskbot.yaml:2:11: error: `server.listen`: `x` is no address; expected ADDR:PORT, such as 127.0.0.1:7400
+    /etc/taskbot.yaml:3:10: error: `server.lease` must be from 3s to 1h
+    /etc/taskbot.yaml:5:3: error: `worker` has no field `slot` (did you mean `slots`?)
+    ");
+}
+
+#[test]
+fn values_know_where_they_come_from() {
+    let text = "server: {listen: \"127.0.0.1:1\"}\nrules: {folder: rules}\nsources:\n  - nats: {name: a, servers: [\"nats://h\"], stream: {name: S}}\n";
+    let mut loaded = loaded(text);
+    let over = Overrides {
+        listen: Some("127.0.0.1:2".to_owned()),
+        data_dir: Some("/d".into()),
+        ..Overrides::default()
+    };
+    let given = [("listen".to_owned(), Given::Flag), ("data_dir".to_owned(), Given::Env)].into();
+    loaded.lay_over(&over, &given).unwrap();
+    let rows = loaded.rows();
+    let row = |path: &str| {
+        let row = rows.iter().find(|row| row.path == path).unwrap_or_else(|| panic!("{path} in {rows:?}"));
+        (row.value.as_str().unwrap_or_default().to_owned(), row.origin)
+    };
+    assert_eq!(row("server.listen"), ("127.0.0.1:2".to_owned(), Origin::Flag));
+    assert_eq!(row("data_dir"), ("/d".to_owned(), Origin::Env));
+    assert_eq!(row("rules.folder"), ("/etc/rules".to_owned(), Origin::File));
+    assert_eq!(row("sources[0].nats.name"), ("a".to_owned(), Origin::File));
+    assert_eq!(row("server.lease"), ("1m".to_owned(), Origin::Default));
+}
+
+#[test]
+fn nothing_is_everything_by_default() {
+    for text in ["", "# only a comment\n", "{}"] {
+        assert!(loaded(text).rows().iter().all(|row| row.origin == Origin::Default), "{text}");
+    }
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let loaded = loaded(
+        "database: {url: \"postgres://me:secret@db/x\"}\nfiles: {url: \"s3://b/p\", options: {aws_secret_access_key: hidden}}\n",
+    );
+    let shown = loaded.values().to_string();
+    assert!(!shown.contains("secret@") && !shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("me:***@db"), "{shown}");
+}
+
+#[test]
+fn every_documented_example_is_right() {
+    let docs = include_str!("../../../../docs/configuration.md");
+    let examples: Vec<&str> =
+        docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 8, "{} examples", examples.len());
+    for example in examples {
+        let found = mistakes_of(example);
+        assert_eq!(found, "", "{example}");
+    }
+}
+
+#[test]
+fn every_value_is_documented() {
+    let docs = include_str!("../../../../docs/configuration.md");
+    for row in Loaded::default().rows() {
+        assert!(
+            docs.contains(&format!("`{}`", row.path)),
+            "docs/configuration.md does not tell of `{}`",
+            row.path
+        );
+    }
+}

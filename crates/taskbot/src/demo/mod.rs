@@ -66,7 +66,8 @@ async fn play(config: &Config, server: &mut Running, once: bool) -> Result<u8> {
 
 /// What runs, in lines.
 fn opening(server: &Running, work: &Work) -> String {
-    let line = |name: &str, text: &str| format!("\n  {} {text}", paint(output::faint(), format_args!("{name:<9}")));
+    let line =
+        |name: &str, text: &str| format!("\n  {} {text}", paint(output::faint(), format_args!("{name:<9}")));
     let mut text = paint(output::title(), "taskbot demo: everything runs in this process");
     text += &line("server", &server.url());
     text += &line("database", server.backend());
@@ -120,10 +121,15 @@ impl Place {
     fn make(given: Option<PathBuf>) -> Result<Self> {
         match given {
             Some(folder) => {
-                std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-                Ok(Self::Given(folder.canonicalize().with_context(|| format!("cannot use {}", folder.display()))?))
+                std::fs::create_dir_all(&folder)
+                    .with_context(|| format!("cannot make {}", folder.display()))?;
+                Ok(Self::Given(
+                    folder.canonicalize().with_context(|| format!("cannot use {}", folder.display()))?,
+                ))
             }
-            None => Ok(Self::Temporary(tempfile::Builder::new().prefix("taskbot-demo-").tempdir().context("no temporary folder")?)),
+            None => Ok(Self::Temporary(
+                tempfile::Builder::new().prefix("taskbot-demo-").tempdir().context("no temporary folder")?,
+            )),
         }
     }
 

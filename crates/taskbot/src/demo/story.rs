@@ -58,7 +58,10 @@ impl Story {
         let told = Follow::new(&self.client, "stream", &query).run(connected, take);
         match tokio::time::timeout(TIME_LIMIT, told).await {
             Ok(told) => told,
-            Err(_) => Err(Fault::new(124, format!("the tasks did not end within {}", format_duration(TIME_LIMIT))).into()),
+            Err(_) => {
+                Err(Fault::new(124, format!("the tasks did not end within {}", format_duration(TIME_LIMIT)))
+                    .into())
+            }
         }
     }
 
@@ -91,8 +94,13 @@ impl Story {
         message["id"] = SystemIds.next().to_string().into();
         output::say(paint(output::title(), "\nan event comes in"))?;
         let topic = text_at(&message, "topic");
-        self.say(format_args!("{} {}", paint(output::busy(), line::topic_tail(&topic)), line::summary(&message["body"])))?;
-        let sent = self.client.send("events", &[], "application/json", message.to_string().into_bytes()).await?;
+        self.say(format_args!(
+            "{} {}",
+            paint(output::busy(), line::topic_tail(&topic)),
+            line::summary(&message["body"])
+        ))?;
+        let sent =
+            self.client.send("events", &[], "application/json", message.to_string().into_bytes()).await?;
         output::say(paint(output::title(), "\nthe rules say"))?;
         let why = self.client.get(&format!("events/{}/why", sent["seq"]), &[]).await?;
         for verdict in why.as_array().into_iter().flatten() {
@@ -118,7 +126,12 @@ impl Story {
             *known = Some(state.clone());
         }
         let label = state.label();
-        self.say(format_args!("{} {} {}", text_at(task, "name"), text_at(task, "item.id"), paint(style_of(&label), &label)))?;
+        self.say(format_args!(
+            "{} {} {}",
+            text_at(task, "name"),
+            text_at(task, "item.id"),
+            paint(style_of(&label), &label)
+        ))?;
         if state.is_final() { self.show_end(&id).await } else { Ok(()) }
     }
 

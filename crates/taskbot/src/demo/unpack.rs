@@ -45,7 +45,8 @@ const AUTHOR: [(&str, &str); 6] = [
 pub(super) fn unpack(folder: &Path) -> Result<PathBuf> {
     for (name, text) in FILES {
         let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(folder)).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir_all(path.parent().unwrap_or(folder))
+            .with_context(|| format!("cannot make {}", path.display()))?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     commit(&folder.join(REPOSITORY))?;
@@ -59,7 +60,10 @@ fn commit(folder: &Path) -> Result<()> {
     }
     git(folder, &["init", "--quiet", "--initial-branch=main"])?;
     git(folder, &["add", "--all"])?;
-    git(folder, &["commit", "--quiet", "--no-verify", "--message=A check of what an update says about a build"])
+    git(
+        folder,
+        &["commit", "--quiet", "--no-verify", "--message=A check of what an update says about a build"],
+    )
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
@@ -72,7 +76,10 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
         command.env_remove(leaked);
     }
     let output = command.output().map_err(|error| {
-        Fault::new(fault::INFRA, format!("cannot run git: {error}; install it, task repositories are cloned with it"))
+        Fault::new(
+            fault::INFRA,
+            format!("cannot run git: {error}; install it, task repositories are cloned with it"),
+        )
     })?;
     if output.status.success() {
         return Ok(());

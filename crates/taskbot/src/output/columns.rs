@@ -25,7 +25,8 @@ pub(crate) fn text_at(value: &Value, path: &str) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => one_line(text),
         Some(Value::Array(items)) => {
-            let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+            let texts =
+                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
             one_line(&texts.collect::<Vec<_>>().join(","))
         }
         Some(other) => one_line(&other.to_string()),

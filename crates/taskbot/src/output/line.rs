@@ -13,36 +13,126 @@ const ENVIRONMENTS: [&str; 4] = ["prod", "stg", "dev", "stage"];
 
 /// What an event is about: the first of these that is there.
 const ABOUT: [&str; 44] = [
-    "item.id", "update.alias", "comment.update_alias", "comment.update_title", "update.title", "nvr", "build.nvr",
-    "override.nvr", "override.build.nvr", "artifact.nvr", "pullrequest.project.fullname",
-    "pull_request.project.fullname", "issue.project.fullname", "repository.full_name", "repo.fullname",
-    "commit.repo", "project.fullname", "project.path_with_namespace", "body.repository.full_name",
-    "body.project.path_with_namespace", "data.item", "task.item", "subject_identifier", "artifact.id", "compose_id",
-    "compose.compose_id", "compose.id", "image_name", "srpm", "BUILD", "pkg", "package", "tag.package", "project.name", "distro.name",
-    "name", "repo.name", "repo", "project", "host", "playbook", "rule", "id", "title",
+    "item.id",
+    "update.alias",
+    "comment.update_alias",
+    "comment.update_title",
+    "update.title",
+    "nvr",
+    "build.nvr",
+    "override.nvr",
+    "override.build.nvr",
+    "artifact.nvr",
+    "pullrequest.project.fullname",
+    "pull_request.project.fullname",
+    "issue.project.fullname",
+    "repository.full_name",
+    "repo.fullname",
+    "commit.repo",
+    "project.fullname",
+    "project.path_with_namespace",
+    "body.repository.full_name",
+    "body.project.path_with_namespace",
+    "data.item",
+    "task.item",
+    "subject_identifier",
+    "artifact.id",
+    "compose_id",
+    "compose.compose_id",
+    "compose.id",
+    "image_name",
+    "srpm",
+    "BUILD",
+    "pkg",
+    "package",
+    "tag.package",
+    "project.name",
+    "distro.name",
+    "name",
+    "repo.name",
+    "repo",
+    "project",
+    "host",
+    "playbook",
+    "rule",
+    "id",
+    "title",
 ];
 /// Which one of several.
 const WHICH: [&str; 17] = [
-    "pullrequest.id", "pull_request.id", "pull_request.number", "issue.number", "issue.id", "number",
-    "body.object_attributes.iid", "bug.id", "bug.bug_id", "testcase.name", "testcase", "task.name", "TEST",
-    "event_id", "calendar.calendar_name", "stack.name", "job_id",
+    "pullrequest.id",
+    "pull_request.id",
+    "pull_request.number",
+    "issue.number",
+    "issue.id",
+    "number",
+    "body.object_attributes.iid",
+    "bug.id",
+    "bug.bug_id",
+    "testcase.name",
+    "testcase",
+    "task.name",
+    "TEST",
+    "event_id",
+    "calendar.calendar_name",
+    "stack.name",
+    "job_id",
 ];
 /// What it says of itself in words.
 const WORDS: [&str; 16] = [
-    "pullrequest.title", "pull_request.title", "issue.title", "body.object_attributes.title", "bug.summary",
-    "commit.summary", "head_commit.message", "commit.commit.message", "comment.text", "comment.body", "summary",
-    "what", "reason", "message.project", "meeting_topic", "description",
+    "pullrequest.title",
+    "pull_request.title",
+    "issue.title",
+    "body.object_attributes.title",
+    "bug.summary",
+    "commit.summary",
+    "head_commit.message",
+    "commit.commit.message",
+    "comment.text",
+    "comment.body",
+    "summary",
+    "what",
+    "reason",
+    "message.project",
+    "meeting_topic",
+    "description",
 ];
 /// How it stands.
 const STATE: [&str; 18] = [
-    "label", "outcome", "result.outcome", "test.result", "result", "update.status", "status", "state_name",
-    "compose.state_name", "state.state", "state", "action", "decision", "log", "success", "policies_satisified",
-    "verdict.kind", "waived",
+    "label",
+    "outcome",
+    "result.outcome",
+    "test.result",
+    "result",
+    "update.status",
+    "status",
+    "state_name",
+    "compose.state_name",
+    "state.state",
+    "state",
+    "action",
+    "decision",
+    "log",
+    "success",
+    "policies_satisified",
+    "verdict.kind",
+    "waived",
 ];
 /// Who.
 const WHO: [&str; 13] = [
-    "agent", "comment.author", "sender.login", "body.user.username", "submitter", "username", "user.name",
-    "user.username", "user", "owner", "userid", "message.agent", "who",
+    "agent",
+    "comment.author",
+    "sender.login",
+    "body.user.username",
+    "submitter",
+    "username",
+    "user.name",
+    "user.username",
+    "user",
+    "owner",
+    "userid",
+    "message.agent",
+    "who",
 ];
 /// Build states of Koji, by their number.
 const KOJI_BUILD_STATES: [&str; 5] = ["building", "complete", "deleted", "failed", "cancelled"];
@@ -63,7 +153,9 @@ pub(crate) fn topic_tail(topic: &str) -> &str {
 /// The line of an event: time, topic, summary.
 pub(crate) fn terse(time: &str, topic: &str, body: &Value) -> String {
     let summary = summary(body);
-    format!("{} {} {summary}", paint(faint(), time), paint(busy(), one_line(topic_tail(topic)))).trim_end().to_owned()
+    format!("{} {} {summary}", paint(faint(), time), paint(busy(), one_line(topic_tail(topic))))
+        .trim_end()
+        .to_owned()
 }
 
 /// What a body says, in one line; empty when nothing in it is known.
@@ -77,8 +169,13 @@ pub(crate) fn summary(body: &Value) -> String {
         }
     };
     add(build(body).or_else(|| first(body, &ABOUT)));
-    add(first(body, &WHICH).map(|which| if which.starts_with(|c: char| c.is_ascii_digit()) { format!("#{which}") } else { which }));
-    add(["version", "chroot", "tag", "branch", "arch", "ARCH"].iter().find_map(|path| at(body, path)).filter(|_| build(body).is_none()));
+    add(first(body, &WHICH).map(|which| {
+        if which.starts_with(|c: char| c.is_ascii_digit()) { format!("#{which}") } else { which }
+    }));
+    add(["version", "chroot", "tag", "branch", "arch", "ARCH"]
+        .iter()
+        .find_map(|path| at(body, path))
+        .filter(|_| build(body).is_none()));
     add(first(body, &WORDS));
     let state = state(body);
     let who = first(body, &WHO).map(|who| who.rsplit('/').next().unwrap_or_default().to_owned());

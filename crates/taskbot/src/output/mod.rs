@@ -96,7 +96,9 @@ pub(crate) fn style_of(label: &str) -> Style {
         "passed" | "fired" | "held" | "ok" | "new" | "active" => good(),
         "failed" | "fail" | "conflict" | "malformed" => bad(),
         error if error.starts_with("error") => bad(),
-        "needs_inspection" | "warn" | "cancelled" | "superseded" | "missing" | "wrong_type" | "shadow" => odd(),
+        "needs_inspection" | "warn" | "cancelled" | "superseded" | "missing" | "wrong_type" | "shadow" => {
+            odd()
+        }
         running if running.starts_with("running") => busy(),
         "skipped" | "not_applicable" | "not_reached" | "known" | "no_match" | "off" => faint(),
         _ => Style::new(),
@@ -146,7 +148,8 @@ pub(crate) fn list(format: Format, items: &[Value], columns: &[Column], nothing:
 /// # Errors
 /// Standard output is closed or full, or the page is none.
 pub(crate) fn page(format: Format, page: &Value, columns: &[Column], nothing: &str) -> Result<()> {
-    let items = page["items"].as_array().ok_or_else(|| Fault::new(crate::fault::INFRA, "the server sent no list"))?;
+    let items =
+        page["items"].as_array().ok_or_else(|| Fault::new(crate::fault::INFRA, "the server sent no list"))?;
     list(format, items, columns, nothing)?;
     if let Some(next) = page["next"].as_str() {
         note(paint(faint(), format_args!("there is more: --before {next}")));

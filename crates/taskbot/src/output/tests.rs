@@ -42,7 +42,10 @@ fn summaries() {
         json!({"testcase": {"name": "dist.rpmlint"}, "data": {"item": ["audit-2.8-1.fc42"]}, "outcome": "FAILED"}),
         "audit-2.8-1.fc42 dist.rpmlint [FAILED]",
     );
-    check(json!({"label": "finished(passed)", "name": "demo", "item": {"id": "a-1-1"}}), "a-1-1 [finished(passed)]");
+    check(
+        json!({"label": "finished(passed)", "name": "demo", "item": {"id": "a-1-1"}}),
+        "a-1-1 [finished(passed)]",
+    );
     check(json!({}), "");
     check(json!([1]), "");
     check(json!(null), "");
@@ -100,5 +103,5 @@ fn cells_are_one_line() {
 
 #[test]
 fn yaml_says_the_same() {
-    assert_eq!(yaml(&json!({"a": [1, "2"], "b": null})).unwrap(), "a:\n  - 1\n  - \"2\"\nb: null\n");
+    assert_eq!(yaml(&json!({"a": [1, "2"], "b": null})).unwrap(), "a:\n- 1\n- \"2\"\nb: null\n");
 }

@@ -15,7 +15,9 @@ pub(crate) fn parse_time(flag: &str, text: &str, now: DateTime<Utc>) -> Result<D
     let day = || text.parse::<NaiveDate>().ok().map(|day| day.and_time(NaiveTime::MIN).and_utc());
     let time = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc));
     ago.or_else(day).or_else(time).ok_or_else(|| {
-        Fault::usage(format!("{flag}: `{text}` is no time; expected 90m, 2h, 3d, 2026-11-21 or 2026-11-21T10:00:00Z"))
+        Fault::usage(format!(
+            "{flag}: `{text}` is no time; expected 90m, 2h, 3d, 2026-11-21 or 2026-11-21T10:00:00Z"
+        ))
     })
 }
 

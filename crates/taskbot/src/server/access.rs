@@ -57,7 +57,9 @@ impl Entry {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::TokensOnly => "tokens only".to_owned(),
-            Self::LocalAdmin => "everybody on this machine is admin, since there are no tokens yet".to_owned(),
+            Self::LocalAdmin => {
+                "everybody on this machine is admin, since there are no tokens yet".to_owned()
+            }
             Self::Stated(Anonymous { role, networks }) => {
                 let networks: Vec<_> =
                     networks.iter().map(|network| format!("{}/{}", network.address, network.bits)).collect();
@@ -86,7 +88,8 @@ fn loopback() -> Vec<(IpAddr, u8)> {
 fn is_local_url(url: &str) -> bool {
     let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
     host.is_some_and(|host| {
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     })
 }
 

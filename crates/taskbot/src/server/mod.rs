@@ -83,7 +83,12 @@ pub(crate) async fn worker(loaded: Loaded, global: &Global, given: &Givens) -> R
         tracing::info!(server = global.server, "no --server given");
     }
     let mut work = Work::start(&loaded.config, &global.server, token).await?;
-    output::note(format_args!("worker {} serves {} of {}", work.name(), loaded.config.worker.queues.join(", "), global.server));
+    output::note(format_args!(
+        "worker {} serves {} of {}",
+        work.name(),
+        loaded.config.worker.queues.join(", "),
+        global.server
+    ));
     for line in work.executor_lines() {
         output::note(format_args!("  {line}"));
     }
@@ -120,13 +125,18 @@ async fn stop_worker(signals: &mut Signals, mut work: Work) {
 fn greet(config: &crate::config::Config, server: &Running, work: Option<&Work>) -> Result<()> {
     // On standard output: scripts read the address of a server that took any port.
     output::say(format_args!("listening on {}", server.url()))?;
-    let line = |name: &str, text: String| output::note(format_args!("  {} {text}", paint(output::faint(), format_args!("{name:<10}"))));
+    let line = |name: &str, text: String| {
+        output::note(format_args!("  {} {text}", paint(output::faint(), format_args!("{name:<10}"))))
+    };
     line("data", config.data_dir.display().to_string());
     line("database", server.backend().to_owned());
     line("access", server.access_words());
     line("rules", server.rules_words());
     for source in &config.sources {
-        line("source", format!("{} from {}", source.config().name, source.config().connection.servers.join(", ")));
+        line(
+            "source",
+            format!("{} from {}", source.config().name, source.config().connection.servers.join(", ")),
+        );
     }
     if let Some(outlet) = &config.outlet {
         line("outlet", outlet.config().connection.servers.join(", "));

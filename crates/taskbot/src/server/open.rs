@@ -44,7 +44,9 @@ pub(crate) enum Place {
 /// It cannot be made.
 pub(crate) fn private_folder(folder: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| Fault::new(fault::INFRA, format!("cannot make the folder {}: {error}", folder.display())).into())
+    made.map_err(|error| {
+        Fault::new(fault::INFRA, format!("cannot make the folder {}: {error}", folder.display())).into()
+    })
 }
 
 /// Where the database of a configuration is.
@@ -52,7 +54,9 @@ pub(crate) fn private_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// The password's file cannot be read.
 pub(crate) fn place(config: &Config) -> Result<Place> {
-    let Some(url) = &config.database.url else { return Ok(Place::Sqlite(config.data_dir.join(DATABASE_FILE))) };
+    let Some(url) = &config.database.url else {
+        return Ok(Place::Sqlite(config.data_dir.join(DATABASE_FILE)));
+    };
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         return Ok(Place::Sqlite(config.data_dir.join(path)));
@@ -68,11 +72,17 @@ pub(crate) fn place(config: &Config) -> Result<Place> {
 ///
 /// # Errors
 /// It cannot be reached, is another server's, or a newer program wrote it.
-pub(crate) async fn store(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> Result<Arc<dyn Store>> {
+pub(crate) async fn store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    ids: &Arc<dyn Ids>,
+) -> Result<Arc<dyn Store>> {
     let opened = match place(config)? {
         Place::Sqlite(path) => {
             private_folder(path.parent().unwrap_or(Path::new(".")))?;
-            SqliteStore::open(&path, Arc::clone(clock), Arc::clone(ids)).await.with_context(|| format!("the database {}", path.display()))
+            SqliteStore::open(&path, Arc::clone(clock), Arc::clone(ids))
+                .await
+                .with_context(|| format!("the database {}", path.display()))
         }
         Place::Postgres(url) => {
             let options = PoolOptions {
@@ -81,7 +91,9 @@ pub(crate) async fn store(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn
                 ..PoolOptions::default()
             };
             let shown = crate::config::without_password(&url);
-            PostgresStore::connect(&url, options, Arc::clone(ids)).await.with_context(|| format!("the database {shown}"))
+            PostgresStore::connect(&url, options, Arc::clone(ids))
+                .await
+                .with_context(|| format!("the database {shown}"))
         }
     };
     Ok(Arc::new(opened?))
@@ -103,7 +115,8 @@ pub(crate) fn object_store(config: &Config) -> Result<Arc<dyn ObjectStore>> {
     let Some(url) = &config.files.url else {
         let folder = config.data_dir.join(FILES_FOLDER);
         private_folder(&folder)?;
-        let store = LocalFileSystem::new_with_prefix(&folder).with_context(|| format!("the folder {}", folder.display()))?;
+        let store = LocalFileSystem::new_with_prefix(&folder)
+            .with_context(|| format!("the folder {}", folder.display()))?;
         return Ok(Arc::new(store));
     };
     let mut options: Vec<(String, String)> = config.files.options.clone().into_iter().collect();
@@ -131,7 +144,8 @@ pub(crate) fn object_store(config: &Config) -> Result<Arc<dyn ObjectStore>> {
 pub(crate) async fn sources(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Box<dyn Source>>> {
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
     for source in &config.sources {
-        let connected = JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(clock)).await;
+        let connected =
+            JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(clock)).await;
         sources.push(Box::new(connected?));
     }
     Ok(sources)
@@ -143,6 +157,7 @@ pub(crate) async fn sources(config: &Config, clock: &Arc<dyn Clock>) -> Result<V
 /// The configuration cannot work, or names a file that cannot be read.
 pub(crate) async fn outlet(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn Outlet>>> {
     let Some(outlet) = &config.outlet else { return Ok(None) };
-    let connected = JetStreamOutlet::connect(outlet.revealed()?, Arc::clone(clock)).await.context("the outlet")?;
+    let connected =
+        JetStreamOutlet::connect(outlet.revealed()?, Arc::clone(clock)).await.context("the outlet")?;
     Ok(Some(Arc::new(connected)))
 }

@@ -1,10 +1,7 @@
 //! Task repositories for the scheduler, read by the worker's git.
 
 use async_trait::async_trait;
-use model::{
-    task::Repo,
-    task_file::TASK_FILE,
-};
+use model::{task::Repo, task_file::TASK_FILE};
 use scheduler::resolve::{Found, LookUpError, Repositories};
 use std::{path::PathBuf, sync::Arc};
 use worker::{
@@ -44,12 +41,17 @@ impl Repositories for GitRepositories {
         let path = if folder.is_empty() { TASK_FILE.to_owned() } else { format!("{folder}/{TASK_FILE}") };
         let bytes = self.0.read_file(repo, &commit, &path, TASK_FILE_BYTES_MAX).await.map_err(refused)?;
         let text = bytes.map(String::from_utf8).transpose();
-        let task_file = text.map_err(|error| LookUpError::Wrong(format!("{path} of {repo} is no UTF-8: {error}")))?;
+        let task_file =
+            text.map_err(|error| LookUpError::Wrong(format!("{path} of {repo} is no UTF-8: {error}")))?;
         Ok(Found { commit, task_file })
     }
 }
 
 /// What may go better later, and what will not.
 fn refused(error: GitError) -> LookUpError {
-    if error.is_infra() { LookUpError::Later(error.to_string()) } else { LookUpError::Wrong(error.to_string()) }
+    if error.is_infra() {
+        LookUpError::Later(error.to_string())
+    } else {
+        LookUpError::Wrong(error.to_string())
+    }
 }

@@ -52,13 +52,18 @@ impl Running {
         let store = open::store(config, &clock, &ids).await?;
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| {
-            Fault::new(fault::INFRA, format!("cannot listen on {listen}: {error}; give another address (--listen)"))
+            Fault::new(
+                fault::INFRA,
+                format!("cannot listen on {listen}: {error}; give another address (--listen)"),
+            )
         })?;
         let address = listener.local_addr().context("the listener's address")?;
         let entry = Entry::decide(&config.server, address, access::tokens(&*store).await?)?;
-        let git = GitCache::new(config.data_dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
+        let git = GitCache::new(config.data_dir.join("mirrors"), git_config(config))
+            .map_err(|error| anyhow!("{error}"))?;
         let backend = store.backend().await?;
-        let options = rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+        let options =
+            rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
         let scheduler = Scheduler::new(Parts {
             settings: settings(config, address),
             clock: Arc::clone(&clock),
@@ -76,7 +81,9 @@ impl Running {
         let (running, stopped) = (scheduler.clone(), stop.clone());
         jobs.spawn(async move { Ok(running.run(sources, stopped).await?) });
         let stopped = stop.clone();
-        jobs.spawn(async move { api::serve(listener, api::router(state), stopped).await.context("the listener failed") });
+        jobs.spawn(async move {
+            api::serve(listener, api::router(state), stopped).await.context("the listener failed")
+        });
         let public_url = config.server.public_url.clone();
         Ok(Self { scheduler, address, public_url, entry, backend, stop, jobs, inner_token: None })
     }
@@ -96,7 +103,9 @@ impl Running {
             return Ok(());
         }
         let shown = match &error {
-            scheduler::rulebook::RuleSetError::Wrong(report) => report.render(std::io::IsTerminal::is_terminal(&std::io::stderr())),
+            scheduler::rulebook::RuleSetError::Wrong(report) => {
+                report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            }
             other => other.details(),
         };
         Err(Fault::new(fault::FAILED, format!("{error}\n{shown}")).into())
@@ -106,7 +115,10 @@ impl Running {
     pub(crate) async fn reload(&self) {
         match self.scheduler.reload_rules(BY_SIGNAL).await {
             Ok(active) => tracing::info!(revision = active.revision.short(), "rules are read again"),
-            Err(error) => tracing::error!(error = error.details(), "the rules are not taken; the old ones stay in force"),
+            Err(error) => tracing::error!(
+                error = error.details(),
+                "the rules are not taken; the old ones stay in force"
+            ),
         }
     }
 
@@ -157,7 +169,9 @@ impl Running {
 
     /// What links begin with.
     pub(crate) fn url(&self) -> String {
-        self.public_url.as_deref().map_or_else(|| self.inner_url(), |url| url.trim_end_matches('/').to_owned())
+        self.public_url
+            .as_deref()
+            .map_or_else(|| self.inner_url(), |url| url.trim_end_matches('/').to_owned())
     }
 
     /// How this process reaches it.

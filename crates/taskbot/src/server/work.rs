@@ -14,8 +14,8 @@ use worker::{
     client::Token,
     config::{FetchConfig, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
     executor::{
-        Executor,
-        ContainerConfig, Containers, HostConfig, Local, Pull, Sandbox, SandboxConfig, UIDS, usual_sockets,
+        ContainerConfig, Containers, Executor, HostConfig, Local, Pull, Sandbox, SandboxConfig, UIDS,
+        usual_sockets,
     },
     git::GitCache,
 };
@@ -52,7 +52,8 @@ impl Work {
             )
             .into());
         }
-        let git = GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
+        let git =
+            GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
         let worker = worker_config(config, name.clone(), &dir, url, token)?;
         let agent = Agent::new(worker, executors, Arc::new(git), clock, ids)?;
         let shutdown = Shutdown::default();
@@ -127,9 +128,11 @@ fn worker_config(
     token: Option<String>,
 ) -> Result<WorkerConfig> {
     let worker = &config.worker;
-    let server = reqwest::Url::parse(url)
-        .map_err(|_| Fault::usage(format!("--server: `{url}` is no server; expected http://HOST:PORT or https://HOST")))?;
-    let arches = if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
+    let server = reqwest::Url::parse(url).map_err(|_| {
+        Fault::usage(format!("--server: `{url}` is no server; expected http://HOST:PORT or https://HOST"))
+    })?;
+    let arches =
+        if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
     Ok(WorkerConfig {
         name,
         server,
@@ -156,10 +159,19 @@ pub(crate) fn executors(
     clock: &Arc<dyn Clock>,
 ) -> Vec<Arc<dyn Executor>> {
     let config::Worker { executors: set, allow, sizes, .. } = &config.worker;
-    let host = HostConfig { worker: name.clone(), folder: dir.join("host"), sizes: sizes.clone(), allow: allow.clone() };
+    let host = HostConfig {
+        worker: name.clone(),
+        folder: dir.join("host"),
+        sizes: sizes.clone(),
+        allow: allow.clone(),
+    };
     let mut executors: Vec<Arc<dyn Executor>> = Vec::new();
     if set.container {
-        let sockets = if set.sockets.is_empty() { usual_sockets(runtime_dir().as_deref()) } else { set.sockets.clone() };
+        let sockets = if set.sockets.is_empty() {
+            usual_sockets(runtime_dir().as_deref())
+        } else {
+            set.sockets.clone()
+        };
         let containers = ContainerConfig {
             default_image: set.default_image.clone(),
             pull: match set.pull.as_str() {
