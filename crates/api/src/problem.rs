@@ -15,6 +15,8 @@ use utoipa::ToSchema;
 
 /// How long a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+/// The content type of what handlers say.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The content type of problems.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// The longest text of another layer's error that is shown, in bytes.
@@ -69,7 +71,9 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    if !is_error || response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) {
+    // What handlers say in JSON (what became of an event, why a server is not ready) is a form of its own.
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON) {
         return response;
     }
     let (parts, body) = response.into_parts();
