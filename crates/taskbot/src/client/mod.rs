@@ -10,6 +10,7 @@ use crate::{
     fault::{self, Fault},
 };
 use anyhow::{Context, Result};
+use model::event::OWN_SOURCE;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -147,36 +148,40 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
     }
 
-    /// The id that is meant: `@latest` is that of the newest entry of the list at `path`.
-    ///
-    /// # Errors
-    /// The server does not answer, or there is none.
-    pub(crate) async fn id(&self, path: &str, what: &str, id: &str, field: &str) -> Result<String> {
-        if id != LATEST {
-            return Ok(escape(id.strip_prefix('#').unwrap_or(id)));
-        }
-        let page = self.get(path, &[("limit", Some("1".to_owned()))]).await?;
-        match &page["items"][0][field] {
-            Value::String(id) => Ok(escape(id)),
-            Value::Number(id) => Ok(id.to_string()),
-            _ => Err(Fault::new(fault::NOT_FOUND, format!("there is no {what} yet")).into()),
-        }
-    }
-
     /// The id of the task that is meant.
     ///
     /// # Errors
     /// The server does not answer, or there is none.
     pub(crate) async fn task_id(&self, id: &str) -> Result<String> {
-        self.id("tasks", "task", id, "id").await
+        self.id("tasks", "task", id, "id", None).await
     }
 
-    /// The number or id of the event that is meant.
+    /// The number or id of the event that is meant; the newest is that of those from outside.
     ///
     /// # Errors
     /// The server does not answer, or there is none.
     pub(crate) async fn event_id(&self, id: &str) -> Result<String> {
-        self.id("events", "event", id, "seq").await
+        self.id("events", "event", id, "seq", Some(format!("{{source: {{not: {OWN_SOURCE}}}}}"))).await
+    }
+
+    /// The id that is meant: `@latest` is that of the newest entry of the list at `path`.
+    async fn id(
+        &self,
+        path: &str,
+        what: &str,
+        id: &str,
+        field: &str,
+        filter: Option<String>,
+    ) -> Result<String> {
+        if id != LATEST {
+            return Ok(escape(id.strip_prefix('#').unwrap_or(id)));
+        }
+        let page = self.get(path, &[("limit", Some("1".to_owned())), ("where", filter)]).await?;
+        match &page["items"][0][field] {
+            Value::String(id) => Ok(escape(id)),
+            Value::Number(id) => Ok(id.to_string()),
+            _ => Err(Fault::new(fault::NOT_FOUND, format!("there is no {what} yet")).into()),
+        }
     }
 
     async fn json(&self, request: RequestBuilder) -> Result<Value> {

@@ -45,7 +45,6 @@ pub(crate) async fn run(args: Demo) -> Result<u8> {
 }
 
 async fn play(config: &Config, server: &mut Running, once: bool) -> Result<u8> {
-    server.load_rules().await?;
     let mut work = Work::start(config, &server.inner_url(), Some(server.agent_token().await?)).await?;
     let opening = opening(server, &work);
     let url = server.url();

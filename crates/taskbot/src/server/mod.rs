@@ -32,7 +32,6 @@ pub(crate) async fn up(loaded: Loaded, with_worker: bool) -> Result<u8> {
     let config = loaded.config;
     let mut signals = Signals::new()?;
     let mut server = Running::start(&config).await?;
-    server.load_rules().await?;
     let mut work = match with_worker {
         true => Some(Work::start(&config, &server.inner_url(), Some(server.agent_token().await?)).await?),
         false => None,

@@ -41,10 +41,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Opens everything and runs. Rules come with [`Running::load_rules`].
+    /// Opens everything, loads the rules, and runs.
     ///
     /// # Errors
-    /// Something cannot be opened, or may not be listened on.
+    /// Something cannot be opened, may not be listened on, or there are no rules but wrong ones.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
@@ -74,6 +74,8 @@ impl Running {
             repositories: Arc::new(GitRepositories(Arc::new(git))),
             outlet: open::outlet(config, &clock).await?,
         });
+        // Before anything comes in, so that nothing is judged by rules of yesterday.
+        load_rules(&scheduler).await?;
         let sources = open::sources(config, &clock).await?;
         let stop = CancellationToken::new();
         let state = ApiState::new(scheduler.clone(), entry.access(), stop.clone());
@@ -86,29 +88,6 @@ impl Running {
         });
         let public_url = config.server.public_url.clone();
         Ok(Self { scheduler, address, public_url, entry, backend, stop, jobs, inner_token: None })
-    }
-
-    /// Loads the rules folder. Rules that are wrong leave the old ones in force; without old ones they are an
-    /// error.
-    ///
-    /// # Errors
-    /// There is no rule set in force and the folder's is wrong, or the database is away.
-    pub(crate) async fn load_rules(&self) -> Result<()> {
-        if self.scheduler.rulebook().folder().is_none() {
-            return Ok(());
-        }
-        let Err(error) = self.scheduler.reload_rules(BY_START).await else { return Ok(()) };
-        if self.scheduler.store().active().await?.is_some() {
-            tracing::error!(error = error.details(), "the rules are not taken; the old ones stay in force");
-            return Ok(());
-        }
-        let shown = match &error {
-            scheduler::rulebook::RuleSetError::Wrong(report) => {
-                report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            }
-            other => other.details(),
-        };
-        Err(Fault::new(fault::FAILED, format!("{error}\n{shown}")).into())
     }
 
     /// Reads the rules folder again, and says how it went.
@@ -217,4 +196,27 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         default_queue: config.server.default_queue.clone(),
         ..Settings::default()
     }
+}
+
+/// Loads the rules folder. Rules that are wrong leave the old ones in force; without old ones they are an
+/// error.
+///
+/// # Errors
+/// There is no rule set in force and the folder's is wrong, or the database is away.
+async fn load_rules(scheduler: &Scheduler) -> Result<()> {
+    if scheduler.rulebook().folder().is_none() {
+        return Ok(());
+    }
+    let Err(error) = scheduler.reload_rules(BY_START).await else { return Ok(()) };
+    if scheduler.store().active().await?.is_some() {
+        tracing::error!(error = error.details(), "the rules are not taken; the old ones stay in force");
+        return Ok(());
+    }
+    let shown = match &error {
+        scheduler::rulebook::RuleSetError::Wrong(report) => {
+            report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        }
+        other => other.details(),
+    };
+    Err(Fault::new(fault::FAILED, format!("{error}\n{shown}")).into())
 }

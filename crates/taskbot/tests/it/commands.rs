@@ -1,0 +1,254 @@
+//! The commands against a server, one story each.
+
+use crate::support::{Up, run, taskbot};
+use serde_json::Value;
+use std::{fs, path::Path, process::Command};
+
+const TASK: &str = r#"name: check
+inputs:
+  name: {type: string, required: true}
+  code: {type: integer, default: 0}
+environment: [{sandbox: {}}, {local: {}}]
+run: |
+  echo "checking $TASKBOT_INPUT_NAME"
+  echo found > "$TASKBOT_OUTPUT/report.txt"
+  exit $TASKBOT_INPUT_CODE
+artifacts: {paths: ["report.txt"]}
+"#;
+const TASKS: &str = "tasks:\n  check: {git: ../repo}\n";
+const RULES: &str = r#"rules:
+  - name: check-builds
+    description: Every build is checked
+    on: org.example.build
+    when: {body.state: done}
+    then:
+      - task: check
+        item: {type: build, id: "${event.body.name}"}
+        with: {name: "${event.body.name}", code: "${event.body.code}"}
+tests:
+  - name: a build is checked
+    event: {topic: org.example.build, body: {state: done, name: audit, code: 0}}
+    expect: {check-builds: [{task: check}]}
+"#;
+
+/// A server whose rules check builds, with the repository of the check.
+fn up() -> Up {
+    let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", TASKS)], &[]);
+    repository(&up.path().join("repo"));
+    up
+}
+
+fn repository(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("task.yaml"), TASK).unwrap();
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "-m", "check"]] {
+        assert!(
+            Command::new("git").current_dir(folder).args(who).args(arguments).status().unwrap().success()
+        );
+    }
+}
+
+/// Sends a build; gives its task.
+fn build(up: &Up, name: &str, code: u8) -> String {
+    let body = format!(r#"{{"state": "done", "name": "{name}", "code": {code}}}"#);
+    let sent = up
+        .run(&["-o", "json", "event", "send", "org.example.build", "--id", name, "--data", &body])
+        .expect(0, &["new"]);
+    sent.json()["tasks"][0].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn from_event_to_result() {
+    let up = up();
+    let task = build(&up, "audit", 0);
+    up.run(&["task", "watch", &task]).expect(0, &["finished(passed)"]);
+    up.run(&["task", "watch", "@latest"]).expect(0, &["finished(passed)"]);
+    up.run(&["event", "show", "@latest"]).expect(0, &["check-builds", "fired", "1 task", &task]);
+    up.run(&["event", "show", "audit", "-o", "json"]).expect(0, &["\"topic\": \"org.example.build\""]);
+    up.run(&["event", "why", "1"]).expect(0, &["check-builds: fired", "held         when body.state"]);
+    up.run(&["event", "why", "1", "--rule", "nope"]).expect(5, &["no rule `nope`"]);
+    up.run(&["task", "show", &task[..18]]).expect(0, &["rule check-builds", "commit", "run", "report.txt"]);
+    up.run(&["task", "logs", "-f", &task]).expect(0, &["checking audit", "the attempt has ended"]);
+    up.run(&["task", "artifacts", &task, "--get", "report.txt"]).expect(0, &["found"]);
+    let all = up.path().join("all");
+    up.run(&["task", "artifacts", &task, "--all", "--into", all.to_str().unwrap()])
+        .expect(0, &["report.txt"]);
+    assert_eq!(fs::read_to_string(all.join("report.txt")).unwrap(), "found\n");
+    up.run(&["result", "list", "--item", "audit"]).expect(0, &["passed", "check"]);
+    up.run(&["result", "show", "1"]).expect(0, &["result #1", "passed"]);
+    up.run(&["worker", "list"]).expect(0, &["active", "default"]);
+    up.run(&["queue", "list"]).expect(0, &["default"]);
+    up.run(&["task", "cancel", &task]).expect(6, &["cannot be cancelled"]);
+}
+
+#[test]
+fn exit_codes_say_how_a_task_ended() {
+    let up = up();
+    for (name, code, expect) in [("good", 0, 0), ("bad", 1, 1), ("broken", 77, 3)] {
+        let task = build(&up, name, code);
+        let given = up.run(&["task", "watch", &task]);
+        assert_eq!(given.code, expect, "{name}: {}{}", given.out, given.err);
+    }
+    let rerun = up.run(&["task", "rerun", "@latest", "--input", "code=0", "--why", "once more", "--watch"]);
+    let rerun = rerun.expect(0, &["finished(passed)"]);
+    let id = rerun.out.lines().next().unwrap().to_owned();
+    up.run(&["task", "show", &id]).expect(0, &["ran task"]);
+    up.run(&["task", "list", "--outcome", "failed"]).expect(0, &["finished(failed)"]);
+    up.run(&["task", "list", "--where", "{item.id: bad}", "-o", "jsonl"]).expect(0, &["\"bad\""]);
+    up.run(&["task", "submit", "check"]).expect(0, &[]);
+    up.run(&["task", "watch", "@latest"]).expect(3, &["error(bad_task)", "name"]);
+    up.run(&["task", "submit", "chekc"]).expect(1, &["did you mean `check`?"]);
+}
+
+#[test]
+fn waiting_can_be_given_up() {
+    let up = up();
+    up.run(&["queue", "pause", "default", "--why", "a look"]).expect(0, &["queue resume default"]);
+    up.run(&["queue", "list"]).expect(0, &["a look"]);
+    let task = build(&up, "audit", 0);
+    up.run(&["task", "watch", &task, "--timeout", "300ms"]).expect(124, &["the task goes on", &task]);
+    up.run(&["task", "cancel", &task, "--why", "not needed"]).expect(0, &["cancelled"]);
+    up.run(&["task", "watch", &task]).expect(3, &["cancelled by anonymous: not needed"]);
+    up.run(&["queue", "resume", "default"]).expect(0, &["hands out again"]);
+    let name = up.run(&["worker", "list", "-o", "json"]).json()[0]["name"].as_str().unwrap().to_owned();
+    up.run(&["worker", "drain", &name]).expect(0, &["takes no more tasks"]);
+    up.run(&["worker", "list"]).expect(0, &["drain"]);
+    up.run(&["worker", "resume", &name]).expect(0, &["takes tasks again"]);
+}
+
+#[test]
+fn dumps_go_out_and_come_in() {
+    let up = up();
+    let line = |id: u32| {
+        format!(
+            r#"{{"topic": "org.example.build", "id": "d-{id}", "headers": {{}}, "body": {{"state": "begun", "number": 1.10}}}}"#
+        )
+    };
+    let dump: String = (0..1200).map(|id| line(id) + "\n").collect();
+    let sent = up.run_with(&["event", "send"], &dump).expect(0, &["1200 new, 0 known"]);
+    assert_eq!(sent.out.lines().count(), 1200);
+    let broken = format!("{}\nnonsense\n{}\n", line(3), line(4).replace("begun", "other"));
+    up.run_with(&["event", "send"], &broken)
+        .expect(1, &["line 2:", "1 known, 1 in conflict", "1 unreadable"]);
+    up.run(&["event", "list", "-n", "2", "-o", "json"]).expect(0, &["there is more: --before"]);
+    let file = up.path().join("again.jsonl");
+    up.run(&["event", "record", file.to_str().unwrap(), "--id", "d-7", "--id", "d-8"])
+        .expect(0, &["2 events"]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("1.10"), "the bytes of bodies are kept: {text}");
+    up.run(&["event", "send", "-f", file.to_str().unwrap()]).expect(0, &["2 known"]);
+    up.run(&["event", "record", file.to_str().unwrap(), "--id", "d-7"]).expect(2, &["cannot write"]);
+}
+
+#[test]
+fn bad_events_lie_with_the_dead_letters() {
+    let up = up();
+    up.run_with(&["event", "send", "org.example.build"], "{\"a\": ").expect(1, &["malformed", "dead letter"]);
+    up.run(&["event", "send", "a b", "--data", "{}"]).expect(1, &["a topic must not hold ' '"]);
+    up.run(&["dlq", "list"]).expect(0, &["org.example.build", "the body is no JSON"]);
+    up.run(&["dlq", "show", "1"]).expect(0, &["{\"a\": ", "the body is no JSON"]);
+    up.run(&["dlq", "requeue", "1"]).expect(1, &["it is still refused"]);
+    up.run(&["dlq", "drop", "1"]).expect(0, &["is gone"]);
+    up.run(&["dlq", "show", "1"]).expect(5, &["no dead letter"]);
+}
+
+#[test]
+fn what_comes_in_can_be_followed() {
+    let up = up();
+    build(&up, "first", 0);
+    let given = up.run(&["event", "tail", "--since", "1h", "--in", "-n", "1"]);
+    given.expect(0, &["org.example.build first [done]"]);
+    let given = up.run(&[
+        "event",
+        "tail",
+        "--since",
+        "1h",
+        "--in",
+        "-n",
+        "1",
+        "-o",
+        "json",
+        "--where",
+        "{body.name: first}",
+    ]);
+    assert_eq!(given.expect(0, &[]).json()["id"], "first");
+    up.run(&["event", "tail", "--where", "{body: {glob"]).expect(2, &["--where"]);
+    up.run(&["event", "tail", "a*.b"]).expect(2, &["a wildcard stands for a whole token"]);
+    up.run(&["event", "replay", "first"]).expect(0, &["is judged again (generation 1)"]);
+}
+
+#[test]
+fn rules_are_seen_and_switched() {
+    let up = up();
+    up.run(&["rule", "list"]).expect(0, &["check-builds", "active", "builds.yaml:2"]);
+    up.run(&["rule", "show", "check-builds"])
+        .expect(0, &["Every build is checked", "when: {body.state: done}"]);
+    up.run(&["rule", "disable", "check-builds"]).expect(0, &["is in force"]);
+    up.run(&["rule", "list"]).expect(0, &["off"]);
+    up.run(&["rule", "disable", "check-builds", "--shadow"]).expect(0, &[]);
+    let sent = up.run(&[
+        "event",
+        "send",
+        "org.example.build",
+        "-d",
+        r#"{"state": "done", "name": "x", "code": 0}"#,
+        "-o",
+        "json",
+    ]);
+    assert_eq!(sent.expect(0, &[]).json()["tasks"], Value::Array(Vec::new()));
+    up.run(&["event", "show", "@latest"]).expect(0, &["shadow, 1 task"]);
+    up.run(&["rule", "enable", "check-builds"]).expect(0, &[]);
+    up.run(&["rule", "show", "nope"]).expect(5, &["nope"]);
+}
+
+#[test]
+fn without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    fs::create_dir_all(&rules).unwrap();
+    fs::write(rules.join("builds.yaml"), RULES).unwrap();
+    fs::write(rules.join("tasks.yaml"), TASKS).unwrap();
+    repository(&folder.path().join("repo"));
+    let here = |arguments: &[&str]| run(taskbot().current_dir(folder.path()).args(arguments), "");
+    here(&["rule", "check"]).expect(0, &["ok: 1 rules"]);
+    here(&["rule", "test"]).expect(0, &["a build is checked", "1 passed, 0 failed"]);
+    here(&["rule", "list", "rules"]).expect(0, &["check-builds"]);
+    here(&["rule", "show", "check-builds", "rules"]).expect(0, &["- name: check-builds"]);
+    fs::write(
+        rules.join("builds.yaml"),
+        RULES.replace("name: audit, code: 0", "name: audit, code: 0, state: begun, state2: x"),
+    )
+    .unwrap();
+    let wrong = here(&["rule", "check", "rules", "-o", "json"]);
+    assert_eq!(wrong.expect(1, &[]).json()["ok"], false);
+    here(&["task", "run-local", "repo", "--input", "name=audit"]).expect(0, &["checking audit", "passed"]);
+    here(&["task", "run-local", "repo", "--input", "name=audit", "--input", "code=1"]).expect(1, &["failed"]);
+    here(&["task", "run-local", "repo"]).expect(2, &["name"]);
+    here(&["task", "run-local", "rules"]).expect(2, &["holds no task.yaml"]);
+    here(&["task", "list", "--server", "http://127.0.0.1:1"])
+        .expect(3, &["no answer from http://127.0.0.1:1", "taskbot up"]);
+    here(&["task", "list", "--server", "nonsense"]).expect(2, &["--server"]);
+    here(&["config", "show", "-o", "json"]).expect(0, &["\"listen\": \"127.0.0.1:7400\""]);
+    here(&["config", "show", "--config", "nope.yaml"])
+        .expect(2, &["cannot read the configuration nope.yaml"]);
+    here(&["completions", "bash"]).expect(0, &["_taskbot"]);
+    here(&["db", "migrate"]).expect(0, &["the schema is up to date"]);
+}
+
+#[test]
+fn the_doctor_finds_things() {
+    let up = up();
+    let found = up.run(&["doctor", "-o", "json"]).json();
+    let state = |check: &str| {
+        let finding = found.as_array().unwrap().iter().find(|finding| finding["check"] == check);
+        finding.unwrap_or_else(|| panic!("{check} in {found}"))["state"].as_str().unwrap().to_owned()
+    };
+    for check in ["config", "database", "files", "git", "server", "token", "server clock"] {
+        assert_eq!(state(check), "ok", "{check}");
+    }
+    let file = up.path().join("broken.yaml");
+    fs::write(&file, "sources: [{nats: {name: a, servers: [\"nats://127.0.0.1:1\"], stream: {name: S}}}]\ndatabase: {url: \"postgres://127.0.0.1:1/x\"}\n").unwrap();
+    let broken = up.run(&["doctor", "--config", file.to_str().unwrap()]);
+    broken.expect(3, &["fail database", "fail source a", "is the server running, with JetStream"]);
+}
