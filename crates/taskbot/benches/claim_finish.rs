@@ -8,10 +8,12 @@
 mod database;
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "common/rate.rs"]
+mod rate;
 
 use database::{Database, Rows};
 use futures_util::future::join_all;
-use measure::{median, print, rate};
+use measure::{median, print};
 use model::{
     Ids, Offer, Outcome, Requirements, Submitter, SystemIds, TaskId, TaskKey, WorkerName,
     ids::QueueName,
@@ -20,6 +22,7 @@ use model::{
     task::{Origin, Repo, Resolved, TaskKind, Trust},
     task_file,
 };
+use rate::rate;
 use sqlx::{Connection, PgConnection};
 use std::time::{Duration, Instant};
 use store::{Claim, Finished, NewOrigin, NewTask, Queue, Tasks};

@@ -10,6 +10,8 @@ mod database;
 mod measure;
 #[path = "common/parts.rs"]
 mod parts;
+#[path = "common/rate.rs"]
+mod rate;
 
 use async_nats::jetstream::{self, consumer::pull};
 use database::{Database, Rows};
@@ -19,8 +21,9 @@ use events::{
     nats::JetStreamSource,
 };
 use futures_util::{FutureExt, StreamExt, stream};
-use measure::{median, print, rate, required};
+use measure::{median, print, required};
 use model::{Ids, SystemClock, SystemIds};
+use rate::rate;
 use scheduler::{ingest::Incoming, settings::INGEST_BATCH_MAX};
 use std::{
     sync::Arc,

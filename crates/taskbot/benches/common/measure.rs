@@ -38,9 +38,3 @@ pub(crate) fn quantile(values: &mut [f64], part: f64) -> f64 {
     let at = (last as f64 * part).round() as usize;
     values[at]
 }
-
-/// So many in so long, for each second.
-#[expect(clippy::cast_precision_loss, reason = "counts of benchmarks are small")]
-pub(crate) fn rate(count: usize, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
-}
