@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TaskCommand {
     /// List tasks, newest first
-    List(ListTasks),
+    List(Box<ListTasks>),
     /// Show a task with its attempts, phases, results and artifacts
     #[command(after_help = "Examples:
   taskbot task show @latest

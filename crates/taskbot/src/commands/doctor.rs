@@ -149,7 +149,7 @@ async fn database(config: &Config, findings: &mut Findings) {
         Ok(Err(error)) => {
             return match error.downcast_ref::<StoreError>() {
                 Some(StoreError::Locked(_)) => {
-                    findings.add("database", State::Ok, "a server is running on it", None)
+                    findings.add("database", State::Ok, "a server is running on it", None);
                 }
                 _ => findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
             };
@@ -170,7 +170,7 @@ async fn database(config: &Config, findings: &mut Findings) {
 fn listening(config: &Config, tokens: usize, findings: &mut Findings) {
     match access::check(config, tokens) {
         Ok(words) => {
-            findings.add("access", State::Ok, format_args!("{}: {words}", config.server.listen), None)
+            findings.add("access", State::Ok, format_args!("{}: {words}", config.server.listen), None);
         }
         Err(fault) => findings.add("access", State::Fail, fault.message, None),
     }
@@ -257,7 +257,7 @@ async fn buses(config: &Config, findings: &mut Findings) {
         };
         match tokio::time::timeout(CHECK_MAX, connected).await {
             Ok(Ok(())) => {
-                findings.add(&check, State::Ok, "stream and durable consumer are as configured", None)
+                findings.add(&check, State::Ok, "stream and durable consumer are as configured", None);
             }
             Ok(Err(error)) => findings.add(&check, State::Fail, format_args!("{error:#}"), Some(hint)),
             Err(_) => findings.add(
@@ -293,7 +293,7 @@ async fn git(findings: &mut Findings) {
             findings.add("git", State::Ok, String::from_utf8_lossy(&output.stdout).trim(), None);
         }
         Ok(output) => {
-            findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint))
+            findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint));
         }
         Err(error) => findings.add("git", State::Fail, error, Some(hint)),
     }

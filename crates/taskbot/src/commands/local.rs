@@ -73,7 +73,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
         control.hand_back();
         _ = tokio::signal::ctrl_c().await;
         kill.cancel();
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         ended = run_local(&runner, &args.path, scratch.path(), &options, out, &control, &SystemIds) => {

@@ -60,7 +60,7 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         }
         RuleCommand::Enable { name } => switch(&context, &name, "active").await?,
         RuleCommand::Disable { name, shadow } => {
-            switch(&context, &name, if shadow { "shadow" } else { "off" }).await?
+            switch(&context, &name, if shadow { "shadow" } else { "off" }).await?;
         }
         RuleCommand::Reload => activated(&context, &context.client.post("rules/reload", &json!({})).await?)?,
     }
@@ -117,17 +117,17 @@ fn check(path: &Path, global: &Global) -> Result<u8> {
                 output::note(render(&report));
             }
             let warnings = report.diagnostics.len() - report.errors();
-            Ok(match rules {
-                Some(rules) => output::say(format_args!(
-                    "{}: {rules} rules, {warnings} warnings",
-                    paint(output::good(), "ok")
-                ))?,
-                None => output::say(format_args!(
-                    "{}: {} errors, {warnings} warnings",
-                    paint(output::bad(), "wrong"),
-                    report.errors()
-                ))?,
-            })
+            let line = match rules {
+                Some(rules) => format!("{}: {rules} rules, {warnings} warnings", paint(output::good(), "ok")),
+                None => {
+                    format!(
+                        "{}: {} errors, {warnings} warnings",
+                        paint(output::bad(), "wrong"),
+                        report.errors()
+                    )
+                }
+            };
+            Ok(output::say(line)?)
         })?;
     }
     Ok(if rules.is_some() { fault::DONE } else { fault::FAILED })

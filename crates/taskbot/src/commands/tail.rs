@@ -41,7 +41,7 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
     }
     let own_only =
         !patterns.is_empty() && patterns.iter().all(|pattern| pattern.as_str().starts_with("taskbot"));
-    let (events, messages) = (!args.outgoing && !(own_only && !args.incoming), !args.incoming);
+    let (events, messages) = (args.incoming || !(args.outgoing || own_only), !args.incoming);
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     let subjects = (!args.subjects.is_empty()).then(|| args.subjects.join(","));
     let mut printer = Printer { args: &args, context, patterns, left: args.count, seen: HashSet::new() };

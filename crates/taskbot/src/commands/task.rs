@@ -30,7 +30,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
     let context = &Context::of(global)?;
     match command {
         TaskCommand::RunLocal(_) => {}
-        TaskCommand::List(args) => list(context, args).await?,
+        TaskCommand::List(args) => list(context, *args).await?,
         TaskCommand::Show { id } => show(context, &id).await?,
         TaskCommand::Logs { id, follow, attempt } => logs(context, &id, follow, attempt).await?,
         TaskCommand::Watch { id, timeout } => return watch::run(context, &id, timeout.as_deref()).await,
@@ -357,7 +357,7 @@ async fn download(context: &Context, task: &str, name: &str, into: Option<&Path>
     while let Some(piece) = bytes.next().await {
         out.write_all(&piece.context("the artifact broke off")?).context("cannot write")?;
     }
-    Ok(out.flush().context("cannot write")?)
+    out.flush().context("cannot write")
 }
 
 async fn download_all(context: &Context, task: &str, into: &Path) -> Result<()> {

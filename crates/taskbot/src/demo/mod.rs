@@ -148,9 +148,8 @@ impl Place {
 }
 
 fn config(folder: &Path, rules: PathBuf) -> Config {
-    let mut config = Config::default();
-    config.installation = "demo".to_owned();
-    config.data_dir = folder.join("data");
+    let mut config =
+        Config { installation: "demo".to_owned(), data_dir: folder.join("data"), ..Config::default() };
     config.rules.folder = Some(rules);
     config.server.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     config.worker.name = Some("demo".to_owned());

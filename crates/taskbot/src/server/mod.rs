@@ -125,7 +125,7 @@ fn greet(config: &crate::config::Config, server: &Running, work: Option<&Work>) 
     // On standard output: scripts read the address of a server that took any port.
     output::say(format_args!("listening on {}", server.url()))?;
     let line = |name: &str, text: String| {
-        output::note(format_args!("  {} {text}", paint(output::faint(), format_args!("{name:<10}"))))
+        output::note(format_args!("  {} {text}", paint(output::faint(), format_args!("{name:<10}"))));
     };
     line("data", config.data_dir.display().to_string());
     line("database", server.backend().to_owned());
