@@ -13,14 +13,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     fs,
+    time::Instant,
 };
 
 /// Waits until nothing is left to do.
 pub(crate) async fn settled(installation: &Installation, load: &Load) {
+    let begun = Instant::now();
+    let stage = |what: &str| println!("settling: {what} after {:?}", begun.elapsed());
     until("the bus has nothing left", async || {
         (installation.bus.unacknowledged(DURABLE).await? == 0).then_some(())
     })
     .await;
+    stage("the bus has nothing left");
     until_equal("events in the inbox", i64::try_from(load.events.len()).unwrap(), async || {
         installation.database.number("select count(*) from event where source = 'bus'").await
     })
@@ -30,6 +34,7 @@ pub(crate) async fn settled(installation: &Installation, load: &Load) {
         installation.database.number(open).await
     })
     .await;
+    stage("all tasks are final");
     until_equal("messages that are not told", 0, async || {
         installation.database.number("select count(*) from outbox where published_at is null").await
     })

@@ -23,7 +23,7 @@ async fn an_engine_that_goes_away_is_an_error_and_no_verdict() {
         engine: Some(engine.socket()),
         ..Plan::default()
     };
-    let installation = Installation::start(&plan).await;
+    let mut installation = Installation::start(&plan).await;
     let id = installation.submit(json!({"task": "long"})).await;
     until("the task runs", async || {
         let running = "select count(*) from task where state = 'running' and phase = 'run'";
@@ -42,10 +42,12 @@ async fn an_engine_that_goes_away_is_an_error_and_no_verdict() {
     let reason = state["reason"].as_str().unwrap();
     assert!(reason.contains("went away while a container ran"), "{reason}");
 
-    // It is tried again by itself, and what was left is removed.
+    // It is used again by itself; what was left is removed at the latest when the worker starts.
     engine.start().await;
     let id = installation.submit(json!({"task": "quick"})).await;
     assert_eq!(installation.ended(&id).await["task"]["state"]["outcome"], "passed");
+    installation.workers[0].kill();
+    installation.workers[0].start();
     until_equal("containers and volumes", Vec::<String>::new(), async || {
         crate::support::engine::leftovers(
             installation.engine.to_str().unwrap(),

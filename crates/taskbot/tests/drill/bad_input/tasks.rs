@@ -22,7 +22,7 @@ async fn tasks_that_cannot_be_end_with_a_clear_error() {
     let image = "environment: [{container: {image: \"127.0.0.1:1/none:1\"}}]";
     let no_image = format!("name: no-image\n{image}\nrun: \"true\"\n{no_retry}");
     let not_ours =
-        format!("name: asks-much\nenvironment: [{{local: {{network: true}}}}]\nrun: \"true\"\n{no_retry}");
+        format!("name: asks-much\nenvironment: [{{sandbox: {{network: true}}}}]\nrun: \"true\"\n{no_retry}");
     let good = task_file("good", "local: {}", "true");
     let plan = Plan {
         repositories: &[

@@ -67,10 +67,11 @@ impl Engine {
 
     pub(crate) async fn start(&mut self) {
         let at = |name: &str| self.folder.path().join(name).display().to_string();
+        // What a killed engine left of its running state; nothing of it is there at the first start.
         for stale in ["pid", "sock"] {
-            // It is not there at the first start.
             let _ = fs::remove_file(at(stale));
         }
+        let _ = fs::remove_dir_all(at("exec"));
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.arg(required("TASKBOT_TEST_DOCKERD"));
