@@ -291,6 +291,10 @@ fn system(network: bool, binds: &[PathBuf]) -> Vec<String> {
     let etc = ETC.iter().chain(ETC_NETWORK.iter().filter(|_| network));
     let etc = etc.map(|name| format!("/etc/{name}"));
     for path in etc.chain(binds.iter().map(|path| path.to_string_lossy().into_owned())) {
+        // The folders above that bubblewrap makes by itself are open to root alone.
+        let above = Path::new(&path).ancestors().skip(1).filter(|folder| folder.parent().is_some());
+        let above: Vec<_> = above.map(|folder| folder.to_string_lossy().into_owned()).collect();
+        args.extend(above.into_iter().rev().flat_map(|folder| ["--dir".to_owned(), folder]));
         args.extend(["--ro-bind-try".to_owned(), path.clone(), path]);
     }
     args.extend(["--proc", "/proc", "--dev", "/dev", "--dir", "/var", "--dir", "/run"].map(str::to_owned));

@@ -264,6 +264,7 @@ async fn the_sandbox_isolates() {
         "echo x > /tmp/x",
         "echo x > /task/x",
         "echo x > /dev/null",
+        "ls /etc && grep root /etc/passwd",
         "grep -q 'CapEff:.*0000000000000000' /proc/self/status",
         "grep -q 'NoNewPrivs:.1' /proc/self/status",
     ] {
