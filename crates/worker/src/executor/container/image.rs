@@ -153,7 +153,7 @@ async fn pull(
     let mut layers: HashMap<String, (i64, i64)> = HashMap::new();
     while let Some(step) = progress.next().await {
         let step = step.map_err(|error| {
-            ProvisionError::Unavailable(format!("image {name} cannot be pulled: {}", reason(&error)))
+            ProvisionError::Infra(format!("image {name} cannot be pulled: {}", reason(&error)))
         })?;
         if let (Some(id), Some(detail)) = (&step.id, &step.progress_detail)
             && let (Some(current), Some(total)) = (detail.current, detail.total)
