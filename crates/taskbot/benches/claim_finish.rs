@@ -10,8 +10,10 @@ mod database;
 mod measure;
 #[path = "common/rate.rs"]
 mod rate;
+#[path = "common/rows.rs"]
+mod rows;
 
-use database::{Database, Rows};
+use database::Database;
 use futures_util::future::join_all;
 use measure::{median, print};
 use model::{
@@ -23,6 +25,7 @@ use model::{
     task_file,
 };
 use rate::rate;
+use rows::Rows;
 use sqlx::{Connection, PgConnection};
 use std::time::{Duration, Instant};
 use store::{Claim, Finished, NewOrigin, NewTask, Queue, Tasks};

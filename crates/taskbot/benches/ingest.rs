@@ -12,9 +12,11 @@ mod measure;
 mod parts;
 #[path = "common/rate.rs"]
 mod rate;
+#[path = "common/rows.rs"]
+mod rows;
 
 use async_nats::jetstream::{self, consumer::pull};
-use database::{Database, Rows};
+use database::Database;
 use events::{
     Source,
     config::{NatsConnection, NatsSourceConfig, StreamConfig},
@@ -24,6 +26,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use measure::{median, print, required};
 use model::{Ids, SystemClock, SystemIds};
 use rate::rate;
+use rows::Rows;
 use scheduler::{ingest::Incoming, settings::INGEST_BATCH_MAX};
 use std::{
     sync::Arc,

@@ -1,7 +1,6 @@
 //! What a benchmark prints, and where the services are.
 
 use serde_json::json;
-use std::time::Duration;
 
 /// Prints one figure: with `--json` as an object, else for people. `floor` is what the bare program reaches.
 pub(crate) fn print(name: &str, value: f64, unit: &str, floor: Option<f64>) {
