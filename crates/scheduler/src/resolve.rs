@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a server has to resolve what it took before another one may, also after a crash. Twice is no harm:
 /// the second answer finds the task resolved.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_secs(15);
 /// How long what is under way may take after the server was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The first delay after something let us down; it doubles.
