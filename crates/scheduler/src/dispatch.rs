@@ -118,39 +118,41 @@ impl Scheduler {
 /// was away nothing is reaped for one full lease, so that workers can be heard of first.
 pub(crate) async fn run_reaper(scheduler: Scheduler, stop: CancellationToken) {
     let lease = scheduler.settings().lease;
-    let mut reap_from = Instant::now() + lease;
+    let mut reap_from = Some(Instant::now() + lease);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(scheduler.settings().reap_every) => {}
         }
         match look(&scheduler, reap_from).await {
-            Ok(None) => {}
+            // Counted from when the database is back, not from when it was last seen to be away.
+            Ok(None) => reap_from = reap_from.or_else(|| Some(Instant::now() + lease)),
             Ok(Some(waited)) => {
                 tracing::warn!(
                     waited_ms = waited.as_millis(),
                     "the database was slow; nothing is reaped for one lease"
                 );
-                reap_from = Instant::now() + lease;
+                reap_from = Some(Instant::now() + lease);
             }
             Err(error) => {
-                tracing::warn!(%error, "leases are not looked at; nothing is reaped for one lease");
-                reap_from = Instant::now() + lease;
+                tracing::warn!(%error, "leases are not looked at; nothing is reaped for one lease after");
+                reap_from = None;
             }
         }
     }
 }
 
 /// One look at the leases. Asking for the time first says whether the database is there: when the answer took
-/// as long as heartbeats may be late, it was away, and how long it took is returned.
-async fn look(scheduler: &Scheduler, reap_from: Instant) -> store::Result<Option<Duration>> {
+/// as long as heartbeats may be late, it was away, and how long it took is returned. Nothing is reaped before
+/// `reap_from`, nor without one.
+async fn look(scheduler: &Scheduler, reap_from: Option<Instant>) -> store::Result<Option<Duration>> {
     let asked = Instant::now();
     scheduler.store().now().await?;
     let waited = asked.elapsed();
     if waited >= scheduler.settings().lease / 3 {
         return Ok(Some(waited));
     }
-    if Instant::now() >= reap_from {
+    if reap_from.is_some_and(|from| Instant::now() >= from) {
         reap(scheduler).await?;
     }
     Ok(None)
