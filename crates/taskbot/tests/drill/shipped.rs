@@ -108,9 +108,9 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
         let (name, state) = (whole["task"]["name"].as_str().unwrap(), &whole["task"]["state"]);
         let result = &whole["results"][0];
         let log = installation.log_of(task["id"].as_str().unwrap()).await;
-        let parts = installation
-            .get(&format!("/api/v1/results?limit=1000&task={}", whole["task"]["id"].as_str().unwrap()));
-        let parts = parts.await["items"].to_string();
+        let all =
+            format!("/api/v1/results?limit=1000&parts=true&task={}", whole["task"]["id"].as_str().unwrap());
+        let parts = installation.get(&all).await["items"].to_string();
         let shown = format!("{state:#}\n{log}\n{parts}");
         assert_eq!(whole["task"]["item"], json!({"type": "koji_build", "id": NVR}), "{shown}");
         match name {

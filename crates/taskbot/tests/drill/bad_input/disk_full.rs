@@ -2,7 +2,7 @@
 
 use crate::support::{
     config::LOG,
-    installation::free_port,
+    environment::free_port,
     program::{Program, run},
     wait::until,
 };

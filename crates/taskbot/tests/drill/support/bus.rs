@@ -1,15 +1,12 @@
 //! NATS: streams for each drill, and servers of a drill's own.
 
-use super::environment::required;
+use super::environment::{free_port, required};
 use async_nats::{
     HeaderMap,
     jetstream::{self, consumer::pull},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-};
+use std::process::{Child, Command, Stdio};
 
 /// How many publications are in flight at a time.
 const IN_FLIGHT: usize = 64;
@@ -154,7 +151,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn started() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut server = Self { folder: tempfile::tempdir().unwrap(), port, process: None };
         server.start();
         server

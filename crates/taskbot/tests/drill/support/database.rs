@@ -1,7 +1,7 @@
 //! PostgreSQL: a database for each drill, and servers of a drill's own.
 
 use super::{
-    environment::{PATIENCE, required, unique},
+    environment::{PATIENCE, free_port, required, unique},
     wait::until,
 };
 use nix::{
@@ -13,7 +13,6 @@ use sqlx::{
     postgres::{PgPoolOptions, PgRow},
 };
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -112,7 +111,7 @@ impl Cluster {
         ]);
         let made = initdb.args(["--no-sync", "--no-instructions"]).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut cluster = Self { folder, port, process: None };
         cluster.start().await;
         cluster

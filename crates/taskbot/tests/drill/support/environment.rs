@@ -2,8 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "services for tests are named by the environment")]
 
+use super::random::Random;
 use model::{Ids, SystemIds};
-use std::{path::PathBuf, time::Duration};
+use std::{net::TcpListener, path::PathBuf, time::Duration};
 
 /// A variable that must be there.
 pub(crate) fn required(name: &str) -> String {
@@ -38,6 +39,14 @@ pub(crate) fn seed(drill: &str) -> u64 {
 pub(crate) fn unique(what: &str) -> String {
     let id = SystemIds.next().simple().to_string();
     format!("{what}_{}{}", &id[..12], &id[24..])
+}
+
+/// A port that is free now, and that no connection takes by chance while its server is away.
+pub(crate) fn free_port() -> u16 {
+    // Below the range that the kernel gives out by itself.
+    let mut random = Random::new(SystemIds.next().as_u64_pair().1);
+    let mut ports = std::iter::repeat_with(|| u16::try_from(10_000 + random.below(20_000)).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// The top folder of the project.

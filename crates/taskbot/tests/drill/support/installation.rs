@@ -5,7 +5,7 @@ use super::{
     config::{self, Node},
     database::Database,
     engine,
-    environment::unique,
+    environment::{free_port, unique},
     program::Program,
     repository,
     wait::{until, until_equal},
@@ -14,7 +14,6 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -273,9 +272,4 @@ fn write_rules(folder: &Path, plan: &Plan<'_>) {
         registry += &format!("  {name}: {{git: ../repositories/{name}, trust: trusted}}\n");
     }
     fs::write(rules.join("tasks.yaml"), registry).unwrap();
-}
-
-/// A port that is free now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
