@@ -21,10 +21,10 @@ impl Topic {
         Self(text.into())
     }
 
-    /// Checks that the text can be a topic: 1 to 255 bytes, no white space or control characters.
+    /// Checks that the text can be a topic: 1 to 255 bytes, no white space or control characters, no empty token.
     ///
     /// # Errors
-    /// The text is empty, too long or holds a character that no bus carries.
+    /// The text is empty, too long, or holds something that no bus carries.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
         if text.is_empty() {
             return Err(TopicError::Empty);
@@ -32,10 +32,13 @@ impl Topic {
         if text.len() > TOPIC_BYTES_MAX {
             return Err(TopicError::TooLong { bytes: text.len() });
         }
-        match text.chars().find(|c| c.is_whitespace() || c.is_control()) {
-            Some(character) => Err(TopicError::Character { character }),
-            None => Ok(Self(text.to_owned())),
+        if let Some(character) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
+            return Err(TopicError::Character { character });
         }
+        if text.split('.').any(str::is_empty) {
+            return Err(TopicError::EmptyToken);
+        }
+        Ok(Self(text.to_owned()))
     }
 
     /// The text.
@@ -93,6 +96,9 @@ pub enum TopicError {
         /// The first such character.
         character: char,
     },
+    /// Two dots side by side, or one at an end.
+    #[error("a topic must have a token between its dots, and none at its ends")]
+    EmptyToken,
 }
 
 /// A pattern over topics: `*` stands for one token, a last `>` for one or more.

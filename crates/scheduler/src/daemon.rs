@@ -13,7 +13,7 @@ use crate::{
     wake::Wake,
     watch as folder,
 };
-use events::{Outlet, Source, SourceHealth};
+use events::{Outlet, OutletHealth, Source, SourceHealth};
 use model::{Clock, Ids, ids::SourceName};
 use serde::Serialize;
 use std::{
@@ -141,6 +141,12 @@ impl Scheduler {
             health: health.borrow().clone(),
         };
         sources.iter().map(read).collect()
+    }
+
+    /// How the outlet is doing; nothing without one.
+    #[must_use]
+    pub fn outlet_health(&self) -> Option<OutletHealth> {
+        self.outlet().map(|outlet| outlet.health().borrow().clone())
     }
 
     pub(crate) fn repositories(&self) -> &dyn Repositories {

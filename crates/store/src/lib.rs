@@ -13,7 +13,7 @@ pub mod interface;
 mod sql;
 
 pub use interface::*;
-pub use sql::SqlStore;
+pub use sql::{Probe, SqlStore};
 
 /// The embedded backend.
 pub mod sqlite {

@@ -16,22 +16,25 @@ mod rate;
 mod rows;
 
 use async_nats::jetstream::{self, consumer::pull};
+use async_trait::async_trait;
 use database::Database;
 use events::{
-    Source,
+    Delivery, Source, SourceError, SourceHealth,
     config::{NatsConnection, NatsSourceConfig, StreamConfig},
     nats::JetStreamSource,
 };
 use futures_util::{FutureExt, StreamExt, stream};
 use measure::{median, print, required};
-use model::{Ids, SystemClock, SystemIds};
+use model::{Ids, SystemClock, SystemIds, ids::SourceName};
 use rate::rate;
 use rows::Rows;
-use scheduler::{ingest::Incoming, settings::INGEST_BATCH_MAX};
+use scheduler::{ingest::run_source, settings::INGEST_BATCH_MAX};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const EVENTS: usize = 10_000;
 const ROUNDS: usize = 3;
@@ -76,7 +79,38 @@ async fn publish(client: &jetstream::Context, name: &str) {
     stream::iter(0..EVENTS).map(send).buffered(256).collect::<Vec<()>>().await;
 }
 
-/// As a server does: what is there, at most a batch, judged, written, acknowledged.
+/// A source that stops its reader with the last event.
+struct Counted {
+    source: JetStreamSource,
+    left: usize,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Source for Counted {
+    fn name(&self) -> &SourceName {
+        self.source.name()
+    }
+
+    async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, SourceError> {
+        let batch = self.source.next_batch(max).await?;
+        self.left -= batch.len();
+        if self.left == 0 {
+            self.stop.cancel();
+        }
+        Ok(batch)
+    }
+
+    fn health(&self) -> watch::Receiver<SourceHealth> {
+        self.source.health()
+    }
+
+    async fn close(&mut self) {
+        self.source.close().await;
+    }
+}
+
+/// The server's own loop: what is there, at most a batch, judged, written, acknowledged.
 async fn with_the_scheduler(url: &str, name: &str, round: usize, database: &Database) -> Duration {
     let stream = StreamConfig::existing(name);
     let mut config = NatsSourceConfig::new("bus", NatsConnection::to(url), stream, format!("ours{round}"));
@@ -84,22 +118,11 @@ async fn with_the_scheduler(url: &str, name: &str, round: usize, database: &Data
     let mut source = JetStreamSource::connect(config, "bench", Arc::new(SystemClock)).await.unwrap();
     let scheduler = parts::scheduler(database.store.clone()).await;
     source.establish().await.unwrap();
+    let stop = CancellationToken::new();
+    let source = Counted { source, left: EVENTS, stop: stop.clone() };
     let begun = Instant::now();
-    let mut taken = 0;
-    while taken < EVENTS {
-        let batch = source.next_batch(INGEST_BATCH_MAX).await.unwrap();
-        let events = batch.iter().map(|delivery| Incoming {
-            event: delivery.content.clone().unwrap(),
-            body: Some(delivery.body.clone()),
-        });
-        taken += scheduler.ingest(events.collect()).await.unwrap().len();
-        for delivery in batch {
-            delivery.ack().await.unwrap();
-        }
-    }
-    let took = begun.elapsed();
-    source.close().await;
-    took
+    run_source(scheduler, Box::new(source), stop).await;
+    begun.elapsed()
 }
 
 /// What the scheduler wrote.

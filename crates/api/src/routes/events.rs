@@ -1,6 +1,6 @@
 //! Events: sending, listing, showing, asking why, replaying.
 
-use super::{Paging, filtered};
+use super::{Paging, kept};
 use crate::{auth::Caller, problem::Problem, state::ApiState};
 use axum::{
     Extension, Json,
@@ -12,8 +12,8 @@ use axum::{
 use chrono::{DateTime, Utc};
 use model::{
     Event, EventId, RuleName, Topic,
-    event::{EVENT_BYTES_MAX, RecordedMessage, hashed_id},
-    ids::{EventSeq, SourceName},
+    event::{EVENT_BYTES_MAX, OWN_SOURCE, RecordedMessage, hashed_id},
+    ids::{DeadLetterId, EventSeq, SourceName},
     verdict::Verdict,
 };
 use scheduler::ingest::Taken;
@@ -41,8 +41,11 @@ pub(crate) struct SendQuery {
 /// What became of a sent event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Sent {
-    /// The event's id.
-    id: String,
+    /// Of many events, the line that it stands in, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// The event's id; none where a line is no message at all.
+    id: Option<String>,
     /// Its place in the inbox.
     seq: Option<EventSeq>,
     /// `new`, `known`, `conflict` or `malformed`.
@@ -52,13 +55,23 @@ pub(crate) struct Sent {
     /// Why it was not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// The dead letter that it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letter: Option<DeadLetterId>,
+}
+
+/// What became of many events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SentMany {
+    /// One for each line that is not blank, in order.
+    items: Vec<Sent>,
 }
 
 #[utoipa::path(
     post, path = "/api/v1/events", tag = "events", params(SendQuery), request_body = Value,
     responses(
         (status = 201, description = "It was new, and is judged and written", body = Sent),
-        (status = 200, description = "It was there already; for many events the list of what became of each", body = Sent),
+        (status = 200, description = "It was there already; for many events `{items: […]}`, what became of each, malformed lines included", body = Sent),
         (status = 409, description = "Its id was there already with another content", body = Sent),
         (status = 422, description = "It is malformed; it lies with the dead letters", body = Sent),
     )
@@ -93,19 +106,36 @@ pub(crate) async fn send(
 }
 
 async fn send_lines(state: &ApiState, body: &[u8], now: DateTime<Utc>) -> Result<Response, Problem> {
-    let lines: Vec<&[u8]> =
-        body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    let lines: Vec<(usize, &[u8])> = (1..)
+        .zip(body.split(|byte| *byte == b'\n'))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .collect();
     if lines.len() > LINES_MAX {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("a request has at most {LINES_MAX} events"),
         ));
     }
-    let read = |(at, line): (usize, &&[u8])| {
-        whole_event(line, now).map_err(|problem| Problem::bad(format!("line {}: {}", at + 1, problem.detail)))
-    };
-    let events = lines.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(json!({"items": send_all(state, events).await?})).into_response())
+    // What is no message has no topic and no id to lie with the dead letters under; the answer says so of its
+    // line, and the others are taken.
+    let read: Vec<Result<Event, Problem>> = lines.iter().map(|(_, line)| whole_event(line, now)).collect();
+    let events = read.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
+    let mut sent = send_all(state, events).await?.into_iter();
+    let mut items = Vec::with_capacity(read.len());
+    for (event, (at, _)) in read.into_iter().zip(&lines) {
+        let item = match event {
+            Ok(_) => sent.next().ok_or_else(|| Problem::bad("an event got no answer"))?,
+            Err(problem) => unread(problem.detail),
+        };
+        items.push(Sent { line: Some(*at), ..item });
+    }
+    Ok(Json(SentMany { items }).into_response())
+}
+
+/// What is said of a line that is no message.
+fn unread(reason: String) -> Sent {
+    let tasks = Vec::new();
+    Sent { line: None, id: None, seq: None, outcome: "malformed", tasks, reason: Some(reason), letter: None }
 }
 
 async fn send_all(state: &ApiState, events: Vec<Event>) -> Result<Vec<Sent>, Problem> {
@@ -115,18 +145,20 @@ async fn send_all(state: &ApiState, events: Vec<Event>) -> Result<Vec<Sent>, Pro
 }
 
 fn sent(id: String, taken: Taken) -> Sent {
-    let none = |seq, outcome, reason| Sent { id: id.clone(), seq, outcome, tasks: Vec::new(), reason };
+    let none = Sent { id: Some(id), ..unread(String::new()) };
     match taken {
         Taken::New { seq, tasks } => {
             let tasks = tasks.into_iter().map(|task| task.to_string()).collect();
-            Sent { id, seq: Some(seq), outcome: "new", tasks, reason: None }
+            Sent { seq: Some(seq), outcome: "new", tasks, reason: None, ..none }
         }
-        Taken::Known { seq } => none(Some(seq), "known", None),
+        Taken::Known { seq } => Sent { seq: Some(seq), outcome: "known", reason: None, ..none },
         Taken::Conflict { seq } => {
-            none(Some(seq), "conflict", Some(format!("event #{seq} has this id and another content")))
+            let reason = Some(format!("event #{seq} has this id and another content"));
+            Sent { seq: Some(seq), outcome: "conflict", reason, ..none }
         }
         Taken::Dead { letter, reason } => {
-            none(None, "malformed", Some(format!("{reason} (dead letter {letter})")))
+            let reason = Some(format!("{reason} (dead letter {letter})"));
+            Sent { reason, letter: Some(letter), ..none }
         }
     }
 }
@@ -168,6 +200,9 @@ pub(crate) struct ListQuery {
     since: Option<DateTime<Utc>>,
     /// Only received before.
     until: Option<DateTime<Utc>>,
+    /// Only what came in from outside, none of our own.
+    #[serde(default)]
+    outside: bool,
 }
 
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(ListQuery, Paging), responses((status = 200, description = "Events, newest first", body = Value)))]
@@ -180,7 +215,14 @@ pub(crate) async fn list(
     let roots = |event: &StoredEvent| event.event.roots(event.event.body().unwrap_or(Value::Null));
     paging.before::<i64>()?;
     let place = |event: &StoredEvent| Some(event.seq.0.to_string());
-    let page = filtered(&state, &paging, roots, place, |before, limit| {
+    let filter = paging.filter()?;
+    let now = state.scheduler().clock().now();
+    let keep = |event: &StoredEvent| {
+        !(query.outside && event.event.source.as_str() == OWN_SOURCE)
+            && filter.as_ref().is_none_or(|filter| filter.matches(&roots(event), now))
+    };
+    let keep = (query.outside || filter.is_some()).then_some(keep);
+    let page = kept(&paging, keep, place, |before, limit| {
         let query = EventQuery {
             topic: query.topic.clone().map(Topic::new),
             topic_prefix: query.prefix.clone(),

@@ -40,7 +40,9 @@ async fn readyz(State(state): State<ApiState>) -> Response {
     let rules = scheduler.rulebook();
     let sources = scheduler.source_health();
     let bus_ok = sources.iter().all(|source| source.health.connected);
-    let ready = database.is_ok() && bus_ok && !state.stop().is_cancelled();
+    let outlet = scheduler.outlet_health();
+    let outlet_ok = outlet.as_ref().is_none_or(|outlet| outlet.connected);
+    let ready = database.is_ok() && bus_ok && outlet_ok && !state.stop().is_cancelled();
     let report = json!({
         "ready": ready,
         "checks": {
@@ -52,6 +54,7 @@ async fn readyz(State(state): State<ApiState>) -> Response {
                 "error": rules.problem(),
             },
             "sources": {"ok": bus_ok, "each": sources},
+            "outlet": {"ok": outlet_ok, "health": outlet},
             "stopping": state.stop().is_cancelled(),
         },
     });

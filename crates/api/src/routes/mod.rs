@@ -174,6 +174,23 @@ pub(crate) async fn filtered<T, F, Fut>(
     paging: &Paging,
     roots: impl Fn(&T) -> Value,
     place: impl Fn(&T) -> Option<String>,
+    read: F,
+) -> Result<Page<T>, crate::problem::Problem>
+where
+    F: FnMut(Option<String>, u32) -> Fut,
+    Fut: Future<Output = Result<Page<T>, crate::problem::Problem>>,
+{
+    let now = state.scheduler().clock().now();
+    let filter = paging.filter()?;
+    let keep = filter.map(|filter| move |item: &T| filter.matches(&roots(item), now));
+    kept(paging, keep, place, read).await
+}
+
+/// As [`filtered`], by any condition; without one a page is as it is read.
+pub(crate) async fn kept<T, F, Fut>(
+    paging: &Paging,
+    keep: Option<impl Fn(&T) -> bool>,
+    place: impl Fn(&T) -> Option<String>,
     mut read: F,
 ) -> Result<Page<T>, crate::problem::Problem>
 where
@@ -181,10 +198,9 @@ where
     Fut: Future<Output = Result<Page<T>, crate::problem::Problem>>,
 {
     let limit = paging.limit();
-    let Some(filter) = paging.filter()? else {
+    let Some(keep) = keep else {
         return read(paging.before.clone(), limit).await;
     };
-    let now = state.scheduler().clock().now();
     let mut before = paging.before.clone();
     let mut items: Vec<T> = Vec::new();
     let mut looked_at = 0;
@@ -198,7 +214,7 @@ where
         }
         looked_at += page.items.len();
         let more = page.next.is_some();
-        items.extend(page.items.into_iter().filter(|item| filter.matches(&roots(item), now)));
+        items.extend(page.items.into_iter().filter(|item| keep(item)));
         if items.len() > limit as usize {
             items.truncate(limit as usize);
             let next = items.last().and_then(&place);

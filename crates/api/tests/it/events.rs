@@ -73,9 +73,21 @@ async fn many_events_are_sent_and_listed_by_pages_and_filters() {
     assert_eq!(walk(filter).await, (10..30).rev().collect::<Vec<_>>());
     let bad =
         bed.request(Method::POST, "/api/v1/events").header(header::CONTENT_TYPE, "application/x-ndjson");
-    let bad = bad.body("{\"topic\": \"a.b\", \"body\": {}}\n{broken\n").send().await.unwrap();
-    assert_eq!(bad.status(), 400);
-    assert!(bad.text().await.unwrap().contains("line 2"));
+    let lines =
+        "{\"topic\": \"a.b\", \"body\": {\"n\": 99}}\n\n{broken\n{\"topic\": \"a..b\", \"body\": {}}\n";
+    let bad = bad.body(lines).send().await.unwrap();
+    assert_eq!(bad.status(), 200, "the others are taken");
+    let answer: Value = bad.json().await.unwrap();
+    let said: Vec<_> = answer["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            (item["line"].as_u64().unwrap(), item["outcome"].as_str().unwrap(), item["letter"].is_null())
+        })
+        .collect();
+    assert_eq!(said, [(1, "new", true), (3, "malformed", true), (4, "malformed", false)], "{answer}");
+    assert!(answer["items"][1]["reason"].as_str().unwrap().contains("expected a whole message"), "{answer}");
     bed.end().await;
 }
 

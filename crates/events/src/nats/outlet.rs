@@ -5,7 +5,7 @@ mod encode;
 use super::{
     Trouble, connection,
     health::Monitor,
-    readback::{check_server, context, ensure_stream},
+    readback::{check_server, context, ensure_stream, find_stream, missing_stream},
 };
 use crate::{
     config::NatsOutletConfig,
@@ -71,6 +71,25 @@ impl JetStreamOutlet {
     /// The server is away, too old, or its stream is another than the configured one.
     pub async fn establish(&self) -> Result<(), OutletError> {
         self.limit().await.map(|_| ())
+    }
+
+    /// Says how the server and the stream are, and makes neither.
+    ///
+    /// # Errors
+    /// The server is too old, or the stream is another than the configured one. Waits for a server that is away.
+    pub async fn inspect(&self) -> Result<String, OutletError> {
+        self.monitor.linked().await;
+        let look = async {
+            check_server(&self.client)?;
+            match find_stream(&self.context, &self.config.stream).await? {
+                Some(_) => Ok(format!("stream {} is as configured", self.config.stream.name)),
+                None => missing_stream(&self.config.stream),
+            }
+        };
+        look.await.map_err(|trouble: Trouble| {
+            let (Trouble::Passing(reason) | Trouble::Refusal(reason)) = trouble;
+            OutletError::Refused(reason)
+        })
     }
 
     /// The largest message in bytes, headers included, that the server and the stream take.

@@ -49,30 +49,61 @@ pub(super) fn check_server(client: &Client) -> Result<Version, Trouble> {
 
 /// Finds the stream, or creates it if it is ours; compares what the server stored.
 pub(super) async fn ensure_stream(context: &Context, config: &StreamConfig) -> Result<Stream, Trouble> {
+    match find_stream(context, config).await? {
+        Some(stream) => Ok(stream),
+        None => {
+            let stream = create_stream(context, config).await?;
+            compare_stream(config, &stream)?;
+            Ok(stream)
+        }
+    }
+}
+
+/// Finds the stream, and compares what the server stored; nothing when it is not there.
+pub(super) async fn find_stream(context: &Context, config: &StreamConfig) -> Result<Option<Stream>, Trouble> {
     let name = &config.name;
-    let stream = match context.get_stream(name).await {
-        Ok(stream) => stream,
+    match context.get_stream(name).await {
+        Ok(stream) => {
+            compare_stream(config, &stream)?;
+            Ok(Some(stream))
+        }
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                create_stream(context, config).await?
+                Ok(None)
             }
-            _ => return Err(Trouble::Passing(format!("cannot look at stream {name}: {error}"))),
+            _ => Err(Trouble::Passing(format!("cannot look at stream {name}: {error}"))),
         },
-    };
-    if config.create {
-        let differences = stream_differences(&stream_config(config), &stream.cached_info().config);
-        let mend = "change the configuration, or the stream by `nats stream edit`";
-        refuse(&format!("stream {name}"), &differences, mend)?;
     }
-    Ok(stream)
+}
+
+/// What a look at a stream says, without making it.
+pub(super) fn missing_stream(config: &StreamConfig) -> Result<String, Trouble> {
+    if config.create {
+        return Ok(format!("stream {} will be made by the first start", config.name));
+    }
+    Err(no_stream(config))
+}
+
+fn no_stream(config: &StreamConfig) -> Trouble {
+    let name = &config.name;
+    Trouble::Refusal(format!(
+        "stream {name} does not exist; create it, correct its name, or set `create: true`"
+    ))
+}
+
+fn compare_stream(config: &StreamConfig, stream: &Stream) -> Result<(), Trouble> {
+    if !config.create {
+        return Ok(());
+    }
+    let differences = stream_differences(&stream_config(config), &stream.cached_info().config);
+    let mend = "change the configuration, or the stream by `nats stream edit`";
+    refuse(&format!("stream {}", config.name), &differences, mend)
 }
 
 async fn create_stream(context: &Context, config: &StreamConfig) -> Result<Stream, Trouble> {
     let name = &config.name;
     if !config.create {
-        return Err(Trouble::Refusal(format!(
-            "stream {name} does not exist; create it, correct its name, or set `create: true`"
-        )));
+        return Err(no_stream(config));
     }
     match context.create_stream(stream_config(config)).await {
         Ok(stream) => {
@@ -137,21 +168,30 @@ pub(super) async fn ensure_consumer(
     config: &NatsSourceConfig,
 ) -> Result<Consumer<PullConfig>, Trouble> {
     let name = &config.durable;
-    let wanted = consumer_config(config);
-    let info = match stream.consumer_info(name).await {
-        Ok(info) => info,
-        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
-            create_consumer(stream, wanted.clone()).await?
-        }
-        Err(error) => return Err(Trouble::Passing(format!("cannot look at consumer {name}: {error}"))),
-    };
-    let differences = consumer_differences(&wanted, &info.config);
-    let mend = "change the configuration, or the consumer by `nats consumer edit`, or remove it";
-    refuse(&format!("consumer {name} of stream {}", config.stream.name), &differences, mend)?;
+    if !find_consumer(stream, config).await? {
+        let info = create_consumer(stream, consumer_config(config)).await?;
+        compare_consumer(config, &info)?;
+    }
     stream
         .get_consumer(name)
         .await
         .map_err(|error| Trouble::Passing(format!("cannot look at consumer {name}: {error}")))
+}
+
+/// Whether the durable consumer is there; compares what the server stored.
+pub(super) async fn find_consumer(stream: &Stream, config: &NatsSourceConfig) -> Result<bool, Trouble> {
+    let name = &config.durable;
+    match stream.consumer_info(name).await {
+        Ok(info) => compare_consumer(config, &info).map(|()| true),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Trouble::Passing(format!("cannot look at consumer {name}: {error}"))),
+    }
+}
+
+fn compare_consumer(config: &NatsSourceConfig, info: &consumer::Info) -> Result<(), Trouble> {
+    let differences = consumer_differences(&consumer_config(config), &info.config);
+    let mend = "change the configuration, or the consumer by `nats consumer edit`, or remove it";
+    refuse(&format!("consumer {} of stream {}", config.durable, config.stream.name), &differences, mend)
 }
 
 async fn create_consumer(stream: &Stream, wanted: PullConfig) -> Result<consumer::Info, Trouble> {

@@ -3,7 +3,9 @@
 use super::{
     Trouble, connection,
     health::Monitor,
-    readback::{check_server, context, ensure_consumer, ensure_stream},
+    readback::{
+        check_server, context, ensure_consumer, ensure_stream, find_consumer, find_stream, missing_stream,
+    },
     unreadable::{self, Unreadable},
 };
 use crate::{
@@ -135,6 +137,32 @@ impl JetStreamSource {
             }
         }
         Ok(())
+    }
+
+    /// Says how the server, the stream and the consumer are, and makes none of them.
+    ///
+    /// # Errors
+    /// The server is too old, or what it has is not as configured. Waits for a server that is away.
+    pub async fn inspect(&self) -> Result<String, SourceError> {
+        self.monitor.linked().await;
+        self.try_inspect().await.map_err(|trouble| {
+            let (Trouble::Passing(reason) | Trouble::Refusal(reason)) = trouble;
+            SourceError::Refused { source_name: self.config.name.clone(), reason }
+        })
+    }
+
+    async fn try_inspect(&self) -> Result<String, Trouble> {
+        check_server(&self.client)?;
+        let Some(stream) = find_stream(&context(&self.client, REQUEST_WAIT), &self.config.stream).await?
+        else {
+            return missing_stream(&self.config.stream);
+        };
+        let (name, durable) = (&self.config.stream.name, &self.config.durable);
+        Ok(if find_consumer(&stream, &self.config).await? {
+            format!("stream {name} and consumer {durable} are as configured")
+        } else {
+            format!("stream {name} is as configured; consumer {durable} will be made by the first start")
+        })
     }
 
     async fn try_establish(&self, losses: u64) -> Result<(pull::Stream, Vec<Delivery>), Trouble> {

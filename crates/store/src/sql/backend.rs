@@ -179,10 +179,38 @@ impl PostgresStore {
     }
 }
 
-/// Locks the file beside the database, so that one server has it.
-fn lock(path: &Path) -> Result<File> {
+/// The newest version of the schema that this program knows.
+pub(super) const fn newest_schema() -> i64 {
+    MIGRATIONS[MIGRATIONS.len() - 1].0
+}
+
+/// The file beside a database that its server holds locked.
+fn lock_file(path: &Path) -> std::ffi::OsString {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
+    beside
+}
+
+/// Whether a server has the file.
+pub(super) fn is_in_use(path: &Path) -> Result<bool> {
+    let beside = lock_file(path);
+    let unavailable =
+        |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", Path::new(&beside).display()));
+    match File::open(Path::new(&beside)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unavailable(error)),
+        // Shared, so that two who look do not take each other for a server; given back at once.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(unavailable(error)),
+        },
+    }
+}
+
+/// Locks the file beside the database, so that one server has it.
+fn lock(path: &Path) -> Result<File> {
+    let beside = lock_file(path);
     let unavailable =
         |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", Path::new(&beside).display()));
     let file = File::options()

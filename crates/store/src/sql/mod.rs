@@ -14,6 +14,8 @@ mod session;
 mod value;
 mod where_clause;
 
+mod probe;
+
 mod rule_sets;
 
 mod deduping;
@@ -45,6 +47,7 @@ mod prune;
 mod upkeep;
 
 pub use backend::{PoolOptions, PostgresStore, SqliteStore};
+pub use probe::Probe;
 
 use crate::Result;
 use backend::Backend;

@@ -1,6 +1,7 @@
 //! `db …` and `token …`.
 
 use clap::Subcommand;
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
@@ -28,7 +29,8 @@ manager also manages queues, workers and rules; admin everything.
 Examples:
   taskbot token create builder-3 --role agent > /etc/taskbot/token
   taskbot token create ci --role submitter --expires 90d
-  taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server"
+  taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server
+  taskbot token create me --role admin --offline --data-dir /var/lib/taskbot"
     )]
     Create {
         /// Who or what it is for
@@ -42,6 +44,12 @@ Examples:
         /// Write to the configured database, without asking a server
         #[arg(long)]
         offline: bool,
+        /// With --offline: where everything is kept that has no other place
+        #[arg(long, value_name = "DIR", env = "TASKBOT_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+        /// With --offline: the database, sqlite:PATH or postgres://USER@HOST/NAME
+        #[arg(long, value_name = "URL", env = "TASKBOT_DATABASE", hide_env_values = true)]
+        database: Option<String>,
     },
     /// List tokens, without their secrets
     #[command(after_help = "Examples:
@@ -49,9 +57,10 @@ Examples:
     List,
     /// Refuse a token from now on
     #[command(after_help = "Examples:
+  taskbot token revoke builder-3
   taskbot token revoke 0193f2c0-0000-7000-8000-000000000000")]
     Revoke {
-        /// Its id
-        id: String,
+        /// Its name, or its id where several have the name
+        token: String,
     },
 }

@@ -11,10 +11,14 @@ pub(crate) enum EventCommand {
     /// Follow events as they come in, and what is told of them
     Tail(Tail),
     /// List events, newest first
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "Our own events (taskbot.…) are left out, unless --own, --topic, --prefix or --source asks for them.
+
+Examples:
   taskbot event list --topic org.fedoraproject.prod.buildsys.tag
   taskbot event list --prefix org.fedoraproject.prod.bodhi. --since 2d
-  taskbot event list --where '{body.update.release.name: [F42, F43]}' -o jsonl")]
+  taskbot event list --where '{body.update.release.name: [F42, F43]}' -o jsonl"
+    )]
     List {
         #[command(flatten)]
         paging: Paging,
@@ -33,6 +37,9 @@ pub(crate) enum EventCommand {
         /// Only before then
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
+        /// Also our own events, which taskbot.… tells of tasks and results
+        #[arg(long, visible_alias = "all")]
+        own: bool,
     },
     /// Show an event with what rules said to it
     #[command(after_help = "Examples:
@@ -115,7 +122,7 @@ pub(crate) struct Tail {
     /// Everything of each, indented
     #[arg(long)]
     pub(crate) pretty: bool,
-    /// Only what comes in
+    /// Only what comes in from outside
     #[arg(long = "in", conflicts_with = "outgoing")]
     pub(crate) incoming: bool,
     /// Only what taskbot tells

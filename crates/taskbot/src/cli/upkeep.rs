@@ -40,10 +40,11 @@ pub(crate) enum DlqCommand {
     },
     /// Show a dead letter with its bytes and the reason
     #[command(after_help = "Examples:
-  taskbot dlq show 3")]
+  taskbot dlq show 3
+  taskbot dlq show @latest")]
     Show {
-        /// Its number
-        id: i64,
+        /// Its number, or @latest
+        id: String,
     },
     /// Take dead letters in again; they are gone when they are taken
     #[command(after_help = "Examples:

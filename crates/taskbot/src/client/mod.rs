@@ -10,7 +10,6 @@ use crate::{
     fault::{self, Fault},
 };
 use anyhow::{Context, Result};
-use model::event::OWN_SOURCE;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -161,7 +160,21 @@ impl Client {
     /// # Errors
     /// The server does not answer, or there is none.
     pub(crate) async fn event_id(&self, id: &str) -> Result<String> {
-        self.id("events", "event", id, "seq", Some(format!("{{source: {{not: {OWN_SOURCE}}}}}"))).await
+        self.id("events", "event", id, "seq", Some(("outside", "true"))).await
+    }
+
+    /// The number of the dead letter that is meant.
+    ///
+    /// # Errors
+    /// The server does not answer, there is none, or it is no number.
+    pub(crate) async fn letter_id(&self, id: &str) -> Result<String> {
+        let number = id.strip_prefix('#').unwrap_or(id);
+        if id != LATEST && number.parse::<i64>().is_err() {
+            return Err(
+                Fault::usage(format!("`{id}` is no dead letter; expected its number, or {LATEST}")).into()
+            );
+        }
+        self.id("dlq", "dead letter", id, "id", None).await
     }
 
     /// The id that is meant: `@latest` is that of the newest entry of the list at `path`.
@@ -171,12 +184,14 @@ impl Client {
         what: &str,
         id: &str,
         field: &str,
-        filter: Option<String>,
+        narrowed: Option<(&'static str, &str)>,
     ) -> Result<String> {
         if id != LATEST {
             return Ok(escape(id.strip_prefix('#').unwrap_or(id)));
         }
-        let page = self.get(path, &[("limit", Some("1".to_owned())), ("where", filter)]).await?;
+        let mut query = vec![("limit", Some("1".to_owned()))];
+        query.extend(narrowed.map(|(name, value)| (name, Some(value.to_owned()))));
+        let page = self.get(path, &query).await?;
         match &page["items"][0][field] {
             Value::String(id) => Ok(escape(id)),
             Value::Number(id) => Ok(id.to_string()),

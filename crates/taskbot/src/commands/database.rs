@@ -18,14 +18,25 @@ pub(super) async fn run(command: DbCommand, global: &Global) -> Result<u8> {
     match command {
         DbCommand::Migrate => {
             let config = Config::load(global.config.as_deref())?.config;
+            let place = open::place(&config)?;
+            let before = open::probe(&place).await?.and_then(|probe| probe.schema);
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let ids: Arc<dyn Ids> = Arc::new(SystemIds);
             let store = open::store(&config, &clock, &ids).await?;
             let backend = store.backend().await;
             store.close().await;
-            let done = json!({"backend": backend?});
+            // It lets the file go only when it is dropped.
+            drop(store);
+            let after = open::probe(&place).await?.and_then(|probe| probe.schema);
+            let done = json!({"backend": backend?, "from": before, "to": after});
             output::document(global.output, &done, || {
-                Ok(output::say(format_args!("the schema is up to date: {}", text_at(&done, "backend")))?)
+                let to = text_at(&done, "to");
+                let did = match before {
+                    _ if before == after => format!("nothing to do, schema {to} is up to date"),
+                    None => format!("schema {to} is made"),
+                    Some(before) => format!("schema {before} became {to}"),
+                };
+                Ok(output::say(format_args!("{did}: {}", text_at(&done, "backend")))?)
             })?;
         }
         DbCommand::Prune { dry_run } => {

@@ -26,6 +26,7 @@ pub(super) async fn run(command: DlqCommand, context: Context) -> Result<u8> {
             output::page(context.format, &page, &columns, "no dead letters")?;
         }
         DlqCommand::Show { id } => {
+            let id = context.client.letter_id(&id).await?;
             let letter = context.client.get(&format!("dlq/{id}"), &[]).await?;
             output::document(context.format, &letter, || {
                 output::say(paint(output::title(), format_args!("dead letter {}", letter["id"])))?;

@@ -6,17 +6,17 @@ use crate::{
     config::{Config, Loaded},
     fault,
     output::{self, paint, style_of, text_at},
-    server::{access, is_given, machine, open, open::Place, work},
+    server::{access, is_given, machine, open, open::FilesPlace, work},
 };
 use anyhow::Result;
 use chrono::DateTime;
 use events::nats::{JetStreamOutlet, JetStreamSource};
-use model::{Clock, Ids, SystemClock, SystemIds};
-use object_store::{ObjectStoreExt, path::Path as ObjectPath};
+use futures_util::TryStreamExt;
+use model::{Clock, SystemClock};
 use serde::Serialize;
 use serde_json::Value;
-use std::{fmt::Display, process::Stdio, sync::Arc, time::Duration};
-use store::StoreError;
+use std::{fmt::Display, path::Path, process::Stdio, sync::Arc, time::Duration};
+use store::{Probe, StoreError};
 use tokio::process::Command;
 
 /// How long a check may take.
@@ -127,24 +127,11 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Loaded> {
 async fn database(config: &Config, findings: &mut Findings) {
     let hint =
         "is it running, and may this user connect? `database.url` and `database.password_file` say where";
-    // A check makes nothing: a file that is not there yet is made by the first start.
-    match open::place(config) {
-        Ok(Place::Sqlite(path)) if !path.exists() => {
-            findings.add(
-                "database",
-                State::Ok,
-                format_args!("{} will be made by the first start", path.display()),
-                None,
-            );
-            listening(config, 0, findings);
-            return;
-        }
-        Ok(_) => {}
+    let place = match open::place(config) {
+        Ok(place) => place,
         Err(error) => return findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let store = match tokio::time::timeout(CHECK_MAX, open::store(config, &clock, &ids)).await {
+    };
+    let probe = match tokio::time::timeout(CHECK_MAX, open::probe(&place)).await {
         Err(_) => return findings.add("database", State::Fail, "no answer", Some(hint)),
         Ok(Err(error)) => {
             return match error.downcast_ref::<StoreError>() {
@@ -154,17 +141,45 @@ async fn database(config: &Config, findings: &mut Findings) {
                 _ => findings.add("database", State::Fail, format_args!("{error:#}"), Some(hint)),
             };
         }
-        Ok(Ok(store)) => store,
+        Ok(Ok(probe)) => probe,
     };
-    let backend = store.backend().await.unwrap_or_else(|error| error.to_string());
-    findings.add("database", State::Ok, format_args!("{backend}, schema up to date"), None);
-    if let Ok(now) = store.now().await {
-        skew("clock", "the database's", (now - clock.now()).num_seconds(), findings);
+    let Some(probe) = probe else {
+        let made = "the file is not there yet; the first start makes it";
+        findings.add("database", State::Ok, made, None);
+        return listening(config, 0, findings);
+    };
+    schema(&probe, findings);
+    let seconds = (probe.now_unix_ms - SystemClock.now().timestamp_millis()) / 1000;
+    skew("clock", "the database's", seconds, findings);
+    listening(config, access::of_people(probe.tokens.iter().map(String::as_str)), findings);
+}
+
+fn schema(probe: &Probe, findings: &mut Findings) {
+    let Probe { backend, newest, .. } = probe;
+    let start = "nothing is to do: the next start brings it up to date, as `taskbot db migrate` does";
+    match probe.schema {
+        None => findings.add(
+            "database",
+            State::Ok,
+            format_args!("{backend}, empty; the first start makes the schema"),
+            None,
+        ),
+        Some(schema) if schema < *newest => findings.add(
+            "database",
+            State::Warn,
+            format_args!("{backend}, schema {schema}, this program has {newest}"),
+            Some(start),
+        ),
+        Some(schema) if schema > *newest => findings.add(
+            "database",
+            State::Fail,
+            format_args!("{backend}, schema {schema}, this program only knows {newest}"),
+            Some("a newer program wrote it: use that version"),
+        ),
+        Some(schema) => {
+            findings.add("database", State::Ok, format_args!("{backend}, schema {schema} up to date"), None);
+        }
     }
-    if let Ok(tokens) = access::tokens(&*store).await {
-        listening(config, tokens, findings);
-    }
-    store.close().await;
 }
 
 fn listening(config: &Config, tokens: usize, findings: &mut Findings) {
@@ -184,21 +199,38 @@ fn skew(check: &str, whose: &str, seconds: i64, findings: &mut Findings) {
     findings.add(check, State::Warn, format_args!("{whose} clock is {seconds} s ahead of ours"), Some(hint));
 }
 
+/// Whether logs and artifacts can be kept: a folder is looked at, another place is asked for its list. Nothing is
+/// written.
 async fn files(config: &Config, findings: &mut Findings) {
     let hint = "`files.url` and `files.options` say where logs and artifacts lie";
-    let store = match open::object_store(config) {
-        Ok(store) => store,
+    let folder = match open::files_place(config) {
+        Ok(FilesPlace::Folder(folder)) => folder,
+        Ok(FilesPlace::Elsewhere(url)) => {
+            let tried = async {
+                let store = open::object_store(config)?;
+                // One entry tells whether it answers and lets us in.
+                store.list(None).try_next().await?;
+                anyhow::Ok(())
+            };
+            return match tokio::time::timeout(CHECK_MAX, tried).await {
+                Ok(Ok(())) => findings.add("files", State::Ok, format_args!("{url} answers"), None),
+                Ok(Err(error)) => findings.add("files", State::Fail, format_args!("{error:#}"), Some(hint)),
+                Err(_) => {
+                    findings.add("files", State::Fail, format_args!("no answer from {url}"), Some(hint));
+                }
+            };
+        }
         Err(error) => return findings.add("files", State::Fail, format_args!("{error:#}"), Some(hint)),
     };
-    let probe = ObjectPath::from(format!("doctor/{}", SystemIds.next()));
-    let tried = tokio::time::timeout(CHECK_MAX, async {
-        store.put(&probe, "ok".into()).await?;
-        store.delete(&probe).await
-    });
-    match tried.await {
-        Ok(Ok(())) => findings.add("files", State::Ok, format_args!("{store} can be written"), None),
-        Ok(Err(error)) => findings.add("files", State::Fail, error, Some(hint)),
-        Err(_) => findings.add("files", State::Fail, "no answer", Some(hint)),
+    let shown = folder.display();
+    let there = folder.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    if !machine::may_write(there) {
+        let detail = format!("this user may not write in {}", there.display());
+        findings.add("files", State::Fail, detail, Some(hint));
+    } else if there == folder {
+        findings.add("files", State::Ok, format_args!("{shown} can be written"), None);
+    } else {
+        findings.add("files", State::Ok, format_args!("{shown} will be made by the first start"), None);
     }
 }
 
@@ -252,13 +284,10 @@ async fn buses(config: &Config, findings: &mut Findings) {
         let connected = async {
             let source =
                 JetStreamSource::connect(source.revealed()?, &config.installation, Arc::clone(&clock)).await;
-            let mut source = source?;
-            Ok::<_, anyhow::Error>(source.establish().await?)
+            Ok::<_, anyhow::Error>(source?.inspect().await?)
         };
         match tokio::time::timeout(CHECK_MAX, connected).await {
-            Ok(Ok(())) => {
-                findings.add(&check, State::Ok, "stream and durable consumer are as configured", None);
-            }
+            Ok(Ok(words)) => findings.add(&check, State::Ok, words, None),
             Ok(Err(error)) => findings.add(&check, State::Fail, format_args!("{error:#}"), Some(hint)),
             Err(_) => findings.add(
                 &check,
@@ -271,10 +300,10 @@ async fn buses(config: &Config, findings: &mut Findings) {
     if let Some(outlet) = &config.outlet {
         let connected = async {
             let outlet = JetStreamOutlet::connect(outlet.revealed()?, Arc::clone(&clock)).await?;
-            Ok::<_, anyhow::Error>(outlet.establish().await?)
+            Ok::<_, anyhow::Error>(outlet.inspect().await?)
         };
         match tokio::time::timeout(CHECK_MAX, connected).await {
-            Ok(Ok(())) => findings.add("outlet", State::Ok, "stream is as configured", None),
+            Ok(Ok(words)) => findings.add("outlet", State::Ok, words, None),
             Ok(Err(error)) => findings.add("outlet", State::Fail, format_args!("{error:#}"), Some(hint)),
             Err(_) => findings.add(
                 "outlet",
@@ -318,7 +347,8 @@ async fn executors(config: &Config, findings: &mut Findings) {
         match tokio::time::timeout(CHECK_MAX, executor.probe()).await {
             Ok(Ok(probe)) => {
                 works += 1;
-                let state = if probe.notes.is_empty() { State::Ok } else { State::Warn };
+                // Without isolation is worth a warning; where a socket lies is not.
+                let state = if check == "local" { State::Warn } else { State::Ok };
                 let notes = probe.notes.iter().map(|note| format!("; {note}")).collect::<String>();
                 findings.add(&check, state, format_args!("{}{notes}", probe.version), None);
             }

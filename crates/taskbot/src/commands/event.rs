@@ -16,8 +16,10 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
         EventCommand::Send(args) => return send::run(args, &context).await,
         EventCommand::Tail(args) => return tail::run(args, &context).await,
         EventCommand::Record(args) => return record::run(args, &context).await,
-        EventCommand::List { paging: page, topic, prefix, source, since, until } => {
+        EventCommand::List { paging: page, topic, prefix, source, since, until, own } => {
             let mut query = paging(&page);
+            let outside = !own && topic.is_none() && prefix.is_none() && source.is_none();
+            query.push(("outside", outside.then(|| "true".to_owned())));
             query.extend([("topic", topic), ("prefix", prefix), ("source", source)]);
             query.push(("since", context.time("--since", since.as_deref())?));
             query.push(("until", context.time("--until", until.as_deref())?));

@@ -98,7 +98,7 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
         Command::Config(command) => config::run(command, &global),
         Command::Doctor => block_on(doctor::run(&global, given)),
         Command::Db(command) => block_on(database::run(command, &global)),
-        Command::Token(command) => block_on(token::run(command, &global)),
+        Command::Token(command) => block_on(token::run(command, &global, given)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "taskbot", &mut script);

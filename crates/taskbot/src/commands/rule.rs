@@ -86,9 +86,20 @@ fn options(global: &Global) -> Result<Options> {
     Ok(Options { trusted_hosts: rules.hosts, file_urls: rules.file_urls })
 }
 
+/// Reads a folder of rules. One that is not there is no mistake in rules.
+fn read(path: &Path) -> Result<Result<rules::RuleFiles, Report>, Fault> {
+    if path.exists() {
+        return Ok(rules::read_folder(path));
+    }
+    Err(Fault::new(
+        fault::NOT_FOUND,
+        format!("there is no folder {}; give the folder that the rules are in", path.display()),
+    ))
+}
+
 fn compile(path: &Path, global: &Global) -> Result<(RuleSet, rules::RuleFiles)> {
     let options = options(global)?;
-    let files = rules::read_folder(path).map_err(|report| wrong(path, &report))?;
+    let files = read(path)?.map_err(|report| wrong(path, &report))?;
     let compiled = rules::compile(&files, &options).map_err(|report| wrong(path, &report))?;
     Ok((compiled.rule_set, files))
 }
@@ -103,7 +114,7 @@ fn render(report: &Report) -> String {
 
 fn check(path: &Path, global: &Global) -> Result<u8> {
     let options = options(global)?;
-    let compiled = rules::read_folder(path).and_then(|files| rules::compile(&files, &options));
+    let compiled = read(path)?.and_then(|files| rules::compile(&files, &options));
     let (report, rules) = match compiled {
         Ok(compiled) => (compiled.report, Some(compiled.rule_set.rules().len())),
         Err(report) => (report, None),

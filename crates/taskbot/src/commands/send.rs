@@ -47,16 +47,34 @@ async fn one(context: &Context, query: &Query<'_>, body: Vec<u8>) -> Result<u8> 
     Ok(tally.code())
 }
 
-/// The event's number on standard output; what became of it for people.
-fn show(sent: &Value) -> Result<()> {
+/// What became of an event, in a line: `malformed b-1: …`.
+fn words(sent: &Value) -> String {
     let outcome = text_at(sent, "outcome");
-    if let Some(seq) = sent["seq"].as_i64() {
-        output::say(seq)?;
+    let mut line = paint(style_of(&outcome), &outcome);
+    if let Some(at) = sent["line"].as_u64().filter(|_| sent["id"].is_null()) {
+        line.push_str(&format!(" line {at}"));
     }
-    let mut line = format!("{} {}", paint(style_of(&outcome), &outcome), text_at(sent, "id"));
+    if let Some(id) = sent["id"].as_str() {
+        line.push_str(&format!(" {id}"));
+    }
+    if let Some(seq) = sent["seq"].as_i64().filter(|_| outcome == "known") {
+        line.push_str(&format!(" as event #{seq}"));
+    }
     if let Some(reason) = sent["reason"].as_str() {
         line.push_str(&format!(": {reason}"));
     }
+    if let Some(letter) = sent["letter"].as_i64() {
+        line.push_str(&format!("\n  taskbot dlq show {letter}"));
+    }
+    line
+}
+
+/// The event's number on standard output; what became of it for people.
+fn show(sent: &Value) -> Result<()> {
+    if let Some(seq) = sent["seq"].as_i64() {
+        output::say(seq)?;
+    }
+    let mut line = words(sent);
     for task in sent["tasks"].as_array().into_iter().flatten() {
         line.push_str(&format!("\n  task {}", task.as_str().unwrap_or_default()));
     }
@@ -146,14 +164,7 @@ fn report(context: &Context, progress: &ProgressBar, sent: &Value, all: &mut Vec
                 progress.suspend(|| output::say(seq))?;
             }
             if !matches!(sent["outcome"].as_str(), Some("new" | "known")) {
-                let outcome = text_at(sent, "outcome");
-                let text = format!(
-                    "{} {}: {}",
-                    paint(style_of(&outcome), &outcome),
-                    text_at(sent, "id"),
-                    text_at(sent, "reason")
-                );
-                progress.suspend(|| output::note(text));
+                progress.suspend(|| output::note(words(sent)));
             }
         }
         Format::Jsonl => progress.suspend(|| output::say(sent))?,

@@ -132,9 +132,8 @@ impl Printer<'_> {
             Shown::Connected => self.show_past().await,
             Shown::Event(event) => {
                 let seq = event["seq"].as_i64().unwrap_or_default();
-                // Of our own events the message is shown, unless only what comes in is wanted.
-                let told = event["source"] == OWN_SOURCE && !self.args.incoming;
-                if told || self.seen.remove(&seq) {
+                // Of our own events the message is shown; they did not come in from outside.
+                if event["source"] == OWN_SOURCE || self.seen.remove(&seq) {
                     return Ok(ControlFlow::Continue(()));
                 }
                 self.print_event(&event)
@@ -218,6 +217,7 @@ pub(super) async fn past(
             ("since", since.clone()),
             ("where", filter.clone()),
             ("limit", Some(PAGE.to_string())),
+            ("outside", patterns.is_empty().then(|| "true".to_owned())),
             ("before", before),
         ];
         let page = context.client.get("events", &query).await?;

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    cli::{Global, TokenCommand},
+    cli::{Givens, Global, Overrides, TokenCommand},
     config::Config,
     fault::{self, Fault},
     output::{self, column, text_at},
@@ -16,14 +16,17 @@ use std::{sync::Arc, time::Duration};
 use store::Role;
 
 /// Carries `token …` out.
-pub(super) async fn run(command: TokenCommand, global: &Global) -> Result<u8> {
+pub(super) async fn run(command: TokenCommand, global: &Global, given: &Givens) -> Result<u8> {
     match command {
-        TokenCommand::Create { name, role, expires, offline } => {
+        TokenCommand::Create { name, role, expires, offline, data_dir, database } => {
             let role: Role = role.parse().map_err(|why| Fault::usage(format!("--role: {why}")))?;
             let expires = expires.as_deref().map(parse_duration).transpose();
             let expires = expires.map_err(|why| Fault::usage(format!("--expires: {why}")))?;
             let made = if offline {
-                create_offline(global, &name, role, expires).await?
+                let mut loaded = Config::load(global.config.as_deref())?;
+                let over = Overrides { data_dir, database, ..Overrides::default() };
+                loaded.lay_over(&over, given)?;
+                create_offline(&loaded.config, &name, role, expires).await?
             } else {
                 let mut body = json!({"name": name, "role": role});
                 if let Some(expires) = expires {
@@ -54,20 +57,45 @@ pub(super) async fn run(command: TokenCommand, global: &Global) -> Result<u8> {
             ];
             output::list(context.format, tokens.as_array().unwrap_or(&Vec::new()), &columns, "no tokens")?;
         }
-        TokenCommand::Revoke { id } => {
-            Context::of(global)?.client.delete(&format!("tokens/{}", crate::client::escape(&id))).await?;
-            output::note(format_args!("token {id} is refused from now on"));
+        TokenCommand::Revoke { token } => {
+            let client = Context::of(global)?.client;
+            let id = by_name(&client.get("tokens", &[]).await?, &token)?;
+            client.delete(&format!("tokens/{}", crate::client::escape(&id))).await?;
+            output::note(format_args!("token {token} is refused from now on"));
         }
     }
     Ok(fault::DONE)
 }
 
+/// The id of the token with this id or name.
+///
+/// # Errors
+/// There is none, or several have the name.
+fn by_name(tokens: &Value, token: &str) -> Result<String, Fault> {
+    let all = || tokens.as_array().into_iter().flatten();
+    if all().any(|found| found["id"] == token) {
+        return Ok(token.to_owned());
+    }
+    let named: Vec<String> =
+        all().filter(|found| found["name"] == token).map(|found| text_at(found, "id")).collect();
+    match named.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Fault::new(
+            fault::NOT_FOUND,
+            format!("no token has the name or id `{token}`; `taskbot token list` shows them"),
+        )),
+        several => Err(Fault::new(
+            fault::CONFLICT,
+            format!("several tokens have the name `{token}`; give an id: {}", several.join(", ")),
+        )),
+    }
+}
+
 /// Makes a token in the configured database itself: the first one, before a server may listen.
-async fn create_offline(global: &Global, name: &str, role: Role, expires: Option<Duration>) -> Result<Value> {
-    let config = Config::load(global.config.as_deref())?.config;
+async fn create_offline(config: &Config, name: &str, role: Role, expires: Option<Duration>) -> Result<Value> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let store = open::store(&config, &clock, &ids).await?;
+    let store = open::store(config, &clock, &ids).await?;
     let now = clock.now();
     let expires_at = expires.and_then(|expires| now.checked_add_signed(TimeDelta::from_std(expires).ok()?));
     let (token, text) = api::auth::new_token(&*ids, name, role, now, expires_at);

@@ -37,8 +37,23 @@ pub(crate) async fn run(args: Demo) -> Result<u8> {
     let mut server = Running::start(&config).await?;
     let played = play(&config, &mut server, args.once).await;
     server.stop().await;
-    if let Place::Given(folder) = &place {
-        output::note(format_args!("everything is kept in {}", folder.display()));
+    match &place {
+        Place::Given(folder) => {
+            output::note(format_args!("everything is kept in {}; to look around in it:", folder.display()));
+            let (data, rules) = (config.data_dir.display(), folder.join("rules"));
+            output::note(format_args!("  taskbot up --data-dir {data} --rules {}", rules.display()));
+        }
+        Place::Temporary(_) if args.once => {
+            output::note("to look further:");
+            for (command, what) in [
+                ("taskbot demo", "the same, and stays: events, tasks, logs and results can be asked for"),
+                ("taskbot demo --once --data-dir DIR", "the same, and everything is kept"),
+                ("taskbot up --rules DIR", "a server and a worker with your own rules"),
+            ] {
+                output::note(format_args!("  {command:<36} {}", paint(output::faint(), what)));
+            }
+        }
+        Place::Temporary(_) => {}
     }
     place.remove()?;
     played
@@ -82,27 +97,28 @@ async fn tell(opening: &str, url: &str, once: bool) -> Result<u8> {
     if once {
         return Ok(code);
     }
-    look_further(url)?;
+    look_further(url, &story)?;
     tokio::signal::ctrl_c().await.context("cannot catch signals")?;
     output::note("stopping");
     Ok(fault::DONE)
 }
 
 /// Says where to go on while the demo stays.
-fn look_further(url: &str) -> Result<()> {
+fn look_further(url: &str, story: &Story) -> Result<()> {
+    let (event, task) = (story.event(), story.task());
     output::say(paint(output::title(), "\nlook around, in another terminal:"))?;
     if url != crate::cli::SERVER_DEFAULT {
         output::say(format_args!("  export TASKBOT_SERVER={url}"))?;
     }
     for (command, what) in [
-        ("taskbot event tail --terse", "what comes in and what is told of it"),
-        ("taskbot event why @latest", "why each rule fired or did not"),
-        ("taskbot task list", "tasks"),
-        ("taskbot task logs @latest", "a task's log"),
-        ("taskbot task rerun @latest --watch", "the same once more"),
-        ("taskbot result list --parts", "results"),
+        ("taskbot event tail --terse".to_owned(), "what comes in and what is told of it"),
+        (format!("taskbot event why {event}"), "why each rule fired or did not"),
+        ("taskbot task list".to_owned(), "tasks"),
+        (format!("taskbot task logs {task}"), "a task's log"),
+        (format!("taskbot task rerun {task} --watch"), "the same once more"),
+        ("taskbot result list --parts".to_owned(), "results"),
     ] {
-        output::say(format_args!("  {command:<36} {}", paint(output::faint(), what)))?;
+        output::say(format_args!("  {command:<62} {}", paint(output::faint(), what)))?;
     }
     output::say(format_args!("  {url}/docs"))?;
     Ok(output::say(paint(output::faint(), "Ctrl-C ends the demo"))?)

@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -30,12 +30,24 @@ pub(super) struct Story {
     client: Client,
     began: Instant,
     tasks: Mutex<BTreeMap<String, Option<TaskState>>>,
+    /// The event's number, once it was sent.
+    event: OnceLock<i64>,
 }
 
 impl Story {
     /// A story on this server.
     pub(super) fn new(client: Client) -> Self {
-        Self { client, began: Instant::now(), tasks: Mutex::default() }
+        Self { client, began: Instant::now(), tasks: Mutex::default(), event: OnceLock::new() }
+    }
+
+    /// The event's number; 0 before it was sent.
+    pub(super) fn event(&self) -> i64 {
+        self.event.get().copied().unwrap_or_default()
+    }
+
+    /// One of the event's tasks.
+    pub(super) fn task(&self) -> String {
+        self.tasks().keys().next().cloned().unwrap_or_else(|| "@latest".to_owned())
     }
 
     /// Sends the event and tells what follows, until its tasks have ended; gives the worst outcome's exit code.
@@ -101,6 +113,7 @@ impl Story {
         ))?;
         let sent =
             self.client.send("events", &[], "application/json", message.to_string().into_bytes()).await?;
+        _ = self.event.set(sent["seq"].as_i64().unwrap_or_default());
         output::say(paint(output::title(), "\nthe rules say"))?;
         let why = self.client.get(&format!("events/{}/why", sent["seq"]), &[]).await?;
         for verdict in why.as_array().into_iter().flatten() {

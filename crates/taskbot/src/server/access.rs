@@ -98,8 +98,12 @@ fn is_local_url(url: &str) -> bool {
 /// # Errors
 /// The database is away.
 pub(crate) async fn tokens(store: &dyn Store) -> store::Result<usize> {
-    let tokens = store.tokens().await?;
-    Ok(tokens.iter().filter(|token| !token.name.starts_with(INNER_TOKEN_PREFIX)).count())
+    Ok(of_people(store.tokens().await?.iter().map(|token| token.name.as_str())))
+}
+
+/// How many of these tokens' names are of people and programs.
+pub(crate) fn of_people<'a>(names: impl Iterator<Item = &'a str>) -> usize {
+    names.filter(|name| !name.starts_with(INNER_TOKEN_PREFIX)).count()
 }
 
 /// Where a server of this configuration listens, in words, for those who check before a start.

@@ -1,6 +1,9 @@
 //! What this machine is and has.
 
-use nix::sys::statvfs::statvfs;
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{AccessFlags, access},
+};
 use std::{
     fs::{self, OpenOptions},
     path::Path,
@@ -35,6 +38,11 @@ pub(crate) fn memory_bytes() -> u64 {
 pub(crate) fn free_bytes(folder: &Path) -> u64 {
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     statvfs(there).map_or(0, |found| found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
+/// Whether this user may make files in a folder.
+pub(crate) fn may_write(folder: &Path) -> bool {
+    access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
 /// How many processors it has.

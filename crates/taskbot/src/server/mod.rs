@@ -115,18 +115,22 @@ async fn stop_worker(signals: &mut Signals, mut work: Work) {
             work.ended().await
         }
     };
-    if let Err(error) = ended {
-        tracing::warn!(error = format!("{error:#}"), "the worker did not end well");
+    match ended {
+        Ok(()) => tracing::info!("the worker has stopped"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "the worker did not end well"),
     }
 }
 
 /// Says where things are.
 fn greet(config: &crate::config::Config, server: &Running, work: Option<&Work>) -> Result<()> {
     // On standard output: scripts read the address of a server that took any port.
-    output::say(format_args!("listening on {}", server.url()))?;
+    output::say(format_args!("listening on http://{}", server.address()))?;
     let line = |name: &str, text: String| {
         output::note(format_args!("  {} {text}", paint(output::faint(), format_args!("{name:<10}"))));
     };
+    if config.server.public_url.is_some() {
+        line("public", server.url());
+    }
     line("data", config.data_dir.display().to_string());
     line("database", server.backend().to_owned());
     line("access", server.access_words());

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use events::{
-    Outlet, Source,
+    Source,
     nats::{JetStreamOutlet, JetStreamSource},
 };
 use model::{Clock, Ids};
@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 use store::{
-    Store,
+    Probe, Store,
     postgres::{PoolOptions, PostgresStore},
     sqlite::SqliteStore,
 };
@@ -68,6 +68,24 @@ pub(crate) fn place(config: &Config) -> Result<Place> {
     Ok(Place::Postgres(url.to_string()))
 }
 
+/// Looks at the database without changing anything; nothing when a SQLite file is not there yet.
+///
+/// # Errors
+/// It cannot be reached, or a server has it.
+pub(crate) async fn probe(place: &Place) -> Result<Option<Probe>> {
+    match place {
+        Place::Sqlite(path) if !path.exists() => Ok(None),
+        Place::Sqlite(path) => SqliteStore::probe(path)
+            .await
+            .map(Some)
+            .with_context(|| format!("the database {}", path.display())),
+        Place::Postgres(url) => {
+            let shown = crate::config::without_password(url);
+            PostgresStore::probe(url).await.map(Some).with_context(|| format!("the database {shown}"))
+        }
+    }
+}
+
 /// Opens the database and brings its schema up to date.
 ///
 /// # Errors
@@ -97,6 +115,30 @@ pub(crate) async fn store(
         }
     };
     Ok(Arc::new(opened?))
+}
+
+/// Where logs and artifacts lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FilesPlace {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// An object store, by its URL.
+    Elsewhere(String),
+}
+
+/// Where the logs and artifacts of a configuration lie.
+///
+/// # Errors
+/// The URL is none.
+pub(crate) fn files_place(config: &Config) -> Result<FilesPlace> {
+    let Some(url) = &config.files.url else {
+        return Ok(FilesPlace::Folder(config.data_dir.join(FILES_FOLDER)));
+    };
+    let parsed = reqwest::Url::parse(url).context("files.url")?;
+    Ok(match parsed.scheme() {
+        "file" => FilesPlace::Folder(PathBuf::from(parsed.path())),
+        _ => FilesPlace::Elsewhere(url.clone()),
+    })
 }
 
 /// Opens the place of logs and artifacts.
@@ -155,7 +197,7 @@ pub(crate) async fn sources(config: &Config, clock: &Arc<dyn Clock>) -> Result<V
 ///
 /// # Errors
 /// The configuration cannot work, or names a file that cannot be read.
-pub(crate) async fn outlet(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn Outlet>>> {
+pub(crate) async fn outlet(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<JetStreamOutlet>>> {
     let Some(outlet) = &config.outlet else { return Ok(None) };
     let connected =
         JetStreamOutlet::connect(outlet.revealed()?, Arc::clone(clock)).await.context("the outlet")?;

@@ -11,11 +11,13 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use api::ApiState;
+use events::{Outlet, nats::JetStreamOutlet};
 use model::{Clock, Ids, SystemClock, SystemIds, ids::TokenId};
 use scheduler::{Parts, Scheduler, Settings, rulebook::Rulebook};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 use store::Role;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -24,6 +26,8 @@ use worker::git::GitCache;
 
 /// Who reloads rules when a person asks by a signal.
 const BY_SIGNAL: &str = "SIGHUP";
+/// How long to wait before an outlet that is not ready is looked at again.
+const OUTLET_PAUSE: Duration = Duration::from_secs(1);
 /// Who loads rules at a start.
 const BY_START: &str = "start";
 
@@ -64,6 +68,7 @@ impl Running {
         let backend = store.backend().await?;
         let options =
             rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+        let outlet = open::outlet(config, &clock).await?;
         let scheduler = Scheduler::new(Parts {
             settings: settings(config, address),
             clock: Arc::clone(&clock),
@@ -72,7 +77,7 @@ impl Running {
             files: open::files(config)?,
             rulebook: Rulebook::new(options, config.rules.folder.clone()),
             repositories: Arc::new(GitRepositories(Arc::new(git))),
-            outlet: open::outlet(config, &clock).await?,
+            outlet: outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>),
         });
         // Before anything comes in, so that nothing is judged by rules of yesterday.
         load_rules(&scheduler).await?;
@@ -80,6 +85,13 @@ impl Running {
         let stop = CancellationToken::new();
         let state = ApiState::new(scheduler.clone(), entry.access(), stop.clone());
         let mut jobs = JoinSet::new();
+        if let Some(outlet) = outlet {
+            let stopped = stop.clone();
+            jobs.spawn(async move {
+                keep_ready(&outlet, &stopped).await;
+                Ok(())
+            });
+        }
         let (running, stopped) = (scheduler.clone(), stop.clone());
         jobs.spawn(async move { Ok(running.run(sources, stopped).await?) });
         let stopped = stop.clone();
@@ -146,6 +158,11 @@ impl Running {
         self.scheduler.store().close().await;
     }
 
+    /// Where it listens, as it stands: `0.0.0.0` is every address of this machine.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What links begin with.
     pub(crate) fn url(&self) -> String {
         self.public_url
@@ -186,10 +203,29 @@ impl Running {
     }
 }
 
+/// Makes the outlet's stream, and looks at it again whenever it is not ready: whether it is must be known
+/// before there is something to tell.
+async fn keep_ready(outlet: &JetStreamOutlet, stop: &CancellationToken) {
+    let mut health = outlet.health();
+    let work = async {
+        while health.wait_for(|health| !health.connected).await.is_ok() {
+            if let Err(error) = outlet.establish().await {
+                tracing::debug!(%error, "the outlet is not ready");
+                tokio::time::sleep(OUTLET_PAUSE).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
 fn settings(config: &Config, address: SocketAddr) -> Settings {
     let own = || format!("{}-{}", machine::host_name(), address.port());
     Settings {
         installation: config.installation.clone(),
+        public_url: config.server.public_url.clone(),
         server: config.server.name.clone().unwrap_or_else(own),
         lease: config.server.lease,
         retention: config.retention.clone(),

@@ -75,6 +75,14 @@ fn from_event_to_result() {
     up.run(&["task", "artifacts", &task, "--all", "--into", all.to_str().unwrap()])
         .expect(0, &["report.txt"]);
     assert_eq!(fs::read_to_string(all.join("report.txt")).unwrap(), "found\n");
+    let (outside, own) = (up.run(&["event", "list"]), up.run(&["event", "list", "--own"]));
+    assert!(
+        !outside.out.contains("taskbot.") && outside.out.contains("org.example.build"),
+        "{}",
+        outside.out
+    );
+    own.expect(0, &["taskbot.task.finished", "org.example.build"]);
+    up.run(&["event", "tail", "--in", "--since", "1h", "-n", "1", "-o", "json"]).expect(0, &["\"audit\""]);
     up.run(&["result", "list", "--item", "audit"]).expect(0, &["passed", "check"]);
     up.run(&["result", "show", "1"]).expect(0, &["result #1", "passed"]);
     up.run(&["worker", "list"]).expect(0, &["active", "default"]);
@@ -131,6 +139,7 @@ fn dumps_go_out_and_come_in() {
     let broken = format!("{}\nnonsense\n{}\n", line(3), line(4).replace("begun", "other"));
     up.run_with(&["event", "send"], &broken)
         .expect(1, &["line 2:", "1 known, 1 in conflict", "1 unreadable"]);
+    up.run_with(&["event", "send"], &line(5)).expect(0, &["0 new, 1 known"]);
     up.run(&["event", "list", "-n", "2", "-o", "json"]).expect(0, &["there is more: --before"]);
     let file = up.path().join("again.jsonl");
     up.run(&["event", "record", file.to_str().unwrap(), "--id", "d-7", "--id", "d-8"])
@@ -145,7 +154,11 @@ fn dumps_go_out_and_come_in() {
 fn bad_events_lie_with_the_dead_letters() {
     let up = up();
     up.run_with(&["event", "send", "org.example.build"], "{\"a\": ").expect(1, &["malformed", "dead letter"]);
-    up.run(&["event", "send", "a b", "--data", "{}"]).expect(1, &["a topic must not hold ' '"]);
+    up.run(&["event", "send", "a b", "--data", "{}"]).expect(1, &["a topic must not hold ' '", "dlq show 2"]);
+    up.run(&["event", "send", "a..b", "--data", "{}"]).expect(1, &["a token between its dots"]);
+    up.run(&["dlq", "show", "@latest"]).expect(0, &["a..b"]);
+    up.run(&["dlq", "show", "nonsense"]).expect(2, &["expected its number"]);
+    up.run(&["dlq", "drop", "3"]).expect(0, &[]);
     up.run(&["dlq", "list"]).expect(0, &["org.example.build", "the body is no JSON"]);
     up.run(&["dlq", "show", "1"]).expect(0, &["{\"a\": ", "the body is no JSON"]);
     up.run(&["dlq", "requeue", "1"]).expect(1, &["it is still refused"]);
@@ -233,7 +246,9 @@ fn without_a_server() {
     here(&["config", "show", "--config", "nope.yaml"])
         .expect(2, &["cannot read the configuration nope.yaml"]);
     here(&["completions", "bash"]).expect(0, &["_taskbot"]);
-    here(&["db", "migrate"]).expect(0, &["the schema is up to date"]);
+    here(&["rule", "check", "/nonexistent"]).expect(5, &["/nonexistent"]);
+    here(&["db", "migrate"]).expect(0, &["is made: sqlite"]);
+    here(&["db", "migrate"]).expect(0, &["nothing to do"]);
 }
 
 #[test]

@@ -61,8 +61,32 @@ fn listening_for_others_needs_tokens() {
     up.run(&["task", "list"]).expect(4, &["--token-file"]);
     up.run(&["task", "list", "--token-file", token_file.to_str().unwrap()]).expect(0, &["no tasks"]);
     up.run(&["--token-file", token_file.to_str().unwrap(), "token", "list"]).expect(0, &["me", "admin"]);
+    let with = |arguments: &[&str]| {
+        up.run(&[&["--token-file", token_file.to_str().unwrap()][..], arguments].concat())
+    };
+    with(&["token", "create", "ci", "--role", "viewer"]).expect(0, &["tb_"]);
+    with(&["token", "revoke", "nobody"]).expect(5, &["no token has the name or id `nobody`"]);
+    with(&["token", "revoke", "ci"]).expect(0, &["token ci is refused from now on"]);
+    let left = with(&["token", "list"]);
+    assert!(!left.out.contains(" ci "), "{}", left.out);
     up.run(&["--token-file", "/nowhere", "token", "list"])
         .expect(2, &["cannot read the token file /nowhere"]);
+}
+
+#[test]
+fn a_first_token_needs_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut command = taskbot();
+    command.args(["token", "create", "me", "--role", "admin", "--offline", "--data-dir"]).arg(&data);
+    run(&mut command, "").expect(0, &["tb_"]);
+    let mut command = taskbot();
+    let database = format!("sqlite:{}", data.join("taskbot.db").display());
+    command.args(["token", "create", "you", "--role", "viewer", "--offline", "--database", &database]);
+    run(&mut command, "").expect(0, &["tb_"]);
+    fs::create_dir_all(folder.path().join("rules")).unwrap();
+    let up = Up::start_in(folder, &["--no-worker"]);
+    up.run(&["task", "list"]).expect(4, &["--token-file"]);
 }
 
 #[test]

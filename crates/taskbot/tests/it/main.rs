@@ -6,4 +6,6 @@
 mod commands;
 mod demo;
 mod lifecycle;
+mod restart;
+mod services;
 mod support;

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -89,6 +89,11 @@ impl Up {
 
     /// Starts `up` in a folder that has rules.
     pub(crate) fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::start_on(folder, "127.0.0.1:0", arguments)
+    }
+
+    /// Starts `up` in a folder that has rules, on this address.
+    pub(crate) fn start_on(folder: TempDir, listen: &str, arguments: &[&str]) -> Self {
         let config = folder.path().join("taskbot.yaml");
         fs::write(
             &config,
@@ -97,7 +102,7 @@ impl Up {
         .unwrap();
         let mut command = taskbot();
         command.arg("--config").arg(config).arg("up").arg("--data-dir").arg(folder.path().join("data"));
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(["--listen", listen]).args(arguments);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = drain(child.stderr.take().unwrap());
@@ -129,6 +134,15 @@ impl Up {
         assert!(Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap().success());
     }
 
+    /// Ends it as by `kill -9`; gives its folder and where it listened.
+    pub(crate) fn kill(mut self) -> (TempDir, String) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listened = self.url.trim_start_matches("http://").to_owned();
+        (std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()), listened)
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
@@ -146,6 +160,53 @@ impl Drop for Up {
             _ = child.kill();
             _ = child.wait();
         }
+    }
+}
+
+/// A command that runs beside the test; what it prints is kept.
+pub(crate) struct Beside {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Beside {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let (lines, into) = (BufReader::new(child.stdout.take().unwrap()).lines(), Arc::clone(&said));
+        let reader = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                into.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { child, said, reader: Some(reader) }
+    }
+
+    /// What it printed so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until it prints a text.
+    pub(crate) fn says(&self, text: &str) {
+        let found = until(|| self.said().contains(text).then_some(()));
+        assert!(found.is_some(), "`{text}` is not in:\n{}", self.said());
+    }
+
+    /// Waits for its end; gives its exit code and all that it printed.
+    pub(crate) fn ended(mut self) -> (i32, String) {
+        let status = wait(&mut self.child).unwrap_or_else(|| panic!("it does not end:\n{}", self.said()));
+        self.reader.take().unwrap().join().unwrap();
+        (status.code().unwrap_or(-1), self.said())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 

@@ -426,7 +426,8 @@ impl Agent {
     ) {
         self.hand_back_unheard(attempts, shutdown, give_up).await;
         let handed_back = self.table.hand_back_all();
-        tracing::info!(handed_back, held = self.table.len(), "the worker stops");
+        let running = self.table.len();
+        tracing::info!(running, handed_back, "the worker takes no more tasks, and finishes those that run");
         attempts.close();
         let killed = async {
             shutdown.kill.cancelled().await;

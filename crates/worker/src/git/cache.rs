@@ -271,7 +271,7 @@ impl GitCache {
         if !roots.into_iter().any(|root| real.starts_with(root)) {
             return Err(GitError::Denied(format!(
                 "{path} is not below a folder that repositories on this machine may be in; \
-                 add its parent to the configuration or give a URL"
+                 add its parent to `git.folders` of this machine's configuration, or give a URL"
             )));
         }
         let is_git =
