@@ -6,6 +6,7 @@ mod inbox;
 mod outbox;
 mod queue;
 mod results;
+mod resultsdb;
 mod rule_sets;
 mod tasks;
 mod upkeep;
@@ -16,18 +17,39 @@ pub use inbox::*;
 pub use outbox::*;
 pub use queue::*;
 pub use results::*;
+pub use resultsdb::*;
 pub use rule_sets::*;
 pub use tasks::*;
 pub use upkeep::*;
 
 /// The whole store. Both backends implement it, and pass the same conformance suite.
 pub trait Store:
-    RuleSets + Inbox + Tasks + Queue + Results + Outbox + DeadLetters + Access + Upkeep + std::fmt::Debug
+    RuleSets
+    + Inbox
+    + Tasks
+    + Queue
+    + Results
+    + ResultsDb
+    + Outbox
+    + DeadLetters
+    + Access
+    + Upkeep
+    + std::fmt::Debug
 {
 }
 
 impl<T> Store for T where
-    T: RuleSets + Inbox + Tasks + Queue + Results + Outbox + DeadLetters + Access + Upkeep + std::fmt::Debug
+    T: RuleSets
+        + Inbox
+        + Tasks
+        + Queue
+        + Results
+        + ResultsDb
+        + Outbox
+        + DeadLetters
+        + Access
+        + Upkeep
+        + std::fmt::Debug
 {
 }
 

@@ -34,12 +34,20 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "start",
-    include_str!("../../../../migrations/sqlite/0001_start.sql"),
-    include_str!("../../../../migrations/postgres/0001_start.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "start",
+        include_str!("../../../../migrations/sqlite/0001_start.sql"),
+        include_str!("../../../../migrations/postgres/0001_start.sql"),
+    ),
+    (
+        10,
+        "resultsdb",
+        include_str!("../../../../migrations/sqlite/0010_resultsdb.sql"),
+        include_str!("../../../../migrations/postgres/0010_resultsdb.sql"),
+    ),
+];
 
 /// SQLite: embedded, one server per file.
 #[derive(Debug)]

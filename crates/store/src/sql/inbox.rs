@@ -2,6 +2,7 @@
 
 use super::{
     SqlStore,
+    conflict::{self, says_the_same},
     deduping::{Wishes, hash_of, make_wishes, until},
     inbox_read::{self, read_event},
     making::Cancelling,
@@ -13,8 +14,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    Committed, EventCommit, EventQuery, Firing, Inbox, Judgement, NewDeadLetter, Page, Result, StoreError,
-    StoredEvent, Unjudged,
+    Committed, EventCommit, EventQuery, Firing, Inbox, Judgement, Page, Result, StoreError, StoredEvent,
+    Unjudged,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -154,10 +155,10 @@ async fn commit(store: &SqlStore, session: &mut Session, batch: &[EventCommit]) 
             table: "event",
             message: format!("{} is neither new nor there", event.id),
         })?;
-        if hash == event.content_hash() {
+        if hash == event.content_hash() || says_the_same(session, event, seq).await? {
             committed.push(Committed::Known { seq });
         } else {
-            conflicts.push(conflict_letter(event, seq)?);
+            conflicts.push(conflict::letter(event, seq)?);
             committed.push(Committed::Conflict { seq });
         }
     }
@@ -222,18 +223,6 @@ async fn known<'a>(
         found.get(&(domain.to_owned(), id.to_owned())).map(|place| ((domain, id), *place))
     };
     Ok(batch.iter().filter_map(of).collect())
-}
-
-fn conflict_letter(event: &Event, first: EventSeq) -> Result<NewDeadLetter> {
-    Ok(NewDeadLetter {
-        source: event.source.clone(),
-        topic: Some(event.topic.as_str().to_owned()),
-        event_id: Some(event.id.as_str().to_owned()),
-        headers: json(&event.headers)?,
-        payload: event.payload.to_vec(),
-        reason: format!("event {first} has the same id and another content"),
-        deliveries: 1,
-    })
 }
 
 /// Writes what rules said to events, in their order. Gives the tasks that were made for each.

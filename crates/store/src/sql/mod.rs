@@ -18,6 +18,7 @@ mod probe;
 
 mod rule_sets;
 
+mod conflict;
 mod deduping;
 mod inbox;
 mod inbox_read;
@@ -37,6 +38,9 @@ mod queues;
 
 mod results;
 mod results_read;
+
+mod resultsdb;
+mod resultsdb_read;
 
 mod dead_letters;
 mod outbox;

@@ -66,8 +66,14 @@ const TASKS: Kind = Kind {
     with: &[("attempt", "task_id")],
 };
 /// Parts go before what they are a part of, since they were stored after it.
-const RESULTS: Kind =
-    Kind { name: "results", table: "result", key: "id", old: "created_at < $1", clear: None, with: &[] };
+const RESULTS: Kind = Kind {
+    name: "results",
+    table: "result",
+    key: "id",
+    old: "created_at < $1",
+    clear: None,
+    with: &[("result_value", "result_id")],
+};
 const DEAD_LETTERS: Kind = Kind {
     name: "dead_letters",
     table: "dead_letter",

@@ -1,7 +1,7 @@
 //! Results, artifacts, and where logs lie.
 
 use super::{
-    SqlStore, results_read,
+    SqlStore, results_read, resultsdb,
     session::{Bulk, Kind, Session, Sql, transaction},
     task_row::TaskRow,
     tasks::cut,
@@ -36,6 +36,7 @@ const RESULT: Bulk = Bulk {
         ("duration_ms", Kind::Int),
         ("data", Kind::Text),
         ("created_at", Kind::Time),
+        ("listed", Kind::Bool),
     ],
     tail: "returning id",
 };
@@ -125,7 +126,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Stores trees of results and tells the top ones, or all. A part takes item and architecture over from
+/// Stores trees of results and lists and tells the top ones, or all. A part takes item and architecture over from
 /// above. Gives the ids of the top ones.
 pub(crate) async fn store_results(
     work: &mut Work<'_>,
@@ -139,8 +140,12 @@ pub(crate) async fn store_results(
     let mut is_top = true;
     // A statement for each level, since parts name the number of what they are a part of.
     while !level.is_empty() {
-        let stored = store_level(work, from, &level).await?;
-        for result in stored.iter().filter(|_| is_top || tell_all) {
+        let listed = is_top || tell_all;
+        let stored = store_level(work, from, &level, listed).await?;
+        if listed {
+            resultsdb::index(work.session, &stored).await?;
+        }
+        for result in stored.iter().filter(|_| listed) {
             let message = NewMessage::result(from.map(|(task, _)| task), result);
             let (depth, cause) = from.map_or((0, None), |(task, _)| (task.depth, Some(task.id)));
             work.out.chain(message, format!("result.new/{}", result.id), depth, cause, work.now);
@@ -162,6 +167,7 @@ async fn store_level(
     work: &mut Work<'_>,
     from: Option<(&Task, u32)>,
     level: &[Node<'_>],
+    listed: bool,
 ) -> Result<Vec<StoredResult>> {
     let scenarios: Vec<_> = level.iter().map(Node::scenario).collect();
     let previous = previous(work.session, &scenarios).await?;
@@ -199,6 +205,7 @@ async fn store_level(
             result.duration_ms,
             json(&result.data)?,
             result.created_at,
+            listed,
         ])
     });
     let rows = rows.collect::<Result<_>>()?;

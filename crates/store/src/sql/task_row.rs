@@ -143,7 +143,7 @@ impl TaskRow {
             timeout_cap_seconds: new.timeout_cap_seconds,
             depth: new.depth,
             traceparent: new.traceparent.clone(),
-            state: TaskState::Waiting { reason: new.wait.unwrap_or(WaitReason::Group), since: now },
+            state: TaskState::waiting(new.wait.unwrap_or(WaitReason::Group), now),
             attempts: 0,
             created_at: now,
         };
@@ -295,8 +295,10 @@ fn state_values(state: &TaskState, now: DateTime<Utc>) -> Result<Vec<Value>> {
     let (mut stop, mut outcome, mut reason, mut ended_attempt) = (None, None, None, None);
     let mut name = state.name();
     let since = match state {
-        TaskState::Waiting { reason, since } => {
-            wait_reason = Some(reason.as_str());
+        TaskState::Waiting { reason: waits_for, since, error, next_try_at } => {
+            wait_reason = Some(waits_for.as_str());
+            reason = error.as_ref();
+            not_before = *next_try_at;
             since
         }
         TaskState::Queued { since, not_before: from, .. } => {
@@ -353,7 +355,8 @@ fn read_state(row: &Row) -> Result<TaskState> {
             let text = row.text("wait_reason")?;
             let reason = serde_json::from_value(serde_json::Value::from(text.as_str()))
                 .map_err(|_| odd(format!("`{text}` is no reason to wait")))?;
-            TaskState::Waiting { reason, since }
+            let (error, next_try_at) = (row.text_opt("reason")?, row.time_opt("not_before")?);
+            TaskState::Waiting { reason, since, error, next_try_at }
         }
         "queued" | "delayed" => TaskState::Queued {
             since,

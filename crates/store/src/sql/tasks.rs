@@ -168,10 +168,12 @@ async fn resolve(
             row.save(work.session).await?;
         }
         Resolution::Later { delay, reason } => {
-            tracing::debug!(task = %row.task.id, reason, "resolving is tried again later");
             row.tries += 1;
             row.hold_until = work.now + milliseconds(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+            let error = cut(reason, REASON_BYTES_MAX);
+            row.task.state = row.task.state.clone().put_off(error, row.hold_until).map_err(refused)?;
             row.save(work.session).await?;
+            work.out.task(&row.task, TaskChange::Waiting);
         }
     }
     work.done().await?;

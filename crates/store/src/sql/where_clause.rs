@@ -55,16 +55,29 @@ impl Where {
         self.add(&condition, Value::Texts(list));
     }
 
+    /// Adds to the last condition another that may hold in its place; the brackets are theirs.
+    pub(crate) fn or(&mut self, condition: &str, value: impl Into<Value>) {
+        self.values.push(value.into());
+        let other = condition.replace('?', &format!("${}", self.values.len()));
+        if let Some(last) = self.conditions.last_mut() {
+            *last = format!("{last} or {other}");
+        }
+    }
+
+    /// The clause, and the values that it binds.
+    pub(crate) fn text(self) -> (String, Vec<Value>) {
+        if self.conditions.is_empty() {
+            return (String::new(), self.values);
+        }
+        (format!("where {}", self.conditions.join(" and ")), self.values)
+    }
+
     /// The whole statement: one row more than the page holds, to know whether there is a next.
-    pub(crate) fn statement(mut self, select: &str, order: &str, limit: u32) -> (String, Vec<Value>) {
-        let conditions = if self.conditions.is_empty() {
-            String::new()
-        } else {
-            format!("where {}", self.conditions.join(" and "))
-        };
-        self.values.push((i64::from(page_size(limit)) + 1).into());
-        let n = self.values.len();
-        (format!("{select} {conditions} order by {order} limit ${n}"), self.values)
+    pub(crate) fn statement(self, select: &str, order: &str, limit: u32) -> (String, Vec<Value>) {
+        let (conditions, mut values) = self.text();
+        values.push((i64::from(page_size(limit)) + 1).into());
+        let n = values.len();
+        (format!("{select} {conditions} order by {order} limit ${n}"), values)
     }
 }
 

@@ -17,5 +17,6 @@ mod machine;
 mod opening;
 mod outbox;
 mod results;
+mod resultsdb;
 mod tasks;
 mod upkeep;

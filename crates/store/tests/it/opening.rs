@@ -79,8 +79,9 @@ async fn a_newer_schema_is_refused() {
     run_sql(&url, NEWER.to_owned()).await;
     let error = PostgresStore::connect(&url, PoolOptions::default(), Arc::new(SystemIds)).await.unwrap_err();
     let expect = "the database's schema does not fit this program: it is at version 99, this program knows \
-        versions up to 1: run the newer program";
-    assert_eq!(error.to_string(), expect);
+        versions up to ";
+    let text = error.to_string();
+    assert!(text.starts_with(expect) && text.ends_with(": run the newer program"), "{text}");
     bed.end().await;
 }
 

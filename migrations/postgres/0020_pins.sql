@@ -1,0 +1,12 @@
+-- The replay of its event that a task was made by.
+alter table task add column generation bigint not null default 0;
+
+-- The commit that a repository's ref named when the first task of an event was resolved: all of them use it. `repo`
+-- is the hash of URL, ref and path.
+create table commit_pin (
+    event_seq bigint not null,
+    generation bigint not null,
+    repo bytea not null,
+    commit_id text not null,
+    primary key (event_seq, generation, repo)
+);
