@@ -29,10 +29,11 @@ pub struct Attempt {
     /// When it ended; nothing while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// How it ended.
+    /// How it ended; nothing when it was handed back, or stopped with its task (the reason says so): then it says
+    /// nothing about the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// One line for people: why it failed or erred.
+    /// One line for people: why it failed or erred, was handed back or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Its phases with their times.

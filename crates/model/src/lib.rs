@@ -21,6 +21,7 @@ pub mod topic;
 pub mod verdict;
 
 pub mod item;
+pub mod limits;
 pub mod requirements;
 pub mod task;
 pub mod task_file;
@@ -41,6 +42,7 @@ pub use clock::{Clock, Ids, SystemClock, SystemIds};
 pub use event::Event;
 pub use ids::*;
 pub use item::Item;
+pub use limits::{Limits, OnExcess};
 pub use outcome::{ErrorReason, Outcome};
 pub use phase::Phase;
 pub use requirements::{Offer, Requirements};

@@ -1,15 +1,66 @@
 //! What is told: messages of the outbox, one for each state change, sent as CloudEvents.
 
 use crate::{
-    ids::{EventSeq, OutboxId, Position, Revision, RuleName, TaskId},
+    ids::{
+        ArtifactId, BatchId, EventId, EventSeq, OutboxId, Position, QueueName, Revision, RuleName, SourceName,
+    },
+    ids::{Submitter, TaskId, TaskName},
+    item::Item,
+    outcome::Outcome,
     result::{Artifact, StoredResult},
-    task::{Task, TaskState},
+    task::{Origin, Task, TaskState, Trust},
     topic::Topic,
     verdict::VerdictKind,
 };
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+
+/// JSON as its text: what is told is written once, and handed on as it stands.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct JsonText(Box<RawValue>);
+
+impl JsonText {
+    /// The text of a value; `null` for what JSON cannot say (maps with odd keys).
+    #[must_use]
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Self {
+        Self(serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+
+    /// Takes a text over.
+    ///
+    /// # Errors
+    /// It is no JSON.
+    pub fn parse(text: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text).map(Self)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The value; null for one that is nested deeper than is ever read.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.get()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for JsonText {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By the value, since a raw one cannot be read from within a flattened object.
+        Ok(Self::of(&Value::deserialize(deserializer)?))
+    }
+}
 
 /// A message to be told on the bus and in the live stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +71,8 @@ pub struct NewMessage {
     pub subject: String,
     /// Messages with the same key are published in the order of their making. Tasks order by task.
     pub order_key: String,
-    /// The data.
-    pub data: Value,
+    /// The data: a JSON object.
+    pub data: JsonText,
     /// The task that caused it.
     pub task: Option<TaskId>,
     /// How many events of ours led to it.
@@ -50,33 +101,34 @@ impl NewMessage {
     /// `cancelled`, `superseded`, `waiting`; a task going back to its queue for another attempt is `retried`.
     #[must_use]
     pub fn task(task: &Task, change: TaskChange) -> Self {
-        let mut data = json!({
-            "id": task.id,
-            "name": task.name,
-            "kind": task.kind.as_str(),
-            "item": task.item,
-            "queue": task.queue,
-            "priority": task.priority,
-            "state": task.state,
-            "label": task.state.label(),
-            "attempts": task.attempts,
-            "submitter": task.submitter,
-            "origin": task.origin,
-            "batch": task.batch,
-            "trust": task.trust,
-        });
-        if let TaskState::Finished { outcome, .. } = &task.state {
-            // On the surface too, since rules ask for it most.
-            data["outcome"] = json!(outcome);
-            data["outcome_class"] = json!(outcome.class());
-        }
-        Self::about_task(task, change.topic(), data)
+        let outcome = match &task.state {
+            TaskState::Finished { outcome, .. } => Some(*outcome),
+            _ => None,
+        };
+        let data = TaskTold {
+            attempts: task.attempts,
+            batch: task.batch,
+            id: task.id,
+            item: task.item.as_ref(),
+            kind: task.kind.as_str(),
+            label: task.state.label(),
+            name: &task.name,
+            origin: &task.origin,
+            outcome,
+            outcome_class: outcome.map(Outcome::class),
+            priority: task.priority,
+            queue: &task.queue,
+            state: &task.state,
+            submitter: &task.submitter,
+            trust: task.trust,
+        };
+        Self::about_task(task, change.topic(), JsonText::of(&data))
     }
 
     /// A result was stored.
     #[must_use]
     pub fn result(task: Option<&Task>, result: &StoredResult) -> Self {
-        let data = json!(result);
+        let data = JsonText::of(result);
         match task {
             Some(task) => Self::about_task(task, "taskbot.result.new", data),
             None => Self {
@@ -94,19 +146,19 @@ impl NewMessage {
     /// An attempt left a file that is published.
     #[must_use]
     pub fn artifact(task: &Task, artifact: &Artifact) -> Self {
-        let data = json!({
-            "task": task.id,
-            "task_name": task.name,
-            "item": task.item,
-            "attempt": artifact.attempt,
-            "id": artifact.id,
-            "name": artifact.name,
-            "size_bytes": artifact.size_bytes,
-            "sha256": artifact.sha256,
-            "href": format!("/api/v1/tasks/{}/artifacts/{}", task.id, artifact.id),
-            "inputs": task.inputs,
-        });
-        Self::about_task(task, "taskbot.artifact.published", data)
+        let data = ArtifactTold {
+            attempt: artifact.attempt,
+            href: format!("/api/v1/tasks/{}/artifacts/{}", task.id, artifact.id),
+            id: artifact.id,
+            inputs: &task.inputs,
+            item: task.item.as_ref(),
+            name: &artifact.name,
+            sha256: &artifact.sha256,
+            size_bytes: artifact.size_bytes,
+            task: task.id,
+            task_name: &task.name,
+        };
+        Self::about_task(task, "taskbot.artifact.published", JsonText::of(&data))
     }
 
     /// An event came in.
@@ -116,8 +168,12 @@ impl NewMessage {
             topic: "taskbot.event.received".into(),
             subject: seq.to_string(),
             order_key: format!("event:{seq}"),
-            data: json!({
-                "seq": seq, "source": event.source, "id": event.id, "topic": event.topic, "revision": revision,
+            data: JsonText::of(&EventTold {
+                id: &event.id,
+                revision,
+                seq,
+                source: &event.source,
+                topic: &event.topic,
             }),
             task: event.cause,
             depth: event.depth,
@@ -132,14 +188,20 @@ impl NewMessage {
             topic: Topic::new(format!("taskbot.rule.{}", verdict.as_str())),
             subject: rule.to_string(),
             order_key: format!("event:{seq}"),
-            data: json!({"rule": rule, "event": seq, "event_id": event.id, "topic": event.topic, "verdict": verdict}),
+            data: JsonText::of(&RuleTold {
+                event: seq,
+                event_id: &event.id,
+                rule,
+                topic: &event.topic,
+                verdict,
+            }),
             task: None,
             depth: event.depth,
             traceparent: event.traceparent.clone(),
         }
     }
 
-    fn about_task(task: &Task, topic: &str, data: Value) -> Self {
+    fn about_task(task: &Task, topic: &str, data: JsonText) -> Self {
         Self {
             topic: topic.into(),
             subject: task.id.to_string(),
@@ -150,6 +212,64 @@ impl NewMessage {
             traceparent: task.traceparent.clone(),
         }
     }
+}
+
+/// What is told of a task.
+#[derive(Serialize)]
+struct TaskTold<'a> {
+    attempts: u32,
+    batch: Option<BatchId>,
+    id: TaskId,
+    item: Option<&'a Item>,
+    kind: &'static str,
+    label: String,
+    name: &'a TaskName,
+    origin: &'a Origin,
+    // On the surface too, since rules ask for it most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome_class: Option<&'static str>,
+    priority: i32,
+    queue: &'a QueueName,
+    state: &'a TaskState,
+    submitter: &'a Submitter,
+    trust: Trust,
+}
+
+/// What is told of an artifact.
+#[derive(Serialize)]
+struct ArtifactTold<'a> {
+    attempt: u32,
+    href: String,
+    id: ArtifactId,
+    inputs: &'a Map<String, Value>,
+    item: Option<&'a Item>,
+    name: &'a str,
+    sha256: &'a str,
+    size_bytes: u64,
+    task: TaskId,
+    task_name: &'a TaskName,
+}
+
+/// What is told of an event.
+#[derive(Serialize)]
+struct EventTold<'a> {
+    id: &'a EventId,
+    revision: &'a Revision,
+    seq: EventSeq,
+    source: &'a SourceName,
+    topic: &'a Topic,
+}
+
+/// What is told of a rule's verdict.
+#[derive(Serialize)]
+struct RuleTold<'a> {
+    event: EventSeq,
+    event_id: &'a EventId,
+    rule: &'a RuleName,
+    topic: &'a Topic,
+    verdict: &'a VerdictKind,
 }
 
 /// What happened to a task.

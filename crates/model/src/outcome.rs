@@ -1,6 +1,8 @@
 //! How a task or a test ended. Failure (the thing under test is broken) and error (we could not tell) are
 //! never mixed: a broken machine is not a broken package.
 
+pub mod words;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 

@@ -116,6 +116,15 @@ pub struct HeartbeatReply {
     pub drain: bool,
 }
 
+/// `POST /api/v1/worker/leave`: a worker stops in an orderly way and says so, rather than being found silent.
+/// Attempts that it could not deliver stay under their leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaveRequest {
+    /// The worker.
+    pub worker: WorkerName,
+}
+
 /// What a worker is to do with an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -187,7 +196,7 @@ pub struct FinishRequest {
     /// The attempt.
     #[serde(flatten)]
     pub attempt: AttemptRef,
-    /// How it ended; `handed_back` when the worker stops and did not begin to run it.
+    /// How it ended; `handed_back` when the worker is stopped before it is over.
     pub end: AttemptEnd,
     /// Its phases with their times.
     pub phases: Vec<PhaseReport>,

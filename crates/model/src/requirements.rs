@@ -78,6 +78,9 @@ pub struct Offer {
     pub queues: Vec<QueueName>,
     /// The architectures it can run (foreign ones by emulation).
     pub arches: BTreeSet<String>,
+    /// The architectures of virtual machines that it runs, its own and emulated ones.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub vm_arches: BTreeSet<String>,
     /// The executors that work on it.
     pub executors: BTreeSet<ExecutorKind>,
     /// Free labels.
@@ -118,8 +121,10 @@ impl Requirements {
         let mut lacks = Vec::new();
         if let Some(arch) = &self.arch
             && !offer.arches.contains(arch)
+            && !(self.is_for_machines() && offer.vm_arches.contains(arch))
         {
-            lacks.push(format!("arch {arch} (offered: {})", list(&offer.arches)));
+            let offered = if self.is_for_machines() { &offer.vm_arches } else { &offer.arches };
+            lacks.push(format!("arch {arch} (offered: {})", list(offered)));
         }
         if !self.executors.is_empty() && self.executors.is_disjoint(&offer.executors) {
             lacks.push(format!("executor {} (offered: {})", list(&self.executors), list(&offer.executors)));
@@ -141,6 +146,11 @@ impl Requirements {
             lacks.push("kvm".to_owned());
         }
         lacks
+    }
+
+    /// Whether only a virtual machine will do, whose architecture need not be the worker's.
+    fn is_for_machines(&self) -> bool {
+        self.executors.len() == 1 && self.executors.contains(&ExecutorKind::Vm)
     }
 
     /// Whether the offer will do.
@@ -210,6 +220,24 @@ mod tests {
         check(
             serde_json::json!({"labels": ["fast"], "memory_bytes": 2000, "kvm": true}),
             &["label fast", "memory_bytes 2000 (offered: 1000)", "kvm"],
+        );
+        let offer = Offer {
+            executors: [ExecutorKind::Container, ExecutorKind::Vm].into(),
+            vm_arches: ["x86_64".to_owned(), "aarch64".to_owned()].into(),
+            ..offer
+        };
+        let check = |needs: serde_json::Value, expect: &[&str]| {
+            let needs: Requirements = serde_json::from_value(needs).unwrap();
+            assert_eq!(needs.lacking(&offer), expect);
+        };
+        check(serde_json::json!({"arch": "aarch64", "executors": ["vm"]}), &[]);
+        check(
+            serde_json::json!({"arch": "aarch64", "executors": ["vm", "container"]}),
+            &["arch aarch64 (offered: x86_64)"],
+        );
+        check(
+            serde_json::json!({"arch": "s390x", "executors": ["vm"]}),
+            &["arch s390x (offered: aarch64, x86_64)"],
         );
     }
 }

@@ -268,6 +268,12 @@ pub enum TaskState {
         reason: WaitReason,
         /// Since when.
         since: DateTime<Utc>,
+        /// What went wrong when it was last tried to end the waiting.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// When it is tried again after that; a time that has passed means that it is being tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_try_at: Option<DateTime<Utc>>,
     },
     /// It waits for a worker.
     Queued {
@@ -380,6 +386,17 @@ pub enum Stop {
     },
 }
 
+impl fmt::Display for Stop {
+    /// In words: `cancelled by NAME: WHY`, `superseded by task ID`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancel { who, why: None } => write!(f, "cancelled by {who}"),
+            Self::Cancel { who, why: Some(why) } => write!(f, "cancelled by {who}: {why}"),
+            Self::Supersede { by } => write!(f, "superseded by task {by}"),
+        }
+    }
+}
+
 /// A transition that the state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a task that is {state} cannot be {wanted}")]
@@ -442,6 +459,12 @@ impl TaskState {
         }
     }
 
+    /// Waiting since now, and nothing went wrong yet.
+    #[must_use]
+    pub const fn waiting(reason: WaitReason, since: DateTime<Utc>) -> Self {
+        Self::Waiting { reason, since, error: None, next_try_at: None }
+    }
+
     fn refuse<T>(&self, wanted: &'static str) -> Result<T, TransitionError> {
         Err(TransitionError { state: self.label(), wanted })
     }
@@ -469,8 +492,21 @@ impl TaskState {
     /// It does not wait.
     pub fn wait(self, now: DateTime<Utc>, reason: WaitReason) -> Result<Self, TransitionError> {
         match self {
-            Self::Waiting { .. } => Ok(Self::Waiting { reason, since: now }),
+            Self::Waiting { .. } => Ok(Self::waiting(reason, now)),
             _ => self.refuse("made to wait"),
+        }
+    }
+
+    /// `waiting` → `waiting` for the same reason, with what went wrong and when it is tried again.
+    ///
+    /// # Errors
+    /// It does not wait.
+    pub fn put_off(self, error: String, next_try_at: DateTime<Utc>) -> Result<Self, TransitionError> {
+        match self {
+            Self::Waiting { reason, since, .. } => {
+                Ok(Self::Waiting { reason, since, error: Some(error), next_try_at: Some(next_try_at) })
+            }
+            _ => self.refuse("put off"),
         }
     }
 
@@ -551,7 +587,7 @@ mod tests {
     const T0: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn states() -> [TaskState; 6] {
-        let waiting = TaskState::Waiting { reason: WaitReason::Resolving, since: T0 };
+        let waiting = TaskState::waiting(WaitReason::Resolving, T0);
         let queued = waiting.clone().queue(T0, None).unwrap();
         let running = queued.clone().claim(AttemptRef { attempt: 1, fence: 1 }, "w".into(), T0, T0).unwrap();
         let finished = running.clone().finish(Outcome::Passed, None, T0).unwrap();
@@ -572,6 +608,7 @@ mod tests {
         };
         check(|s| s.queue(T0, None), ["queued", "-", "queued", "-", "-", "-"]);
         check(|s| s.wait(T0, WaitReason::Group), ["waiting(group)", "-", "-", "-", "-", "-"]);
+        check(|s| s.put_off("away".into(), T0), ["waiting(resolving)", "-", "-", "-", "-", "-"]);
         check(
             |s| s.claim(AttemptRef { attempt: 2, fence: 2 }, "w".into(), T0, T0),
             ["-", "running(provision)", "-", "-", "-", "-"],

@@ -1,11 +1,17 @@
 //! `task.yaml`: how a task repository says what it is and how it runs.
 
 mod read;
+mod read_vm;
+mod vm;
 
 pub use read::{parse, read_needs};
+pub use vm::{
+    Answers, CONSOLE_STEPS_MAX, CONSOLE_TEXT_BYTES_MAX, ConsoleStep, Firmware, VM_BOOT_DEFAULT,
+    VM_INSTALL_DEFAULT, VM_INSTALL_IDLE_DEFAULT, VmInstall, VmLogin, VmNetwork, VmWish,
+};
 
 use crate::{
-    outcome::Outcome,
+    outcome::{Outcome, words},
     requirements::{ExecutorKind, Requirements},
     retry::RetryPolicy,
 };
@@ -133,7 +139,7 @@ pub enum Environment {
     /// A container.
     Container(ContainerWish),
     /// A virtual machine.
-    Vm(VmWish),
+    Vm(Box<VmWish>),
     /// bubblewrap on the worker's host.
     Sandbox(HostWish),
     /// The worker's host without isolation.
@@ -152,6 +158,15 @@ impl Environment {
             Self::Sandbox(_) => ExecutorKind::Sandbox,
             Self::Local(_) => ExecutorKind::Local,
             Self::External(_) => ExecutorKind::External,
+        }
+    }
+
+    /// How long it may take to start once its files are there, before the worker's factor.
+    #[must_use]
+    pub fn start_limit(&self) -> Duration {
+        match self {
+            Self::Vm(wish) => wish.start_limit(),
+            _ => Duration::ZERO,
         }
     }
 }
@@ -195,16 +210,6 @@ pub struct ContainerWish {
     /// What it asks to have relaxed.
     #[serde(flatten)]
     pub relaxed: Relaxed,
-}
-
-/// `vm: {image: …, memory: 2G, disk: 20G}`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VmWish {
-    /// The image.
-    pub image: Option<String>,
-    /// Its sizes.
-    #[serde(flatten)]
-    pub sizes: Sizes,
 }
 
 /// `sandbox: {}` or `local: {}`
@@ -312,14 +317,29 @@ pub enum ResultFormat {
     Junit,
     /// A list of results in JSON, as `docs/tasks.md` shows.
     Json,
+    /// tmt's `results.yaml` or `results.json`.
+    Tmt,
+    /// autopkgtest's `summary`.
+    Autopkgtest,
+    /// SARIF 2.1, what static analysers find.
+    Sarif,
+    /// Firehose, what static analysers find, as XML or JSON.
+    Firehose,
+    /// Taskotron's ResultYAML: each result may name its own item.
+    Resultyaml,
 }
 
 /// All forms with their text.
-pub const RESULT_FORMATS: [(ResultFormat, &str); 4] = [
+pub const RESULT_FORMATS: [(ResultFormat, &str); 9] = [
     (ResultFormat::Exit, "exit"),
     (ResultFormat::Tap, "tap"),
     (ResultFormat::Junit, "junit"),
     (ResultFormat::Json, "json"),
+    (ResultFormat::Tmt, "tmt"),
+    (ResultFormat::Autopkgtest, "autopkgtest"),
+    (ResultFormat::Sarif, "sarif"),
+    (ResultFormat::Firehose, "firehose"),
+    (ResultFormat::Resultyaml, "resultyaml"),
 ];
 
 /// What of the results is told on the bus one by one.
@@ -441,15 +461,20 @@ fn check_value(kind: InputKind, choices: &[Value], value: &Value) -> Result<(), 
     Ok(())
 }
 
+/// What exit codes mean when the task does not say: for the programs whose codes are known, what they mean
+/// there; else 0 and 1 leave it to the results, or are passed and failed where there are none.
 fn default_exit(format: ResultFormat) -> BTreeMap<String, ExitMeans> {
-    use crate::outcome::ErrorReason::Task;
-    let (zero, one) = match format {
-        ResultFormat::Exit => (ExitMeans::Outcome(Outcome::Passed), ExitMeans::Outcome(Outcome::Failed)),
-        _ => (ExitMeans::FromResults, ExitMeans::FromResults),
+    let means: fn(u8) -> ExitMeans = match format {
+        ResultFormat::Exit => words::exit_code,
+        ResultFormat::Tmt => words::tmt_exit_code,
+        ResultFormat::Autopkgtest => words::autopkgtest_exit_code,
+        _ => words::test_exit_code,
     };
-    [("0", zero), ("1", one), ("*", ExitMeans::Outcome(Outcome::Error(Task)))]
-        .map(|(code, means)| (code.to_owned(), means))
-        .into()
+    let others = means(u8::MAX);
+    let named = (0..u8::MAX).map(|code| (code, means(code))).filter(|(_, means)| *means != others);
+    let mut exit: BTreeMap<_, _> = named.map(|(code, means)| (code.to_string(), means)).collect();
+    exit.insert("*".to_owned(), others);
+    exit
 }
 
 impl TaskFile {
@@ -457,7 +482,14 @@ impl TaskFile {
     #[must_use]
     pub fn requirements(&self) -> Requirements {
         let executors = self.environment.iter().map(Environment::executor).collect();
-        self.needs.clone().and(&Requirements { executors, ..Requirements::default() })
+        let mut arches = self.environment.iter().map(|environment| match environment {
+            Environment::Vm(wish) => wish.arch.as_ref().filter(|arch| !arch.contains("${")),
+            _ => None,
+        });
+        // Where the environments differ, the one that is provided decides.
+        let first = arches.next().flatten();
+        let arch = first.filter(|first| arches.all(|other| other == Some(first))).cloned();
+        self.needs.clone().and(&Requirements { executors, arch, ..Requirements::default() })
     }
 
     /// The testcase of its own result.

@@ -65,6 +65,11 @@ pub enum VerdictKind {
         /// The key.
         key: String,
     },
+    /// The rule is held: the event waits for the hold's end, and is judged then.
+    Held {
+        /// By what, in words.
+        why: String,
+    },
     /// A chain of our own events was cut at this depth.
     TooDeep {
         /// The event's depth.
@@ -85,6 +90,7 @@ impl VerdictKind {
             Self::Limited { .. } => "limited",
             Self::Parked { .. } => "parked",
             Self::Collected { .. } => "collected",
+            Self::Held { .. } => "held",
             Self::TooDeep { .. } => "too_deep",
         }
     }

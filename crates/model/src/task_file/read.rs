@@ -3,8 +3,8 @@
 use super::{
     ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, Fetch, HostWish,
     INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS, Relaxed,
-    ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, VmWish, check_value, default_exit,
-    is_inner_path, is_input_name, substitutions,
+    ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, check_value, default_exit, is_inner_path,
+    is_input_name, read_vm::read_vm, substitutions,
 };
 use crate::{
     diagnostic::Report,
@@ -181,13 +181,7 @@ fn read_environment(reader: &Reader, node: &Node) -> Option<Environment> {
             fields.finish(reader);
             Some(Environment::Container(ContainerWish { image, sizes, relaxed }))
         }
-        "vm" => {
-            let mut fields = reader.fields(node, "`vm`")?;
-            let image = fields.get("image").and_then(|node| reader.name_of(node, "`image`"));
-            let sizes = read_sizes(reader, &mut fields);
-            fields.finish(reader);
-            Some(Environment::Vm(VmWish { image, sizes }))
-        }
+        "vm" => read_vm(reader, node).map(Box::new).map(Environment::Vm),
         host @ ("sandbox" | "local") => {
             let mut fields = reader.fields(node, if host == "sandbox" { "`sandbox`" } else { "`local`" })?;
             let programs = fields.get("programs").and_then(|node| reader.texts_of(node, "`programs`"));
@@ -221,7 +215,7 @@ fn empty_if_null(node: &Node) -> Node {
     }
 }
 
-fn read_sizes(reader: &Reader, fields: &mut Fields<'_>) -> Sizes {
+pub(super) fn read_sizes(reader: &Reader, fields: &mut Fields<'_>) -> Sizes {
     let small =
         |node: &Node, what| reader.int_of(node, what, 1..1_000_001).and_then(|n| u32::try_from(n).ok());
     Sizes {
@@ -353,7 +347,9 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     fields.finish(reader);
     match (format, path_node, &path) {
         (ResultFormat::Exit, Some(node), _) => {
-            reader.error(&node.span, "`path` names a result file: say its `format` too (tap, junit or json)");
+            let known = RESULT_FORMATS.iter().map(|(_, name)| *name).filter(|name| *name != "exit");
+            let known = known.collect::<Vec<_>>().join(", ");
+            reader.error(&node.span, format!("`path` names a result file: say its `format` too ({known})"));
         }
         (ResultFormat::Exit, None, _) => {}
         (_, None, _) => reader.error(&node.span, "`results` needs the field `path`: the result file"),

@@ -53,6 +53,64 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn machines_are_read_in_full() {
+    let text = r##"
+name: install
+inputs: {arch: {}}
+environment:
+  - vm:
+      install:
+        iso: boot.iso
+        answers: {label: OEMDRV, files: {ks.cfg: kickstart.cfg}}
+        until: "INSTALL-DONE"
+        idle: 5m
+        timeout: 30m
+        console: [{until: "boot:", send: "linux\n", screenshot: menu}]
+      login: {user: root, password: secret}
+      firmware: uefi
+      arch: aarch64
+      boot: 4m
+      memory: 2G
+      network: ["deb.example.org:80"]
+run: ./check
+"##;
+    let (mut file, report) = parse("task.yaml", text).unwrap_or_else(|report| panic!("{report}"));
+    assert!(report.diagnostics.is_empty(), "{report}");
+    assert_eq!(file.requirements().to_string(), "arch aarch64, vm");
+    let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();
+    assert_eq!(again, file);
+    assert_eq!(file.environment[0].start_limit(), Duration::from_secs(34 * 60));
+    let Environment::Vm(wish) = &mut file.environment[0] else { panic!("no machine") };
+    let files: Vec<_> = wish.files_mut().map(|path| path.clone()).collect();
+    assert_eq!(files, ["boot.iso", "kickstart.cfg"]);
+}
+
+#[test]
+fn mistakes_in_machines_are_told() {
+    for (vm, expect) in [
+        ("{}", "4:7: error: `vm` says nothing to boot"),
+        ("{image: a, kernel: b}", "4:26: error: a machine has one of `image`, `kernel` and `install`"),
+        ("{image: {file: ../x}}", "4:22: error: `../x` leaves the work folder"),
+        ("{kernel: /boot/x}", "4:16: error: `/boot/x` leaves the work folder"),
+        ("{kernel: x, firmware: uefi}", "4:29: error: `firmware` is for machines that boot from a disk"),
+        ("{image: a, firmware: efi}", "4:28: error: `firmware` is bios or uefi, not `efi`"),
+        ("{image: a, boot: 0s}", "4:24: error: `boot` must be more than nothing and at most 24h"),
+        ("{image: a, append: x}", "4:26: error: `append` goes with `kernel`"),
+        ("{image: a, network: [x]}", "4:27: error: `x` is no HOST:PORT"),
+        ("{image: a, login: root}", "4:25: error: `login` is `cloud-init` or"),
+        ("{image: a, consol: 1}", "`vm` has no field `consol` (did you mean `console`?)"),
+        ("{image: a, console: [{send: x}]}", "needs the field `until`"),
+        ("{image: a, console: [{until: ''}]}", "`until` must have 1 to 256 bytes"),
+        ("{install: {until: x}}", "4:17: error: `install` needs `iso`, the medium"),
+        ("{install: {iso: x, answers: {label: 'a b', files: {}}}}", "`label` has at most 32 letters"),
+        ("{install: {iso: x, answers: {label: a, files: {a/b: c}}}}", "`a/b` cannot be a name on the medium"),
+    ] {
+        let got = errors(&format!("name: a\nrun: x\nenvironment:\n  vm: {vm}\n"));
+        assert!(got.contains(expect), "{vm}: {got}");
+    }
+}
+
+#[test]
 fn substitutions_name_inputs() {
     let text = "name: a\nrun: x\ninputs: {nvr: {}}\nfetch:\n  - url: \"http://x/${nv}\"\n    to: x\n";
     insta::assert_snapshot!(errors(text), @"task.yaml:5:20: error: no input is named `nv` (did you mean `${nvr}`?)");

@@ -329,6 +329,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
         offer: Offer {
             queues: vec!["default".into()],
             arches: ["x86_64".to_owned()].into(),
+            vm_arches: [].into(),
             executors: [ExecutorKind::Container, ExecutorKind::Local, ExecutorKind::Sandbox].into(),
             labels: [].into(),
             memory_bytes: 1 << 33,

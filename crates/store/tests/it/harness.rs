@@ -334,6 +334,7 @@ pub(crate) fn offer() -> Offer {
     Offer {
         queues: vec!["main".into()],
         arches: ["x86_64".to_owned()].into(),
+        vm_arches: [].into(),
         executors: [model::requirements::ExecutorKind::Container].into(),
         labels: [].into(),
         memory_bytes: 1 << 32,
