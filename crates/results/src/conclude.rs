@@ -105,7 +105,8 @@ fn means(exit: &BTreeMap<String, ExitMeans>, code: i32) -> ExitMeans {
 }
 
 /// The conclusion as the one result that an attempt reports: `testcase` with the outcome, and below it one
-/// result `testcase.name` for each that the document held, children likewise.
+/// result `testcase.name` for each that the document held, children likewise. A name that begins with the
+/// testcase is whole, and none is the testcase itself. A result that names its own item keeps it.
 #[must_use]
 pub fn report(
     testcase: &str,
@@ -125,7 +126,12 @@ pub fn report(
 }
 
 fn sub_result(testcase: &str, item: Option<&Item>, result: &ParsedResult) -> NewResult {
-    let testcase = format!("{testcase}.{}", result.name);
+    let testcase = match result.name.strip_prefix(testcase) {
+        _ if result.name.is_empty() => testcase.to_owned(),
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => result.name.clone(),
+        _ => format!("{testcase}.{}", result.name),
+    };
+    let item = result.item.as_ref().or(item);
     let mut note = result.message.clone().unwrap_or_default();
     append(&mut note, result.detail.as_deref().unwrap_or_default());
     NewResult {

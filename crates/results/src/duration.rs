@@ -30,6 +30,15 @@ pub(crate) fn millis(text: &str, factor: f64) -> Option<u64> {
     Some(millis.round() as u64)
 }
 
+/// `hh:mm:ss` in milliseconds; nothing for anything else.
+pub(crate) fn clock_millis(text: &str) -> Option<u64> {
+    let parts: Vec<&str> = text.trim().split(':').collect();
+    let [hours, minutes, seconds] = parts.as_slice() else { return None };
+    let seconds = millis(seconds, 1000.0)?;
+    let whole = |text: &str, factor: f64| text.parse::<u32>().ok().and_then(|_| millis(text, factor));
+    Some(whole(hours, 3_600_000.0)? + whole(minutes, 60_000.0)? + seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +63,17 @@ mod tests {
         check("1e300", None);
         check("1.2.3", None);
         check("soon", None);
+    }
+
+    #[test]
+    fn clocks() {
+        let check = |text: &str, expect: Option<u64>| assert_eq!(clock_millis(text), expect, "{text:?}");
+        check("00:00:01", Some(1000));
+        check("01:02:03.5", Some(3_723_500));
+        check("30:00:00", Some(108_000_000));
+        check("10", None);
+        check("1:2", None);
+        check("-1:00:00", None);
+        check("a:b:c", None);
     }
 }

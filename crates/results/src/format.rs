@@ -3,12 +3,12 @@
 //! A new format is a variant of [`ResultFormat`], a parser module here and an arm in [`parse`].
 
 use crate::{
-    json, junit,
+    autopkgtest, firehose, json, junit,
     parse_error::{Fault, ParseError, line_at},
     parsed::{DOCUMENT_BYTES_MAX, Parsed},
-    tap,
+    result_yaml, sarif, tap, tmt,
 };
-use model::task_file::ResultFormat;
+use model::task_file::{RESULT_FORMATS, ResultFormat};
 use std::borrow::Cow;
 
 /// Reads a result document. `file` is its name in errors, as the task wrote it.
@@ -28,12 +28,22 @@ fn read(format: ResultFormat, document: &[u8]) -> Result<Parsed, Fault> {
         .help("report fewer results, or move output into artifacts"));
     }
     match format {
-        ResultFormat::Exit => Err(Fault::new(1, "format `exit` has no result document")
-            .help("name the document's format in `results`: tap, junit or json")),
+        ResultFormat::Exit => {
+            let known = RESULT_FORMATS.iter().filter(|(format, _)| *format != ResultFormat::Exit);
+            let known: Vec<_> = known.map(|(_, name)| *name).collect();
+            Err(Fault::new(1, "format `exit` has no result document")
+                .help(format!("name the document's format in `results`: {}", known.join(", "))))
+        }
         // TAP often shares its stream with output of programs in any encoding: no verdict depends on those bytes.
         ResultFormat::Tap => tap::read(&String::from_utf8_lossy(document)),
         ResultFormat::Junit => junit::read(&utf8(document)?),
         ResultFormat::Json => json::read(&utf8(document)?),
+        ResultFormat::Tmt => tmt::read(&utf8(document)?),
+        // Test names are ASCII; reasons quote programs in any encoding.
+        ResultFormat::Autopkgtest => autopkgtest::read(&String::from_utf8_lossy(document)),
+        ResultFormat::Sarif => sarif::read(&utf8(document)?),
+        ResultFormat::Firehose => firehose::read(&utf8(document)?),
+        ResultFormat::Resultyaml => result_yaml::read(&utf8(document)?),
     }
 }
 

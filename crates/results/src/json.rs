@@ -12,6 +12,7 @@
 //! better than the worst of them. Unknown fields are errors, so that a misspelt one is not lost.
 
 use crate::{
+    decode,
     parse_error::Fault,
     parsed::{
         DATA_FIELDS_MAX, DEPTH_MAX, Parsed, ParsedResult, RESULTS_MAX, clean_name, clean_text, worse, worst,
@@ -20,6 +21,8 @@ use crate::{
 use model::{ErrorReason, Outcome};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+
+const SHAPE: &str = r#"write {"results": [{"name": "…", "outcome": "passed"}]}; further fields are note, duration_ms, data, children"#;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,20 +68,11 @@ enum Scalar {
 
 /// Reads a document to its end.
 pub(crate) fn read(text: &str) -> Result<Parsed, Fault> {
-    let document: Document = serde_json::from_str(text).map_err(|error| broken(&error))?;
+    let document: Document = decode::json(text, SHAPE)?;
     let mut count = 0;
     let results =
         document.results.into_iter().map(|entry| result(entry, 1, &mut count)).collect::<Result<_, _>>()?;
     Ok(Parsed { results, stop: None })
-}
-
-fn broken(error: &serde_json::Error) -> Fault {
-    let line = u32::try_from(error.line()).unwrap_or(u32::MAX).max(1);
-    let fault = Fault::new(line, error.to_string());
-    match error.classify() {
-        serde_json::error::Category::Eof => fault.help("the document is truncated"),
-        _ => fault.help(r#"write {"results": [{"name": "…", "outcome": "passed"}]}; further fields are note, duration_ms, data, children"#),
-    }
 }
 
 fn result(entry: Entry, depth: usize, count: &mut usize) -> Result<ParsedResult, Fault> {
@@ -109,6 +103,7 @@ fn result(entry: Entry, depth: usize, count: &mut usize) -> Result<ParsedResult,
         worst(children.iter().map(|child| child.outcome)).map_or(own, |children| worse(own, children));
     Ok(ParsedResult {
         name,
+        item: None,
         outcome,
         duration_ms: entry.duration_ms,
         message: entry.note.as_deref().and_then(clean_text),

@@ -1,4 +1,5 @@
-//! What a task leaves behind, read: TAP, JUnit XML, JSON and exit codes become outcomes and results.
+//! What a task leaves behind, read: TAP, JUnit XML, JSON, tmt, autopkgtest, SARIF, Firehose, ResultYAML and
+//! exit codes become outcomes and results.
 //!
 //! Everything here is a pure function over text that strangers wrote. This crate must never do I/O, never
 //! panic on any input, never follow a reference out of a document, and never turn a document that is
@@ -17,8 +18,17 @@ pub mod tap;
 mod tap_line;
 
 pub mod junit;
+pub mod xml;
 
+pub mod autopkgtest;
+mod decode;
 pub mod json;
+pub mod result_yaml;
+pub mod tmt;
+
+mod finding;
+pub mod firehose;
+pub mod sarif;
 
 pub mod conclude;
 

@@ -1,6 +1,6 @@
 //! The results that a document holds, whatever its format was.
 
-use model::{Outcome, result::NOTE_BYTES_MAX, result::RESULTS_PER_ATTEMPT_MAX};
+use model::{Item, Outcome, result::NOTE_BYTES_MAX, result::RESULTS_PER_ATTEMPT_MAX};
 use std::collections::BTreeMap;
 
 /// The longest result document that is read, in bytes.
@@ -19,9 +19,13 @@ pub const DATA_FIELDS_MAX: usize = 64;
 /// One testcase's outcome, as a document tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedResult {
-    /// The name inside the document; the testcase of the task goes before it.
+    /// The name inside the document; the testcase of the task goes before it. Empty for a result of that
+    /// testcase itself.
     pub name: String,
-    /// How it ended; never better than that of a child, unless the point was marked as to do or skipped.
+    /// What was tested, where the document says so; else the item of the result around it or of the task.
+    pub item: Option<Item>,
+    /// How it ended; never better than that of a child, unless the document says on purpose that it is (a point
+    /// of TAP marked as to do, a result that tmt turned round).
     pub outcome: Outcome,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
@@ -41,6 +45,7 @@ impl ParsedResult {
     pub fn new(name: &str, outcome: Outcome) -> Self {
         Self {
             name: clean_name(name),
+            item: None,
             outcome,
             duration_ms: None,
             message: None,

@@ -135,19 +135,20 @@ fn every_format_has_its_parser() {
         let error = parse(format, "r", b"\xff").unwrap_err().to_string();
         let expect = match format {
             ResultFormat::Exit => {
-                "r:1: format `exit` has no result document; name the document's format in `results`: tap, junit or json"
+                "r:1: format `exit` has no result document; name the document's format in `results`: tap, junit, json, tmt, autopkgtest, sarif, firehose, resultyaml"
             }
             ResultFormat::Tap => {
                 "r:1: no plan for 0 test points; print `1..N` before or after the points; without it a truncated document looks whole"
             }
-            ResultFormat::Junit | ResultFormat::Json => {
-                "r:1: the document is not UTF-8; write it in UTF-8; other encodings are not read"
+            ResultFormat::Autopkgtest => {
+                "r:1: `\u{fffd}` is no line of a summary; expected a test's name and PASS, FAIL, SKIP, FLAKY or BROKEN; name autopkgtest's file `summary`"
             }
+            _ => "r:1: the document is not UTF-8; write it in UTF-8; other encodings are not read",
         };
         assert_eq!(error, expect, "{name}");
     }
     let long = vec![b' '; taskbot_results::parsed::DOCUMENT_BYTES_MAX + 1];
-    for format in [ResultFormat::Tap, ResultFormat::Junit, ResultFormat::Json] {
+    for (format, _) in model::task_file::RESULT_FORMATS {
         let error = parse(format, "r", &long).unwrap_err().to_string();
         assert_eq!(
             error,

@@ -38,32 +38,33 @@ fn mistakes() {
     begins("{\"results\": [\n{\"name\": \"a\", \"outcome\": \"passed\"},\n", "results:3: EOF while parsing");
     begins(
         "{\"results\": [\n{\"name\": \"a\", \"outcome\": \"ok\"}]}",
-        "results:2: unknown variant `ok`, expected one of `passed`",
+        "results:2:29: unknown variant `ok`, expected one of `passed`",
     );
     begins(
         r#"{"results": [{"name": "a", "outcome": "error(lost)"}]}"#,
-        "results:1: unknown variant `error(lost)`",
+        "results:1:51: unknown variant `error(lost)`",
     );
-    begins(r#"{"results": [{"name": "a"}]}"#, "results:1: missing field `outcome`");
+    begins(r#"{"results": [{"name": "a"}]}"#, "results:1:26: missing field `outcome`");
     begins(
         r#"{"results": [{"name": "a", "outcome": "passed", "outcome": "failed"}]}"#,
-        "results:1: duplicate field `outcome`",
+        "results:1:57: duplicate field `outcome`",
     );
     begins(
         r#"{"results": [{"name": "a", "outcome": "passed", "notes": "x"}]}"#,
-        "results:1: unknown field `notes`",
+        "results:1:55: unknown field `notes`",
     );
-    begins(r#"{"result": []}"#, "results:1: unknown field `result`");
-    begins(r#"{"results": []} []"#, "results:1: trailing characters");
+    begins(r#"{"result": []}"#, "results:1:9: unknown field `result`");
+    begins(r#"{"results": []} []"#, "results:1:17: trailing characters");
     begins(
         r#"{"results": [{"name": " ", "outcome": "passed"}]}"#,
         "results:1: result number 1 has an empty name",
     );
     begins(
         "{\"results\": [\n{\"name\": \"a\", \"outcome\": \"passed\", \"data\": {\"k\": []}}]}",
-        "results:2: a value of `data` must be a text, a number or a boolean",
+        "results:2:52: a value of `data` must be a text, a number or a boolean",
     );
-    begins("[]", "results:1: invalid");
+    begins("[]", "results:1:2: invalid");
+    begins("{\"ünï\": 1}", "results:1:6: unknown field `ünï`");
 }
 
 #[test]

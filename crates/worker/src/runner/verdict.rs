@@ -101,7 +101,7 @@ pub(super) fn documents(
     let wanted = |name: &str| globs.iter().any(|glob| glob.is_match(name));
     if let Some(skipped) = collected.skipped.iter().find(|skipped| wanted(&skipped.name)) {
         let message = format!("the result file was not taken: {}", skipped.reason);
-        return Ok(vec![Err(ParseError { file: skipped.name.clone(), line: 1, message, help: None })]);
+        return Ok(vec![Err(ParseError::of_file(&skipped.name, message))]);
     }
     let mut names: Vec<&str> =
         collected.files.iter().map(|file| file.name.as_str()).filter(|name| wanted(name)).collect();
