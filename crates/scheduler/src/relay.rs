@@ -2,7 +2,7 @@
 //! them on the bus. While the bus is away, live streams go on and rows wait.
 
 use crate::{Scheduler, settings::RELAY_BATCH_MAX};
-use model::message::Message;
+use model::message::{JsonText, Message};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -150,11 +150,18 @@ async fn publish(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<Publ
 
 /// A link that leaves names this installation.
 fn with_whole_links(scheduler: &Scheduler, mut message: Message) -> Message {
-    if let (Some(base), Some(Value::String(href))) =
-        (&scheduler.settings().public_url, message.message.data.get_mut("href"))
-        && href.starts_with('/')
+    let data = &mut message.message.data;
+    // Most messages hold no link, and are not read for it.
+    if let Some(base) = &scheduler.settings().public_url
+        && data.get().contains("\"href\"")
     {
-        *href = format!("{}{href}", base.trim_end_matches('/'));
+        let mut value = data.value();
+        if let Some(Value::String(href)) = value.get_mut("href")
+            && href.starts_with('/')
+        {
+            *href = format!("{}{href}", base.trim_end_matches('/'));
+            *data = JsonText::of(&value);
+        }
     }
     message
 }

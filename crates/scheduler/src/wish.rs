@@ -2,7 +2,7 @@
 
 use model::{
     Event, Ids, Revision, Submitter, TaskId,
-    message::NewMessage,
+    message::{JsonText, NewMessage},
     task::{TaskKind, WaitReason},
 };
 use rules::{
@@ -35,7 +35,7 @@ pub(crate) fn judgement(
             subject: wish.rule.to_string(),
             order_key: format!("rule:{}", wish.rule),
             topic: wish.topic,
-            data: serde_json::Value::Object(wish.body),
+            data: JsonText::of(&wish.body),
             task: None,
             depth: event.depth,
             traceparent: event.traceparent.clone(),

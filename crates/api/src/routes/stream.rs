@@ -158,5 +158,6 @@ fn received(message: &Message) -> Option<(Topic, EventSeq)> {
     if topic.as_str() != "taskbot.event.received" {
         return None;
     }
+    let data = data.value();
     Some((Topic::new(data.get("topic")?.as_str()?), EventSeq(data.get("seq")?.as_i64()?)))
 }

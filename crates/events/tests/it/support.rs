@@ -1,7 +1,9 @@
 //! Servers, names and messages for the tests.
 
 use async_nats::{HeaderMap, jetstream};
-use model::{Ids, OutboxId, SystemClock, SystemIds, message::Message, message::NewMessage};
+use model::{
+    Ids, OutboxId, SystemClock, SystemIds, message::JsonText, message::Message, message::NewMessage,
+};
 use serde_json::{Value, json};
 use std::{
     net::TcpListener,
@@ -201,7 +203,7 @@ pub(crate) fn message(id: i64, key: &str, data: Value) -> Message {
         topic: "taskbot.task.queued".into(),
         subject: key.to_owned(),
         order_key: key.to_owned(),
-        data,
+        data: JsonText::of(&data),
         task: None,
         depth: 0,
         traceparent: None,

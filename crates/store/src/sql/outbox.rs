@@ -88,7 +88,7 @@ fn read_all(rows: &[Row]) -> Result<Vec<Message>> {
                 topic: Topic::new(row.text("topic")?),
                 subject: row.text("subject")?,
                 order_key: row.text("order_key")?,
-                data: row.json("data")?,
+                data: row.json_text("data")?,
                 task: row.id_opt("task_id")?.map(Into::into),
                 depth: row.number("depth")?,
                 traceparent: row.text_opt("traceparent")?,

@@ -9,7 +9,7 @@ use model::ids::{
     ArtifactId, BatchId, DeadLetterId, EventId, EventSeq, GroupName, OutboxId, Position, QueueName, ResultId,
     Revision, RuleName, SourceName, Submitter, TaskId, TaskName, TokenId, WorkerName,
 };
-use model::{Outcome, TaskKey, Topic};
+use model::{Outcome, TaskKey, Topic, message::JsonText};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -248,6 +248,10 @@ impl Row {
 
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         serde_json::from_str(&self.text(name)?).map_err(|error| wrong(name, &error))
+    }
+
+    pub(crate) fn json_text(&self, name: &str) -> Result<JsonText> {
+        JsonText::parse(self.text(name)?).map_err(|error| wrong(name, &error))
     }
 
     pub(crate) fn json_opt<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use model::{
     TaskState,
     ids::{BatchId, GroupName, QueueName, Submitter},
-    message::{NewMessage, TaskChange},
+    message::{JsonText, NewMessage, TaskChange},
     task::{Stop, WaitReason},
 };
 use serde_json::json;
@@ -258,7 +258,7 @@ impl<'a> Work<'a> {
             topic: "taskbot.batch.finished".into(),
             subject: batch.to_string(),
             order_key: format!("batch:{batch}"),
-            data: json!({"id": batch, "name": row.text("name")?, "tasks": tasks}),
+            data: JsonText::of(&json!({"id": batch, "name": row.text("name")?, "tasks": tasks})),
             task: None,
             depth,
             traceparent: None,

@@ -4,7 +4,7 @@ use crate::harness::*;
 use model::{
     EventId, Topic,
     ids::EventSeq,
-    message::NewMessage,
+    message::{JsonText, NewMessage},
     verdict::{Verdict, VerdictKind},
 };
 use serde_json::json;
@@ -17,6 +17,7 @@ conformance!(
     what_is_committed_is_read_as_it_came,
     the_same_event_again_changes_nothing,
     another_content_under_the_same_id_is_a_dead_letter,
+    the_same_in_other_bytes_is_the_same,
     concurrent_commits_make_each_task_once,
     a_batch_that_brings_an_event_twice_makes_it_once,
     one_poisoned_event_fails_its_batch_only,
@@ -76,6 +77,24 @@ async fn another_content_under_the_same_id_is_a_dead_letter(bed: &Bed) {
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].reason, format!("event {seq} has the same id and another content"));
     assert_eq!(bed.store.dead_letter(letters[0].id).await.unwrap().payload, br#"{"other": 1}"#);
+}
+
+async fn the_same_in_other_bytes_is_the_same(bed: &Bed) {
+    let commit_of = |payload: &str| [commit("e1", payload, vec![wished("lint")])];
+    bed.store.commit_events(&commit_of(r#"{"a": {"x": 1, "y": [1, 2]}, "b": "\u00e9"}"#)).await.unwrap();
+    let seq = bed.store.events_by_id(&"e1".into()).await.unwrap()[0].seq;
+    let mut check = async |payload: &str, expect: Committed| {
+        let got = bed.store.commit_events(&commit_of(payload)).await.unwrap();
+        assert_eq!(got, [expect], "{payload}");
+    };
+    check("{\"b\":\"é\",\"a\":{\"y\":[1,2],\"x\":1}}", Committed::Known { seq }).await;
+    check(r#"{"a": {"x": 1, "y": [2, 1]}, "b": "é"}"#, Committed::Conflict { seq }).await;
+    check(r#"{"a": {"x": "1", "y": [1, 2]}, "b": "é"}"#, Committed::Conflict { seq }).await;
+    check(r#"{"a": {"x": 1, "y": [1, 2]}, "b": "é", "c": null}"#, Committed::Conflict { seq }).await;
+    let mut elsewhere = commit_of(r#"{"b":"é","a":{"y":[1,2],"x":1}}"#);
+    elsewhere[0].event.topic = "org.example.build.other".into();
+    assert_eq!(bed.store.commit_events(&elsewhere).await.unwrap(), [Committed::Conflict { seq }]);
+    assert_eq!(bed.all_tasks().await.len(), 1);
 }
 
 async fn concurrent_commits_make_each_task_once(bed: &Bed) {
@@ -174,7 +193,7 @@ fn emit(topic: &str) -> NewMessage {
         topic: topic.into(),
         subject: "iso".to_owned(),
         order_key: "iso".to_owned(),
-        data: json!({"iso": "f42"}),
+        data: JsonText::of(&json!({"iso": "f42"})),
         task: None,
         depth: 1,
         traceparent: None,

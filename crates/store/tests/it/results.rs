@@ -5,6 +5,7 @@ use model::Ids as _;
 use model::{
     Item, SystemIds,
     ids::ResultId,
+    protocol::LOG_BYTES_MAX,
     result::{Artifact, NewResult},
 };
 use serde_json::json;
@@ -18,6 +19,8 @@ conformance!(
     result_lists_filter_and_are_cut_into_pages,
     artifacts_are_kept_once_and_told_when_published,
     log_chunks_are_kept_once,
+    a_log_has_a_limit,
+    what_has_a_row_or_a_fence_is_kept,
 );
 
 fn tree(outcome: &str) -> NewResult {
@@ -85,7 +88,7 @@ async fn results_know_the_outcome_before(bed: &Bed) {
     assert_eq!(befores, ["- -", "passed passed", "- -", "failed failed"]);
     let last =
         bed.messages().await.into_iter().rfind(|one| one.message.topic.as_str() == "taskbot.result.new");
-    assert_eq!(last.unwrap().message.data["previous_outcome"], "failed");
+    assert_eq!(last.unwrap().message.data.value()["previous_outcome"], "failed");
 }
 
 async fn a_task_file_publishes_parts_too(bed: &Bed) {
@@ -182,4 +185,36 @@ async fn log_chunks_are_kept_once(bed: &Bed) {
     bed.finish(&claimed, "passed").await;
     let late = bed.store.add_log_chunk(claimed.task.id, claimed.attempt, &chunk(2, "c")).await.unwrap();
     assert_eq!(late, Fenced::Stale);
+}
+
+async fn a_log_has_a_limit(bed: &Bed) {
+    bed.queue(&[ready("a")]).await;
+    let claimed = bed.claim_one().await;
+    let (task, attempt) = (claimed.task.id, claimed.attempt);
+    let room = async || bed.store.log_room(task, attempt).await.unwrap();
+    let chunk = |seq: u32, size_bytes: u64| LogChunk { attempt: 1, seq, size_bytes, key: format!("{seq}") };
+    assert_eq!(room().await, Fenced::Written(LOG_BYTES_MAX));
+    bed.store.add_log_chunk(task, attempt, &chunk(0, LOG_BYTES_MAX - 10)).await.unwrap();
+    // The same again costs nothing.
+    bed.store.add_log_chunk(task, attempt, &chunk(0, LOG_BYTES_MAX - 10)).await.unwrap();
+    assert_eq!(room().await, Fenced::Written(10));
+    let more = bed.store.add_log_chunk(task, attempt, &chunk(1, 11)).await;
+    assert!(matches!(&more, Err(StoreError::Poison(why)) if why.contains("at most")), "{more:?}");
+    bed.store.add_log_chunk(task, attempt, &chunk(1, 10)).await.unwrap();
+    assert_eq!(room().await, Fenced::Written(0));
+    assert_eq!(bed.store.log_chunks(task, 1, 0).await.unwrap().len(), 2);
+    bed.finish(&claimed, "passed").await;
+    assert_eq!(room().await, Fenced::Stale);
+}
+
+async fn what_has_a_row_or_a_fence_is_kept(bed: &Bed) {
+    bed.queue(&[ready("a"), ready("b")]).await;
+    let claimed = bed.claim("w1", 2).await;
+    let (one, other) = (&claimed[0], &claimed[1]);
+    let chunk = LogChunk { attempt: 1, seq: 0, size_bytes: 5, key: "logs/one".to_owned() };
+    bed.store.add_log_chunk(one.task.id, one.attempt, &chunk).await.unwrap();
+    bed.finish(one, "passed").await;
+    let kept = bed.store.kept_files(&[one.task.id, other.task.id]).await.unwrap();
+    assert_eq!(kept.keys.into_iter().collect::<Vec<_>>(), ["logs/one"]);
+    assert_eq!(kept.running.into_iter().collect::<Vec<_>>(), [(other.task.id, other.attempt.fence)]);
 }

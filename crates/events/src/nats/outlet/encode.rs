@@ -44,11 +44,11 @@ impl Encoder<'_> {
             .collect();
         headers.push(("content-type", "application/json".to_owned()));
         headers.extend(message.message.traceparent.as_deref().map(|trace| ("traceparent", encode(trace))));
-        let mut payload = message.message.data.to_string().into_bytes();
+        let mut payload = message.message.data.get().as_bytes().to_vec();
         let shortened = headers_bytes(&headers) + id.len() + payload.len() > limit;
         if shortened {
             let dataref = self.dataref(&id, message);
-            payload = short(&message.message.data, payload.len(), &dataref).to_string().into_bytes();
+            payload = short(&message.message.data.value(), payload.len(), &dataref).to_string().into_bytes();
             headers.push(("ce-dataref", encode(&dataref)));
         }
         Encoded { subject: self.subject(message.message.topic.as_str()), headers, payload, id, shortened }
@@ -99,7 +99,10 @@ fn short(data: &Value, size_bytes: usize, dataref: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{OutboxId, message::NewMessage};
+    use model::{
+        OutboxId,
+        message::{JsonText, NewMessage},
+    };
 
     const ENCODER: Encoder<'static> =
         Encoder { installation: "qa", subject_prefix: Some("bus"), dataref_base: Some("https://qa/api/") };
@@ -109,7 +112,7 @@ mod tests {
             topic: topic.into(),
             subject: "task 7 ü".to_owned(),
             order_key: "task:7".to_owned(),
-            data,
+            data: JsonText::of(&data),
             task: None,
             depth: 2,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
