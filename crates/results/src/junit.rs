@@ -239,7 +239,10 @@ fn stated(attributes: &Attributes) -> Option<Outcome> {
 
 /// Gives what a mark says to the element around it.
 fn mark(around: &mut Frame, frame: &Frame, outcome: Outcome) {
-    let first = around.outcome.is_none_or(|known| outcome.severity() > known.severity());
+    // An attribute may have stated the outcome already, but no element has said why.
+    let first = around.outcome.is_none_or(|known| {
+        outcome.severity() > known.severity() || (outcome == known && around.result.message.is_none())
+    });
     around.outcome = Some(around.outcome.map_or(outcome, |known| worse(known, outcome)));
     if first && frame.result.message.is_some() {
         around.result.message.clone_from(&frame.result.message);
@@ -278,7 +281,7 @@ fn check_claims(frame: &Frame, claims: Claims, line: u32) -> Result<(), Fault> {
     if claims.tests > 0 && nothing {
         return Err(Fault::new(
             line,
-            format!("the suite from line {} claims {} tests, but holds none", frame.line, claims.tests),
+            format!("<{}> from line {} claims {} tests, but holds none", frame.tag, frame.line, claims.tests),
         )
         .help("the document is incomplete"));
     }
@@ -288,8 +291,8 @@ fn check_claims(frame: &Frame, claims: Claims, line: u32) -> Result<(), Fault> {
         return Err(Fault::new(
             line,
             format!(
-                "the suite from line {} claims {} failures and errors, but holds none",
-                frame.line, claims.bad
+                "<{}> from line {} claims {} failures and errors, but holds none",
+                frame.tag, frame.line, claims.bad
             ),
         )
         .help("the document is incomplete"));

@@ -17,7 +17,10 @@ use crate::{
     },
     tap_line::{Directive, Line, Point, classify},
 };
-use model::Outcome;
+use model::{
+    Outcome,
+    outcome::words::{self, TapDirective},
+};
 use std::collections::BTreeSet;
 
 /// How many spaces a subtest is indented by.
@@ -114,11 +117,11 @@ impl Reader {
                 )
                 .help("write `not ok`, in lower case and with one space"));
             }
-            Line::Pragma(pragma) => match pragma {
+            Line::Pragma(pragmas) => pragmas.split([',', ' ']).for_each(|pragma| match pragma {
                 "+strict" => self.strict = true,
                 "-strict" => self.strict = false,
                 _ => {}
-            },
+            }),
             Line::Plan { count, comment } => {
                 self.enter(number, indent, text)?;
                 self.plan(number, count, comment)?;
@@ -378,7 +381,7 @@ fn skipped(level: &Level) -> Option<String> {
 /// A point with its subtest, if it closes one.
 fn result(name: &str, id: u64, point: &Point<'_>, subtest: Option<Level>) -> ParsedResult {
     let name = if name.trim().is_empty() { id.to_string() } else { name.to_owned() };
-    let own = if point.ok { Outcome::Passed } else { Outcome::Failed };
+    let own = words::tap(point.ok, None);
     let mut result = ParsedResult::new(&name, own);
     result.duration_ms = point.duration_ms;
     if let Some(level) = subtest {
@@ -399,12 +402,12 @@ fn result(name: &str, id: u64, point: &Point<'_>, subtest: Option<Level>) -> Par
     }
     match point.directive {
         Some(Directive::Skip(reason)) => {
-            result.outcome = Outcome::Skipped;
+            result.outcome = words::tap(point.ok, Some(TapDirective::Skip));
             result.message = Some(reason.to_owned()).filter(|reason| !reason.is_empty());
         }
         Some(Directive::Todo(reason)) => {
             if !result.outcome.is_good() {
-                result.outcome = Outcome::Info;
+                result.outcome = words::tap(false, Some(TapDirective::Todo));
             }
             let how = if point.ok { "to do, but passes" } else { "to do" };
             result.message =

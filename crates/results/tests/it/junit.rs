@@ -157,11 +157,11 @@ fn claims_that_do_not_hold() {
     let incomplete = "but holds none; the document is incomplete";
     check(
         "<testsuite name=\"s\" tests=\"3\"/>",
-        &format!("results:1: the suite from line 1 claims 3 tests, {incomplete}"),
+        &format!("results:1: <testsuite> from line 1 claims 3 tests, {incomplete}"),
     );
     check(
         "<testsuite name=\"s\" tests=\"2\" failures=\"1\" errors=\"1\">\n<testcase name=\"a\"/>\n</testsuite>",
-        &format!("results:3: the suite from line 1 claims 2 failures and errors, {incomplete}"),
+        &format!("results:3: <testsuite> from line 1 claims 2 failures and errors, {incomplete}"),
     );
     check(
         "<testsuite tests=\"some\"/>",

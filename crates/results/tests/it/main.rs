@@ -1,16 +1,22 @@
 //! The parsers over many documents, good and hostile, and the shipped task repositories run for real.
 
+mod autopkgtest;
 mod conclude;
+mod firehose;
 mod hostile;
 mod json;
 mod junit;
+mod junit_dialects;
+mod result_yaml;
+mod sarif;
 mod tap;
 mod task_repos;
+mod tmt;
 
 use model::task_file::ResultFormat;
 use taskbot_results::{Parsed, ParsedResult, Stop, parse};
 
-/// Reads a document and shows it: a line per result with outcome, name, duration, message, data and detail,
+/// Reads a document and shows it: a line per result with outcome, name, item, duration, message, data and detail,
 /// indented by depth; or the error.
 fn shown(format: ResultFormat, document: &str) -> String {
     match parse(format, "results", document.as_bytes()) {
@@ -32,6 +38,9 @@ fn show(parsed: &Parsed) -> String {
 
 fn show_result(result: &ParsedResult, depth: usize, lines: &mut Vec<String>) {
     let mut line = format!("{}{} {}", "  ".repeat(depth), result.outcome, result.name);
+    if let Some(item) = &result.item {
+        line.push_str(&format!(" of {item}"));
+    }
     if let Some(duration_ms) = result.duration_ms {
         line.push_str(&format!(" [{duration_ms} ms]"));
     }

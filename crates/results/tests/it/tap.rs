@@ -173,14 +173,15 @@ fn subtests() {
     );
 }
 
+const STRICT: &str = "`noise` is no TAP, and the document set `pragma +strict`; print other output to standard error or behind `#`";
+
 #[test]
 fn bailing_out_and_pragmas() {
     check("1..3\nok 1 - a\nBail out! no disk\nok 2", "passed a\nbailed out on line 3: no disk");
+    check("ok 1\nBAIL OUT!  now", "passed 1\nbailed out on line 2: now");
+    check("pragma +other, +strict\n1..1\nok 1\nnoise", &format!("results:4: {STRICT}"));
     check("1..1\n    1..2\n    ok 1 - a\n    Bail out!", "passed a\nbailed out on line 4: ");
-    check(
-        "pragma +strict\n1..1\nok 1\nnoise",
-        "results:4: `noise` is no TAP, and the document set `pragma +strict`; print other output to standard error or behind `#`",
-    );
+    check("pragma +strict\n1..1\nok 1\nnoise", &format!("results:4: {STRICT}"));
     check("pragma +strict\n1..1\npragma -strict\nnoise\nok 1", "passed 1");
 }
 
