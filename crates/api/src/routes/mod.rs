@@ -3,6 +3,7 @@
 mod access;
 mod dead_letters;
 mod events;
+mod export;
 mod health;
 mod logs;
 mod operations;
@@ -48,6 +49,7 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(events::show))
         .routes(routes!(events::verdicts))
         .routes(routes!(events::why))
+        .routes(routes!(export::events))
         .routes(routes!(rules::list))
         .routes(routes!(rules::show))
         .routes(routes!(rules::check))

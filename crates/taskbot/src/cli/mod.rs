@@ -11,7 +11,7 @@ mod upkeep;
 pub(crate) use database::{DbCommand, TokenCommand};
 pub(crate) use event::{EventCommand, Record, Send, Tail};
 pub(crate) use result::ResultCommand;
-pub(crate) use rule::RuleCommand;
+pub(crate) use rule::{Backtest, RuleCommand};
 pub(crate) use serve::{Demo, Overrides, Serve, Up, WorkerArgs, WorkerCommand};
 pub(crate) use task::{ListTasks, RunLocal, Submit, TaskCommand};
 pub(crate) use upkeep::{DlqCommand, QueueCommand};
@@ -93,6 +93,8 @@ pub(crate) enum Format {
     Jsonl,
     /// YAML.
     Yaml,
+    /// For people, tables as Markdown: for pull requests and pages.
+    Markdown,
 }
 
 /// How the log is written.

@@ -1,7 +1,7 @@
 //! `rule …`.
 
-use clap::Subcommand;
-use std::path::PathBuf;
+use clap::{Args, Subcommand};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuleCommand {
@@ -62,6 +62,8 @@ Examples:
         #[arg(long)]
         shadow: bool,
     },
+    /// Say what a folder of rules would have made of recorded events
+    Backtest(Backtest),
     /// Let the server read its rules folder again
     #[command(
         after_help = "Rules that are wrong, or whose tests fail, are not taken: the old ones stay in force.
@@ -70,4 +72,44 @@ Examples:
   taskbot rule reload"
     )]
     Reload,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The history is a server's (--since), a dump (--dump, as `event record` and fedora-messaging's recorder
+write it), or the configured database without a server (--since with --offline). Nothing is made. Rules that are off
+are left out, those in shadow count as if they were on. Wishes are joined by `dedupe`; the events of a repeated id
+count once. What is collected (`collect`) is counted and not fired.
+
+Examples:
+  taskbot rule backtest rules --since 7d
+  taskbot rule backtest rules --dump day.jsonl
+  taskbot rule backtest rules --since 7d --diff active
+  taskbot rule backtest rules --dump day.jsonl --diff ../main/rules -o markdown"
+)]
+pub(crate) struct Backtest {
+    /// The rules folder
+    #[arg(default_value = "rules")]
+    pub(crate) path: PathBuf,
+    /// Events that came in since then: 7d, 12h, 2026-11-14
+    #[arg(long, value_name = "TIME", conflicts_with = "dump", required_unless_present = "dump")]
+    pub(crate) since: Option<String>,
+    /// With --since: only those before then
+    #[arg(long, value_name = "TIME", requires = "since")]
+    pub(crate) until: Option<String>,
+    /// The events of a dump; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dump: Option<PathBuf>,
+    /// With --since: read the configured database, without asking a server
+    #[arg(long, requires = "since")]
+    pub(crate) offline: bool,
+    /// Also judge by these rules, and show what differs: a folder, a revision of the server, or `active`
+    #[arg(long, value_name = "REVISION|PATH")]
+    pub(crate) diff: Option<String>,
+    /// With --diff: how many tasks to show of each rule
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub(crate) examples: usize,
+    /// How many threads judge; as many as there are processors when missing
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) jobs: Option<NonZeroUsize>,
 }

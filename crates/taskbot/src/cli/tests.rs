@@ -103,6 +103,7 @@ fn commands() {
     rule show
     rule enable
     rule disable
+    rule backtest
     rule reload
     task list
     task show
@@ -144,7 +145,7 @@ fn wrong_use_is_told() {
     check("taskbot taks list", "'task'");
     check("taskbot task watch", "<ID>");
     check("taskbot task submit", "<TASK>");
-    check("taskbot task list -o xml", "[possible values: table, json, jsonl, yaml]");
+    check("taskbot task list -o xml", "[possible values: table, json, jsonl, yaml, markdown]");
     check("taskbot event send --data x", "SUBJECT");
     check("taskbot event tail --in --out", "cannot be used with");
 }

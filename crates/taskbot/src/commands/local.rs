@@ -52,7 +52,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
         trusted: true,
         artifacts_to: args.keep.clone(),
     };
-    let to_stderr = global.output != Format::Table;
+    let to_stderr = !matches!(global.output, Format::Table | Format::Markdown);
     let out = Box::new(move |bytes: &[u8]| {
         // With another format standard output is for the outcome alone.
         let written = if to_stderr {

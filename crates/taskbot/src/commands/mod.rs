@@ -1,5 +1,6 @@
 //! What each command does, a module for each noun.
 
+mod backtest;
 mod config;
 mod database;
 mod dead_letter;
@@ -125,7 +126,7 @@ fn load(global: &Global, over: &crate::cli::Overrides, given: &Givens) -> Result
 }
 
 /// Runs what talks to a server: one thread will do.
-fn block_on(work: impl Future<Output = Result<u8>>) -> Result<u8> {
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("no runtime")?.block_on(work)
 }

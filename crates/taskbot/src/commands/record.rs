@@ -8,6 +8,7 @@ use crate::{
     output,
 };
 use anyhow::{Context as _, Result};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::{
     fs::File,
@@ -17,7 +18,8 @@ use std::{
 
 /// Carries `event record` out.
 pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
-    let patterns = tail::patterns(&args.subjects)?;
+    // Wrong patterns are found here, before a file is made.
+    tail::patterns(&args.subjects)?;
     if args.ids.is_empty() && args.since.is_none() && args.count.is_none() {
         return Err(Fault::usage("say what to record: --id, --since or --count").into());
     }
@@ -28,26 +30,35 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
         Box::new(File::create_new(&args.file).map_err(cannot)?)
     };
     let mut count: u64 = 0;
-    let mut write = |event: &Value| -> Result<u64> {
+    let write = |out: &mut dyn Write, event: &Value| -> Result<()> {
         writeln!(out, "{}", recorded(event)?).context("cannot write")?;
-        out.flush().context("cannot write")?;
-        count += 1;
-        Ok(count)
+        out.flush().context("cannot write")
     };
     if !args.ids.is_empty() {
         for id in &args.ids {
             let id = context.client.event_id(id).await?;
-            write(&context.client.get(&format!("events/{id}"), &[]).await?)?;
+            write(&mut out, &context.client.get(&format!("events/{id}"), &[]).await?)?;
+            count += 1;
         }
     } else if args.since.is_some() {
-        let since = context.time("--since", args.since.as_deref())?;
-        let past = tail::past(context, since, args.filter.clone(), &patterns).await?;
-        for event in past
-            .iter()
-            .take(args.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)))
-        {
-            write(event)?;
+        let query = [
+            ("since", context.time("--since", args.since.as_deref())?),
+            ("topics", (!args.subjects.is_empty()).then(|| args.subjects.join(","))),
+            ("where", args.filter.clone()),
+            ("outside", args.subjects.is_empty().then(|| "true".to_owned())),
+        ];
+        let mut pieces = context.client.bytes("export/events", &query).await?.bytes_stream();
+        let mut held = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            held.extend_from_slice(&piece.context("the server's answer ended early")?);
+            for line in complete_lines(&mut held) {
+                if args.count.is_none_or(|most| count < most) {
+                    out.write_all(&line).context("cannot write")?;
+                    count += 1;
+                }
+            }
         }
+        out.flush().context("cannot write")?;
     } else {
         let query = [
             ("events", Some("true".to_owned())),
@@ -59,7 +70,9 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
                 return Ok(ControlFlow::Continue(()));
             }
             let event = serde_json::from_str(&event.data).context("the server sent no JSON")?;
-            let done = Some(write(&event)?) >= args.count;
+            write(&mut out, &event)?;
+            count += 1;
+            let done = Some(count) >= args.count;
             Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let connected = async || Ok(ControlFlow::Continue(()));
@@ -67,6 +80,14 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
     }
     output::note(format_args!("{count} {}", if count == 1 { "event" } else { "events" }));
     Ok(fault::DONE)
+}
+
+/// Takes the whole lines out of bytes that come in pieces.
+fn complete_lines(held: &mut Vec<u8>) -> Vec<Vec<u8>> {
+    let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+    let rest = held.split_off(end + 1);
+    let lines = std::mem::replace(held, rest);
+    lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
 /// An event in the form of a recorded message. The payload's own text is kept, so that its numbers stay as they are.

@@ -1,6 +1,6 @@
 //! `rule …`: files without a server, and what is in force on one.
 
-use super::Context;
+use super::{Context, backtest};
 use crate::{
     cli::{Format, Global, RuleCommand},
     client::escape,
@@ -8,15 +8,19 @@ use crate::{
     fault::{self, Fault},
     output::{self, Column, column, paint, style_of, text_at},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use model::{RuleName, diagnostic::Report};
 use rules::{Options, Rule, RuleSet, rule_test::TestOutcome};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// The name of the rule set in force on the server.
+const ACTIVE: &str = "active";
+
 /// Carries `rule …` out.
 pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
     match command {
+        RuleCommand::Backtest(args) => backtest::run(&args, global),
         RuleCommand::Check { path } => check(&path, global),
         RuleCommand::Test { path } => test(&path, global),
         RuleCommand::List { path: Some(path) } => {
@@ -42,7 +46,7 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
 async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
     match command {
         // Those of files were carried out already.
-        RuleCommand::Check { .. } | RuleCommand::Test { .. } => {}
+        RuleCommand::Check { .. } | RuleCommand::Test { .. } | RuleCommand::Backtest(_) => {}
         RuleCommand::List { .. } => {
             let found = context.client.get("rules", &[]).await?;
             if let Some(problem) = found["problem"].as_str() {
@@ -97,11 +101,34 @@ fn read(path: &Path) -> Result<Result<rules::RuleFiles, Report>, Fault> {
     ))
 }
 
-fn compile(path: &Path, global: &Global) -> Result<(RuleSet, rules::RuleFiles)> {
+pub(super) fn compile(path: &Path, global: &Global) -> Result<(RuleSet, rules::RuleFiles)> {
     let options = options(global)?;
     let files = read(path)?.map_err(|report| wrong(path, &report))?;
     let compiled = rules::compile(&files, &options).map_err(|report| wrong(path, &report))?;
     Ok((compiled.rule_set, files))
+}
+
+/// A rule set by a folder, or by a revision of the server; `active` is the one in force there.
+pub(super) fn named_set(name: &str, global: &Global) -> Result<RuleSet> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(compile(path, global)?.0);
+    }
+    if name.contains(['/', '.']) {
+        return Err(Fault::new(fault::NOT_FOUND, format!("there is no folder {name}")).into());
+    }
+    let files = super::block_on(async {
+        let client = Context::of(global)?.client;
+        let revision = match name {
+            ACTIVE => text_at(&client.get("rules", &[]).await?, "revision"),
+            revision => revision.to_owned(),
+        };
+        let stored = client.get(&format!("rule-sets/{}", escape(&revision)), &[]).await?;
+        let content = stored["content"].as_str().unwrap_or_default();
+        serde_json::from_str::<rules::RuleFiles>(content).context("the server sent no rule set")
+    })?;
+    let compiled = rules::compile(&files, &options(global)?);
+    Ok(compiled.map_err(|report| wrong(path, &report))?.rule_set)
 }
 
 fn wrong(path: &Path, report: &Report) -> Fault {

@@ -159,7 +159,7 @@ async fn many(context: &Context, file: Option<&Path>) -> Result<u8> {
 /// Tells what became of one event of many: numbers on standard output, only what went wrong for people.
 fn report(context: &Context, progress: &ProgressBar, sent: &Value, all: &mut Vec<Value>) -> Result<()> {
     match context.format {
-        Format::Table => {
+        Format::Table | Format::Markdown => {
             if let Some(seq) = sent["seq"].as_i64() {
                 progress.suspend(|| output::say(seq))?;
             }

@@ -175,14 +175,14 @@ impl Printer<'_> {
     fn print(&mut self, whole: &Value, time: &Value, topic: &Value, body: &Value) -> Result<ControlFlow<()>> {
         let topic = topic.as_str().unwrap_or_default();
         match self.context.format {
-            Format::Table if self.args.pretty => {
+            Format::Table | Format::Markdown if self.args.pretty => {
                 output::say(paint(
                     output::title(),
                     format_args!("{} {topic}", time.as_str().unwrap_or_default()),
                 ))?;
                 output::say(serde_json::to_string_pretty(body)?)?;
             }
-            Format::Table => {
+            Format::Table | Format::Markdown => {
                 output::say(line::terse(&output::clock_time(time, self.context.now()), topic, body))?;
             }
             Format::Json if self.args.pretty => output::say(serde_json::to_string_pretty(whole)?)?,

@@ -68,6 +68,17 @@ pub(super) fn table(items: &[Value], columns: &[Column]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The table of entries in Markdown.
+pub(super) fn markdown(items: &[Value], columns: &[Column]) -> String {
+    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let heads = row(columns.iter().map(|column| column.head.to_lowercase()).collect());
+    let line = row(columns.iter().map(|_| "---".to_owned()).collect());
+    let plain = |text: String| anstream::adapter::strip_str(&text).to_string().replace('|', "\\|");
+    let rows =
+        items.iter().map(|item| row(columns.iter().map(|column| plain((column.show)(item))).collect()));
+    [heads, line].into_iter().chain(rows).collect::<Vec<_>>().join("\n")
+}
+
 /// Colours the words that are states or outcomes, so that widths are counted without colours.
 fn colour_words(line: &str) -> String {
     let mut out = String::with_capacity(line.len());

@@ -115,7 +115,7 @@ pub(crate) fn document(
     people: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     match format {
-        Format::Table => people()?,
+        Format::Table | Format::Markdown => people()?,
         Format::Json => say(serde_json::to_string_pretty(value)?)?,
         Format::Jsonl => say(serde_json::to_string(value)?)?,
         Format::Yaml => write(yaml(value)?.as_bytes())?,
@@ -139,7 +139,11 @@ pub(crate) fn list(format: Format, items: &[Value], columns: &[Column], nothing:
             note(nothing);
             return Ok(());
         }
-        Ok(say(columns::table(items, columns))?)
+        let text = match format {
+            Format::Markdown => columns::markdown(items, columns),
+            _ => columns::table(items, columns),
+        };
+        Ok(say(text)?)
     })
 }
 

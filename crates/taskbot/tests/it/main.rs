@@ -9,3 +9,4 @@ mod lifecycle;
 mod restart;
 mod services;
 mod support;
+mod workshop;

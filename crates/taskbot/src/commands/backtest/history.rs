@@ -1,0 +1,321 @@
+//! Recorded history, batch by batch: a dump, a server's events, or those of the configured database.
+
+use crate::{
+    cli::{Backtest, Global},
+    client::Client,
+    config::Config,
+    fault::Fault,
+    output,
+    server::open,
+};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use events::recorded::{LINE_BYTES_MAX, RecordedError, RecordedReader};
+use futures_util::StreamExt;
+use model::{Clock, Event, Ids, SourceName, SystemClock, SystemIds, event::RecordedMessage};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Cursor, Read},
+    path::Path,
+    sync::Arc,
+};
+use store::EventQuery;
+
+/// The source of events of a dump that does not tell it.
+pub(super) const DUMP_SOURCE: &str = "dump";
+/// How many bytes of lines are judged at a time.
+const BATCH_BYTES: usize = 512 * 1024;
+/// How many events are judged at a time where they come one by one.
+const BATCH_EVENTS: usize = 500;
+
+/// Events to judge.
+#[derive(Debug)]
+pub(super) enum Batch {
+    /// Whole lines, each a recorded message.
+    Lines(Vec<u8>),
+    /// Events, and what could not be read between them: its line in the history, and why.
+    Events(Vec<Event>, Vec<(u64, String)>),
+}
+
+/// Where the history is.
+pub(super) enum History {
+    /// A dump: its input, and how many bytes it has when that is known.
+    Dump(Box<dyn BufRead + Send>, Option<u64>),
+    /// A server's events.
+    Server(Client, Period),
+    /// The events of the configured database.
+    Database(Box<Config>, Period),
+}
+
+/// Which events, by when they came in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Period {
+    since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+}
+
+/// A line of a dump. What a server exports tells more than what recorders write.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line {
+    #[serde(default)]
+    id: Option<String>,
+    topic: String,
+    #[serde(default)]
+    headers: Map<String, Value>,
+    body: Box<RawValue>,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    domain: Option<String>,
+    #[serde(default)]
+    time: Option<DateTime<Utc>>,
+    #[serde(default)]
+    received_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    depth: u32,
+}
+
+impl Line {
+    /// The event that it is; received at the epoch when that is not told.
+    pub(super) fn into_event(self, source: &SourceName) -> Event {
+        let Self { id, topic, headers, body, source: told, domain, time, received_at, depth } = self;
+        let message = RecordedMessage { id, topic, headers, body };
+        let source = told.map_or_else(|| source.clone(), SourceName::from);
+        let mut event = message.into_event(&source, received_at.unwrap_or(DateTime::UNIX_EPOCH));
+        event.time = time.or(event.time);
+        event.depth = depth;
+        if let Some(domain) = domain {
+            event.domain = SourceName::from(domain);
+        }
+        event
+    }
+}
+
+impl History {
+    /// The history that the command line names.
+    ///
+    /// # Errors
+    /// It names none, or one that cannot be opened.
+    pub(super) fn of(args: &Backtest, global: &Global) -> Result<Self> {
+        if let Some(path) = &args.dump {
+            let (input, bytes) = open_dump(path)?;
+            return Ok(Self::Dump(input, bytes));
+        }
+        let Some(since) = &args.since else {
+            return Err(Fault::usage("say which history: --since TIME or --dump FILE").into());
+        };
+        let now = SystemClock.now();
+        let since = output::parse_time("--since", since, now)?;
+        let until = args.until.as_ref().map(|until| output::parse_time("--until", until, now)).transpose()?;
+        let period = Period { since, until };
+        if args.offline {
+            return Ok(Self::Database(Box::new(Config::load(global.config.as_deref())?.config), period));
+        }
+        Ok(Self::Server(Client::of(global)?, period))
+    }
+
+    /// How many bytes it has, when that is known.
+    pub(super) const fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Dump(_, bytes) => *bytes,
+            Self::Server(..) | Self::Database(..) => None,
+        }
+    }
+
+    /// Reads all of it, oldest first; ends early when nobody takes more.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(self, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+        match self {
+            Self::Dump(input, _) => read_dump(input, give),
+            Self::Server(client, period) => super::super::block_on(read_server(&client, period, give)),
+            Self::Database(config, period) => super::super::block_on(read_database(&config, period, give)),
+        }
+    }
+}
+
+/// The time in the form of the API.
+fn query(period: Period) -> [(&'static str, Option<String>); 2] {
+    [("since", Some(period.since.to_rfc3339())), ("until", period.until.map(|until| until.to_rfc3339()))]
+}
+
+fn open_dump(path: &Path) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(BufReader::new(io::stdin())), None));
+    }
+    let cannot = |error| Fault::usage(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(cannot)?;
+    let meta = file.metadata().map_err(cannot)?;
+    if meta.is_dir() {
+        return Err(Fault::usage(format!("{} is a folder; give a file", path.display())).into());
+    }
+    Ok((Box::new(BufReader::with_capacity(BATCH_BYTES, file)), meta.is_file().then_some(meta.len())))
+}
+
+fn read_dump(mut input: Box<dyn BufRead + Send>, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    let mut first = Vec::new();
+    (&mut input).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut first).context("cannot read the dump")?;
+    let is_array = first.trim_ascii_start().starts_with(b"[");
+    let is_open = serde_json::from_slice::<serde::de::IgnoredAny>(&first).is_err_and(|error| error.is_eof());
+    let input = Cursor::new(first.clone()).chain(input);
+    if is_array || (is_open && !first.trim_ascii().is_empty()) {
+        read_document(input, give)
+    } else {
+        read_lines(input, give)
+    }
+}
+
+/// One message over several lines, or an array of them.
+fn read_document(input: impl BufRead, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    let (mut events, mut unreadable) = (Vec::new(), Vec::new());
+    for message in RecordedReader::new(input, None) {
+        match message {
+            Ok(message) => {
+                events.push(message.into_event(&SourceName::from(DUMP_SOURCE), DateTime::UNIX_EPOCH));
+            }
+            Err(RecordedError::Content { line, reason }) => unreadable.push((line as u64, reason)),
+            Err(error) => return Err(Fault::usage(error.to_string()).into()),
+        }
+        if events.len() == BATCH_EVENTS
+            && !give(Batch::Events(std::mem::take(&mut events), std::mem::take(&mut unreadable)))
+        {
+            return Ok(());
+        }
+    }
+    give(Batch::Events(events, unreadable));
+    Ok(())
+}
+
+/// Lines, many at a time. The threads that judge find where each begins.
+fn read_lines(mut input: impl Read, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    let mut lines = Lines::default();
+    let mut piece = vec![0; BATCH_BYTES];
+    loop {
+        let read = match input.read(&mut piece) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("cannot read the dump"),
+        };
+        let done = if read == 0 { lines.end(give) } else { !lines.add(&piece[..read], give) };
+        if done || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Cuts bytes into batches of whole lines.
+#[derive(Debug, Default)]
+struct Lines {
+    held: Vec<u8>,
+    /// In the middle of a line that is too long: the rest of it is left out.
+    skipping: bool,
+}
+
+impl Lines {
+    /// Takes a piece; says whether more is wanted.
+    fn add(&mut self, mut piece: &[u8], give: &mut dyn FnMut(Batch) -> bool) -> bool {
+        if self.skipping {
+            let Some(end) = piece.iter().position(|byte| *byte == b'\n') else { return true };
+            self.skipping = false;
+            piece = &piece[end..];
+        }
+        self.held.extend_from_slice(piece);
+        if self.held.len() < BATCH_BYTES {
+            return true;
+        }
+        match self.held.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                let rest = self.held.split_off(end + 1);
+                give(Batch::Lines(std::mem::replace(&mut self.held, rest)))
+            }
+            None if self.held.len() > LINE_BYTES_MAX => {
+                // What is left of it is no JSON, and so it is told as unreadable.
+                self.held.truncate(BATCH_BYTES);
+                self.skipping = true;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Gives what is left; says that nothing more comes.
+    fn end(&mut self, give: &mut dyn FnMut(Batch) -> bool) -> bool {
+        if !self.held.is_empty() {
+            give(Batch::Lines(std::mem::take(&mut self.held)));
+        }
+        true
+    }
+}
+
+async fn read_server(client: &Client, period: Period, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    let mut pieces = client.bytes("export/events", &query(period)).await?.bytes_stream();
+    let mut lines = Lines::default();
+    while let Some(piece) = pieces.next().await {
+        if !lines.add(&piece.context("the server's answer ended early")?, give) {
+            return Ok(());
+        }
+    }
+    lines.end(give);
+    Ok(())
+}
+
+async fn read_database(config: &Config, period: Period, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+    let store = open::store(config, &clock, &ids).await?;
+    let mut query = EventQuery {
+        since: Some(period.since),
+        until: period.until,
+        oldest_first: true,
+        limit: store::PAGE_MAX,
+        ..EventQuery::default()
+    };
+    loop {
+        let page = store.events(&query).await?;
+        query.before = page.items.last().map(|event| event.seq);
+        let more = page.next.is_some();
+        let events = page.items.into_iter().filter(|event| !event.body_expired).map(|event| event.event);
+        if !give(Batch::Events(events.collect(), Vec::new())) || !more {
+            break;
+        }
+    }
+    store.close().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        let mut give = |batch: Batch| {
+            let Batch::Lines(bytes) = batch else { panic!("lines are cut") };
+            sizes.push(bytes.len());
+            true
+        };
+        let mut lines = Lines::default();
+        for piece in pieces {
+            assert!(lines.add(piece, &mut give));
+        }
+        lines.end(&mut give);
+        sizes
+    }
+
+    #[test]
+    fn batches_are_whole_lines() {
+        let line = [&vec![b'x'; 999][..], b"\n"].concat();
+        let many = line.repeat(1000);
+        let sizes = cut(&many.chunks(70_001).collect::<Vec<_>>());
+        assert_eq!(sizes.iter().sum::<usize>(), 1_000_000);
+        assert!(sizes.iter().all(|size| size % 1000 == 0), "{sizes:?}");
+        assert_eq!(cut(&[b"a\nb"]), [3], "a last line without an end counts");
+        assert_eq!(cut(&[]), [0; 0]);
+        let long = vec![b'x'; LINE_BYTES_MAX + 10];
+        let sizes = cut(&[&long, &long, b"yy\nb\n"]);
+        assert_eq!(sizes, [BATCH_BYTES + 3], "the rest of a line that is too long is left out");
+    }
+}
