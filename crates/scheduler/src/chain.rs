@@ -83,8 +83,7 @@ async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, unjudged: &Unjud
     let (clock, ids) = (Arc::clone(scheduler.clock()), Arc::clone(scheduler.ids()));
     let (event, generation) = (unjudged.event.clone(), unjudged.generation);
     let judge = move || {
-        let body = event.body().map_err(|error| error.to_string())?;
-        let evaluation = set.evaluate(&event, &body, clock.now());
+        let evaluation = set.evaluate(&event, clock.now()).map_err(|error| error.to_string())?;
         Ok(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
     };
     let judged = tokio::task::spawn_blocking(judge).await;

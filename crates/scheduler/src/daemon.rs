@@ -9,7 +9,7 @@ use crate::{
     resolve::{self, Repositories},
     rulebook::{self, Rulebook},
     settings::Settings,
-    upkeep,
+    sweep, upkeep,
     wake::Wake,
     watch as folder,
 };
@@ -177,6 +177,7 @@ impl Scheduler {
         loops.start("outbox stamper", relay::run_stamper(self.clone(), loops.stop.clone()));
         loops.start("outbox publisher", relay::run_publisher(self.clone(), loops.stop.clone()));
         loops.start("upkeep", upkeep::run(self.clone(), loops.stop.clone()));
+        loops.start("file sweep", sweep::run(self.clone(), loops.stop.clone()));
         loops.join().await
     }
 }

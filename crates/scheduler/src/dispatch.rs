@@ -2,7 +2,7 @@
 
 use crate::{Scheduler, settings::REAP_BATCH_MAX};
 use model::{
-    TaskId,
+    TaskId, WorkerName,
     protocol::{
         CLAIM_TASKS_MAX, CLAIM_WAIT_SECONDS_MAX, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply,
         HeartbeatRequest, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
@@ -97,6 +97,16 @@ impl Scheduler {
         self.wake().outbox.ring();
         let mode = self.store().worker_mode(&request.worker).await?;
         Ok(HeartbeatReply { orders, drain: mode == Some(WorkerMode::Drain) })
+    }
+
+    /// A worker stops in an orderly way.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn leave(&self, worker: &WorkerName) -> Result<(), DispatchError> {
+        self.store().leave(worker).await?;
+        self.wake().outbox.ring();
+        Ok(())
     }
 
     /// A worker ends an attempt.

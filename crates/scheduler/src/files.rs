@@ -1,6 +1,7 @@
 //! Bytes: logs and artifacts, in an object store. Their rows are in SQL, their bytes never.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use model::{TaskId, protocol::ARTIFACT_BYTES_MAX};
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, path::Path};
@@ -50,6 +51,15 @@ pub struct Declared {
     pub sha256: String,
 }
 
+/// An object as the store lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its path.
+    pub key: String,
+    /// When it was written, by the store's clock.
+    pub modified_at: DateTime<Utc>,
+}
+
 /// Where the bytes lie.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -96,6 +106,15 @@ impl Files {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// All objects under a folder, in no order.
+    pub fn list(&self, folder: &str) -> BoxStream<'static, Result<StoredFile, FileError>> {
+        let file = |meta: object_store::ObjectMeta| StoredFile {
+            key: meta.location.to_string(),
+            modified_at: meta.last_modified,
+        };
+        self.store.list(Some(&Path::from(folder))).map_ok(file).map_err(FileError::from).boxed()
     }
 
     /// Reads an object, or a part of it.

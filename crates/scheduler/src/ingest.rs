@@ -1,9 +1,10 @@
 //! Events in: checked, judged, and written with their tasks in one transaction; only then acknowledged.
 
-use crate::{Scheduler, settings::INGEST_BATCH_MAX, wish};
-use events::{Delivery, Malformed, Source};
+use crate::{Scheduler, door, settings::INGEST_BATCH_MAX, wish};
+use events::{Acknowledge, Delivery, Malformed, Source};
 use model::{
     Event, TaskId,
+    event::EventError,
     ids::{DeadLetterId, EventSeq, SourceName},
 };
 use rules::compile::RuleSet;
@@ -14,11 +15,14 @@ use std::{
     time::Duration,
 };
 use store::{Committed, EventCommit, NewDeadLetter, StoreError};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait before a batch that the database could not take is tried again, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the bus is told that a batch is being worked on which waits for the one before it.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// An event that comes in.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,21 @@ impl From<Event> for Incoming {
 struct Refused {
     event: Event,
     reason: String,
+}
+
+/// Events that were judged, each with its place in the batch that they came in.
+#[derive(Default)]
+struct JudgedBatch {
+    commits: Vec<EventCommit>,
+    /// The place of each commit.
+    places: Vec<usize>,
+    refused: Vec<(usize, Refused)>,
+}
+
+impl JudgedBatch {
+    fn len(&self) -> usize {
+        self.commits.len() + self.refused.len()
+    }
 }
 
 /// What became of an event.
@@ -90,65 +109,64 @@ impl Scheduler {
     }
 
     async fn ingest_batch(&self, events: Vec<Incoming>) -> store::Result<Vec<Taken>> {
-        let judged = self.judge_batch(events).await?;
-        let mut taken: Vec<Option<Taken>> = vec![None; judged.len()];
-        let mut good = Vec::with_capacity(judged.len());
-        for (at, judged) in judged.into_iter().enumerate() {
-            match judged {
-                Ok(commit) => good.push((at, commit)),
-                Err(refused) => taken[at] = Some(self.bury(&refused.event, refused.reason).await?),
-            }
-        }
-        self.commit_halving(good, &mut taken).await?;
-        self.wake().judged();
-        let taken: Vec<_> = taken.into_iter().flatten().collect();
-        self.metrics().events_taken(&taken);
-        Ok(taken)
+        let judged = self.judge_batch(self.rules_in_force().await?, events).await?;
+        self.write_batch(&judged).await
     }
 
     /// Checks and judges off the threads that serve others: scripts may take their time.
-    async fn judge_batch(
-        &self,
-        events: Vec<Incoming>,
-    ) -> store::Result<Vec<Result<EventCommit, Box<Refused>>>> {
-        let rules = self.rules_in_force().await?;
+    async fn judge_batch(&self, rules: Arc<RuleSet>, events: Vec<Incoming>) -> store::Result<JudgedBatch> {
         let (clock, ids) = (Arc::clone(self.clock()), Arc::clone(self.ids()));
+        let scheduler = self.clone();
         let judge = move || {
             let now = clock.now();
-            let judge_one = |incoming: Incoming| {
-                let Incoming { event, body } = incoming;
-                let refused = |reason| Box::new(Refused { event: event.clone(), reason });
-                let body =
-                    body.map_or_else(|| event.check(), Ok).map_err(|error| refused(error.to_string()))?;
-                // A fault of ours in judging one event must not hold up the others for ever.
-                let judged = AssertUnwindSafe(|| judge(&rules, &*ids, event.clone(), &body, now));
-                catch_unwind(judged)
-                    .map_err(|_| refused("judging it broke; a fault of this program".to_owned()))
-            };
-            events.into_iter().map(judge_one).collect()
+            let foreign_sources = &scheduler.settings().foreign_sources;
+            let mut batch = JudgedBatch::default();
+            for (place, incoming) in events.into_iter().enumerate() {
+                if let Err(reason) = door::check(&incoming.event, foreign_sources) {
+                    batch.refused.push((place, Refused { event: incoming.event, reason }));
+                    continue;
+                }
+                match judge_one(&rules, &*ids, incoming, now) {
+                    Ok(commit) => {
+                        batch.places.push(place);
+                        batch.commits.push(commit);
+                    }
+                    Err(refused) => batch.refused.push((place, *refused)),
+                }
+            }
+            batch
         };
         tokio::task::spawn_blocking(judge)
             .await
             .map_err(|error| StoreError::Conflict(format!("judging stopped: {error}")))
     }
 
+    /// Writes a batch. After an error nothing of what failed is written, and the whole can be given again.
+    async fn write_batch(&self, batch: &JudgedBatch) -> store::Result<Vec<Taken>> {
+        let mut taken: Vec<Option<Taken>> = vec![None; batch.len()];
+        for (place, Refused { event, reason }) in &batch.refused {
+            taken[*place] = Some(self.bury(event, reason.clone()).await?);
+        }
+        self.commit_halving(batch, &mut taken).await?;
+        self.wake().judged();
+        let taken: Vec<_> = taken.into_iter().flatten().collect();
+        self.metrics().events_taken(&taken);
+        Ok(taken)
+    }
+
     /// Commits a batch; when the database refuses something in it, halves it until the poisoned event stands
     /// alone and can be put to the dead letters.
-    async fn commit_halving(
-        &self,
-        batch: Vec<(usize, EventCommit)>,
-        taken: &mut [Option<Taken>],
-    ) -> store::Result<()> {
-        let mut work = vec![batch];
-        while let Some(mut batch) = work.pop() {
-            if batch.is_empty() {
+    async fn commit_halving(&self, batch: &JudgedBatch, taken: &mut [Option<Taken>]) -> store::Result<()> {
+        let mut work = vec![0..batch.commits.len()];
+        while let Some(part) = work.pop() {
+            let (commits, places) = (&batch.commits[part.clone()], &batch.places[part.clone()]);
+            if commits.is_empty() {
                 continue;
             }
-            let (places, commits): (Vec<usize>, Vec<EventCommit>) = batch.iter().cloned().unzip();
-            match self.store().commit_events(&commits).await {
+            match self.store().commit_events(commits).await {
                 Ok(committed) => {
-                    for (place, committed) in places.into_iter().zip(committed) {
-                        taken[place] = Some(committed.into());
+                    for (place, committed) in places.iter().zip(committed) {
+                        taken[*place] = Some(committed.into());
                     }
                 }
                 Err(error) if error.is_transient() => return Err(error),
@@ -156,7 +174,7 @@ impl Scheduler {
                 Err(StoreError::Schema(reason)) => return Err(StoreError::Schema(reason)),
                 // Anything else is about the data. If it is about the database all the same, burying fails too,
                 // and the batch is held.
-                Err(error) if batch.len() == 1 => {
+                Err(error) if commits.len() == 1 => {
                     let reason = match error {
                         StoreError::Poison(reason) => format!("the database refuses it: {reason}"),
                         other => format!("the database refuses it: {other}"),
@@ -164,9 +182,9 @@ impl Scheduler {
                     taken[places[0]] = Some(self.bury(&commits[0].event, reason).await?);
                 }
                 Err(_) => {
-                    let second = batch.split_off(batch.len() / 2);
-                    work.push(second);
-                    work.push(batch);
+                    let middle = part.start + part.len() / 2;
+                    work.push(middle..part.end);
+                    work.push(part.start..middle);
                 }
             }
         }
@@ -196,17 +214,31 @@ fn printable(text: &str) -> String {
     text.chars().take(1024).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Judges one event.
-pub(crate) fn judge(
+/// Checks and judges one event.
+fn judge_one(
     rules: &RuleSet,
     ids: &dyn model::Ids,
-    event: Event,
-    body: &Value,
+    incoming: Incoming,
     now: chrono::DateTime<chrono::Utc>,
-) -> EventCommit {
-    let evaluation = rules.evaluate(&event, body, now);
-    let judgement = Some(wish::judgement(ids, rules.revision(), &event, 0, evaluation));
-    EventCommit { event, judgement }
+) -> Result<EventCommit, Box<Refused>> {
+    let Incoming { event, body } = incoming;
+    // What a source has parsed, it has checked.
+    if let (None, Err(error)) = (body, event.check_head()) {
+        return Err(Box::new(Refused { event, reason: error.to_string() }));
+    }
+    // A fault of ours in judging one event must not hold up the others for ever.
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let evaluation = rules.evaluate(&event, now)?;
+        Ok(wish::judgement(ids, rules.revision(), &event, 0, evaluation))
+    }));
+    match judged {
+        Ok(Ok(judgement)) => Ok(EventCommit { event, judgement: Some(judgement) }),
+        Ok(Err::<_, EventError>(error)) => Err(Box::new(Refused { event, reason: error.to_string() })),
+        Err(_) => {
+            let reason = "judging it broke; a fault of this program".to_owned();
+            Err(Box::new(Refused { event, reason }))
+        }
+    }
 }
 
 impl From<Committed> for Taken {
@@ -219,17 +251,25 @@ impl From<Committed> for Taken {
     }
 }
 
-/// Takes in what a source delivers, until told to stop. A batch is acknowledged after its commit; while the
-/// database is away it is held, and the bus is told that it is being worked on.
-pub(crate) async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>, stop: CancellationToken) {
+/// Takes in what a source delivers, until told to stop: while a batch is written, the next is fetched and judged.
+/// A batch is acknowledged after its commit; while the database is away it is held, and the bus is told that it is
+/// being worked on.
+pub async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>, stop: CancellationToken) {
     let name = source.name().clone();
+    // At most one; it ends with this.
+    let mut writing = JoinSet::new();
     loop {
         let batch = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             batch = source.next_batch(INGEST_BATCH_MAX) => batch,
         };
         match batch {
-            Ok(batch) => take_batch(&scheduler, &name, batch, &stop).await,
+            Ok(batch) => {
+                let Some(batch) = judge_held(&scheduler, &name, batch, &stop).await else { continue };
+                wait_for(&mut writing, &batch.handles).await;
+                writing.spawn(write_held(scheduler.clone(), batch, stop.clone()));
+            }
             Err(error) => {
                 tracing::warn!(source = %name, %error, "source gave an error; asking again");
                 tokio::select! {
@@ -239,54 +279,115 @@ pub(crate) async fn run_source(scheduler: Scheduler, mut source: Box<dyn Source>
             }
         }
     }
+    wait_for(&mut writing, &[]).await;
     source.close().await;
     tracing::info!(source = %name, "source stopped");
 }
 
-async fn take_batch(
+/// A batch of a source that was judged and is to be written.
+struct HeldBatch {
+    judged: JudgedBatch,
+    letters: Vec<NewDeadLetter>,
+    handles: Vec<Box<dyn Acknowledge>>,
+}
+
+/// Waits until the batch before is written; the next one is being worked on.
+async fn wait_for(writing: &mut JoinSet<()>, next: &[Box<dyn Acknowledge>]) {
+    loop {
+        match tokio::time::timeout(PROGRESS_EVERY, writing.join_next()).await {
+            Ok(None | Some(Ok(()))) => return,
+            Ok(Some(Err(error))) => {
+                // A fault of ours ends the loop that it happened in, as if it had happened here.
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+                return;
+            }
+            Err(_) => tell_progress(next).await,
+        }
+    }
+}
+
+async fn tell_progress(handles: &[Box<dyn Acknowledge>]) {
+    for handle in handles {
+        // Not heard of, it comes again, and the inbox drops it.
+        let _ = handle.progress().await;
+    }
+}
+
+/// Waits before another try; `false` when it is time to stop.
+async fn pause(delay: &mut Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(*delay) => {
+            *delay = (*delay * 2).min(RETRY_MAX);
+            true
+        }
+    }
+}
+
+/// Judges what was delivered; nothing when that cannot be, or it is time to stop: then the bus delivers it again.
+async fn judge_held(
     scheduler: &Scheduler,
     source: &SourceName,
     batch: Vec<Delivery>,
     stop: &CancellationToken,
-) {
-    let mut delay = RETRY_FIRST;
-    loop {
-        match take_once(scheduler, source, &batch).await {
-            Ok(()) => break,
-            Err(error) => {
-                tracing::warn!(%error, held = batch.len(), "batch is held until the database takes it");
-                for delivery in &batch {
-                    // Not heard of, it comes again, and the inbox drops it.
-                    let _ = delivery.progress().await;
-                }
-            }
-        }
-        tokio::select! {
-            // Not acknowledged, so the bus delivers it again.
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(delay) => delay = (delay * 2).min(RETRY_MAX),
+) -> Option<HeldBatch> {
+    let (mut events, mut letters) = (Vec::with_capacity(batch.len()), Vec::new());
+    let mut handles = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        handles.push(delivery.handle);
+        match delivery.content {
+            _ if delivery.own => {}
+            Ok(event) => events.push(Incoming { event, body: Some(delivery.body) }),
+            Err(malformed) => letters.push(letter(source, &malformed, delivery.deliveries)),
         }
     }
-    for delivery in batch {
-        // A lost acknowledgement means another delivery, which the inbox drops.
-        let _ = delivery.ack().await;
+    let mut delay = RETRY_FIRST;
+    let rules = loop {
+        match scheduler.rules_in_force().await {
+            Ok(rules) => break rules,
+            Err(error) => {
+                tracing::warn!(%error, held = handles.len(), "batch is held until there are rules");
+                tell_progress(&handles).await;
+            }
+        }
+        if !pause(&mut delay, stop).await {
+            return None;
+        }
+    };
+    match scheduler.judge_batch(rules, events).await {
+        Ok(judged) => Some(HeldBatch { judged, letters, handles }),
+        Err(error) => {
+            tracing::error!(%error, messages = handles.len(), "a batch was not judged");
+            None
+        }
     }
 }
 
-async fn take_once(scheduler: &Scheduler, source: &SourceName, batch: &[Delivery]) -> store::Result<()> {
-    let mut events = Vec::with_capacity(batch.len());
-    let mut letters = Vec::new();
-    for delivery in batch.iter().filter(|delivery| !delivery.own) {
-        match &delivery.content {
-            Ok(event) => events.push(Incoming { event: event.clone(), body: Some(delivery.body.clone()) }),
-            Err(malformed) => letters.push(letter(source, malformed, delivery.deliveries)),
+/// Writes a batch and acknowledges it; while the database does not take it, it is held.
+async fn write_held(scheduler: Scheduler, batch: HeldBatch, stop: CancellationToken) {
+    let mut delay = RETRY_FIRST;
+    while let Err(error) = write_once(&scheduler, &batch).await {
+        tracing::warn!(%error, held = batch.handles.len(), "batch is held until the database takes it");
+        tell_progress(&batch.handles).await;
+        if !pause(&mut delay, &stop).await {
+            // Not acknowledged, so the bus delivers it again.
+            return;
         }
     }
-    if !letters.is_empty() {
-        scheduler.store().bury(&letters).await?;
-        scheduler.metrics().events_malformed(letters.len());
+    for handle in batch.handles {
+        // A lost acknowledgement means another delivery, which the inbox drops.
+        let _ = handle.ack().await;
     }
-    scheduler.ingest(events).await.map(drop)
+}
+
+async fn write_once(scheduler: &Scheduler, batch: &HeldBatch) -> store::Result<()> {
+    if !batch.letters.is_empty() {
+        scheduler.store().bury(&batch.letters).await?;
+        scheduler.metrics().events_malformed(batch.letters.len());
+    }
+    scheduler.write_batch(&batch.judged).await.map(drop)
 }
 
 fn letter(source: &SourceName, malformed: &Malformed, deliveries: u64) -> NewDeadLetter {

@@ -18,6 +18,7 @@ pub mod rulebook;
 mod watch;
 
 pub mod chain;
+mod door;
 pub mod ingest;
 mod wish;
 
@@ -30,6 +31,7 @@ pub mod live;
 pub mod relay;
 
 pub mod service;
+pub mod sweep;
 pub mod upkeep;
 
 pub mod daemon;

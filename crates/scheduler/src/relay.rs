@@ -15,6 +15,9 @@ const PUBLISH: &str = "outbox.publish";
 const LEASE: Duration = Duration::from_secs(10);
 /// How long before its end a lease is extended. Asking each time would write to an idle database.
 const LEASE_RENEW: Duration = Duration::from_secs(5);
+/// How long rows gather before they are stamped: a transaction for each that comes would be most of what a busy
+/// database commits.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long to wait after the bus refused something.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -65,7 +68,7 @@ pub(crate) async fn run_stamper(scheduler: Scheduler, stop: CancellationToken) {
         if stamped < u64::from(RELAY_BATCH_MAX) {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = bell.heard(scheduler.settings().poll_every) => {}
+                () = bell.heard(scheduler.settings().poll_every) => tokio::time::sleep(GATHER).await,
             }
         } else if stop.is_cancelled() {
             break;

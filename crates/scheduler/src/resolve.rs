@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use store::{Resolution, TaskQuery, Unresolved};
+use store::{Resolution, Unresolved};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
     task::{Id, JoinSet},
@@ -158,7 +158,7 @@ async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resoluti
     let TaskKind::Repo { repo, .. } = &task.kind else {
         return wrong(ErrorReason::BadTask, "only tasks with a repository are resolved".to_owned());
     };
-    let at = match sibling_commit(scheduler, task, repo).await {
+    let at = match scheduler.store().pinned_commit(task).await {
         Ok(at) => at,
         Err(error) => return later(unresolved.tries, error.to_string()),
     };
@@ -167,17 +167,6 @@ async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resoluti
         Err(LookUpError::Wrong(reason)) => wrong(ErrorReason::BadTask, reason),
         Err(LookUpError::Later(reason)) => later(unresolved.tries, reason),
     }
-}
-
-/// The commit that another task of the same event and repository was resolved to.
-async fn sibling_commit(scheduler: &Scheduler, task: &Task, repo: &Repo) -> store::Result<Option<String>> {
-    let Some(event) = task.origin.event() else { return Ok(None) };
-    let query = TaskQuery { event: Some(event), limit: store::PAGE_MAX, ..TaskQuery::default() };
-    let siblings = scheduler.store().tasks(&query).await?;
-    Ok(siblings.items.into_iter().find_map(|sibling| match sibling.kind {
-        TaskKind::Repo { repo: its, resolved: Some(resolved) } if its == *repo => Some(resolved.commit),
-        _ => None,
-    }))
 }
 
 /// Reads the task file and checks the inputs against it.

@@ -229,6 +229,35 @@ impl Scheduler {
         Ok(task)
     }
 
+    /// Stops handing out of a queue. One that nothing was queued in yet can be paused when something names it: a
+    /// registered task, a worker, or the configuration.
+    ///
+    /// # Errors
+    /// Nothing knows of such a queue, or the database is away.
+    pub async fn pause_queue(
+        &self,
+        queue: &QueueName,
+        why: Option<String>,
+        who: &str,
+    ) -> Result<(), ServiceError> {
+        let make = self.is_named(queue).await?;
+        self.store().pause_queue(queue, who, why.as_deref(), make).await?;
+        self.audit(who, "queue.pause", format!("queue/{queue}"), json!({"why": why})).await?;
+        Ok(())
+    }
+
+    /// Whether a registered task, a worker or the configuration names a queue.
+    async fn is_named(&self, queue: &QueueName) -> store::Result<bool> {
+        let rules = self.rulebook().current();
+        if queue.as_str() == self.settings().default_queue
+            || rules.tasks().iter().any(|task| task.queue == *queue)
+        {
+            return Ok(true);
+        }
+        let workers = self.store().workers(self.settings().alive_ms()).await?;
+        Ok(workers.iter().any(|worker| worker.offer.queues.contains(queue)))
+    }
+
     /// Lets an event be judged again, by today's rules; its tasks are made anew.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What can be set about the scheduler, with its named limits.
 
-use std::time::Duration;
+use model::SourceName;
+use std::{collections::BTreeSet, time::Duration};
 use store::Retention;
 
 /// The most events that are judged and written in one transaction.
@@ -17,6 +18,8 @@ pub const RELAY_BATCH_MAX: u32 = 1000;
 pub const REAP_BATCH_MAX: u32 = 200;
 /// The most rows of a kind that one round of pruning removes.
 pub const PRUNE_BATCH_MAX: u32 = 5000;
+/// The most files that one step of a sweep looks at.
+pub const SWEEP_BATCH_MAX: usize = 1000;
 /// How often resolving a task is tried before it ends as an error of the infrastructure.
 pub const RESOLVE_TRIES_MAX: u32 = 8;
 
@@ -39,10 +42,17 @@ pub struct Settings {
     pub forget_workers_after: Duration,
     /// How often pruning goes round.
     pub prune_every: Duration,
+    /// How often bytes that no row names are looked for.
+    pub sweep_every: Duration,
+    /// How old such bytes must be: younger ones may be about to get their row.
+    pub sweep_older_than: Duration,
     /// How long things are kept.
     pub retention: Retention,
     /// The queue of tasks that name none.
     pub default_queue: String,
+    /// The sources that may bring events of other installations, whose topics are under `taskbot.`. From any
+    /// other, and from the API, these are refused: rules trust them.
+    pub foreign_sources: BTreeSet<SourceName>,
 }
 
 impl Default for Settings {
@@ -57,6 +67,8 @@ impl Default for Settings {
             poll_every: Duration::from_secs(1),
             forget_workers_after: Duration::from_secs(24 * 3600),
             prune_every: Duration::from_secs(600),
+            sweep_every: Duration::from_secs(6 * 3600),
+            sweep_older_than: day,
             retention: Retention {
                 messages: Some(7 * day),
                 dead_letters: Some(90 * day),
@@ -66,6 +78,7 @@ impl Default for Settings {
                 ..Retention::default()
             },
             default_queue: "default".to_owned(),
+            foreign_sources: BTreeSet::new(),
         }
     }
 }

@@ -6,9 +6,9 @@
 use crate::backoff::Backoff;
 use bytes::Bytes;
 use model::{
-    Clock, Ids, TaskId,
+    Clock, Ids, TaskId, WorkerName,
     protocol::{
-        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
+        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, LeaveRequest,
         LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
     },
 };
@@ -168,6 +168,15 @@ impl Client {
     ) -> Result<HeartbeatReply, ClientError> {
         let builder = self.request(Method::POST, "heartbeat")?.timeout(limit).json(request);
         read(self.send(builder).await?).await
+    }
+
+    /// Says that this worker stops.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn leave(&self, worker: &WorkerName) -> Result<(), ClientError> {
+        let request = LeaveRequest { worker: worker.clone() };
+        self.send(self.request(Method::POST, "leave")?.json(&request)).await.map(drop)
     }
 
     /// Sends a chunk of a log.

@@ -14,7 +14,7 @@ mod stream;
 mod tasks;
 mod workers;
 
-use crate::{auth, state::ApiState};
+use crate::{auth, resultsdb, state::ApiState};
 use axum::{Router, extract::DefaultBodyLimit, extract::Request, middleware, middleware::Next};
 use scheduler::Filter;
 use serde::Serialize;
@@ -67,6 +67,7 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::show))
         .routes(routes!(stream::stream))
+        .merge(resultsdb::viewer())
 }
 
 fn submitter() -> OpenApiRouter<ApiState> {
@@ -82,12 +83,14 @@ fn submitter() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::rerun))
         .routes(routes!(results::add))
+        .merge(resultsdb::submitter())
 }
 
 fn agent() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(workers::claim))
         .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::leave))
         .routes(routes!(workers::log))
         .routes(routes!(workers::upload))
         .merge(

@@ -9,7 +9,7 @@ use axum::{
 };
 use model::ids::{QueueName, WorkerName};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{Pruned, QueueStatus, WorkerMode, WorkerStatus};
 use utoipa::{IntoParams, ToSchema};
 
@@ -19,7 +19,7 @@ pub(crate) async fn queues(State(state): State<ApiState>) -> Result<Json<Vec<Que
     Ok(Json(state.scheduler().store().queues().await?))
 }
 
-#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", tag = "operations", params(("name" = String, Path, description = "The queue")), request_body = Option<Why>, responses((status = 204, description = "It hands nothing out")))]
+#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", tag = "operations", params(("name" = String, Path, description = "The queue")), request_body = Option<Why>, responses((status = 204, description = "It hands nothing out"), (status = 404, description = "No task, worker or registered task names this queue")))]
 /// Stops handing out of a queue.
 pub(crate) async fn pause(
     State(state): State<ApiState>,
@@ -29,8 +29,7 @@ pub(crate) async fn pause(
 ) -> Result<StatusCode, Problem> {
     let why = body.and_then(|Json(why)| why.why);
     let scheduler = state.scheduler();
-    scheduler.store().pause_queue(&QueueName::new(name.clone()), &caller.name, why.as_deref()).await?;
-    scheduler.audit(&caller.name, "queue.pause", format!("queue/{name}"), json!({"why": why})).await?;
+    scheduler.pause_queue(&QueueName::new(name), why, &caller.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,7 +13,7 @@ use model::{
     attempt::AttemptRef,
     protocol::{
         ARTIFACT_PART_BYTES_MAX, ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply,
-        HeartbeatRequest, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
+        HeartbeatRequest, LOG_BYTES_MAX, LeaveRequest, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
     },
     result::{Artifact, RESULTS_PER_ATTEMPT_MAX},
     task::TaskKind,
@@ -62,6 +62,16 @@ pub(crate) async fn heartbeat(
     Ok(Json(state.scheduler().heartbeat(&request).await?))
 }
 
+#[utoipa::path(post, path = "/api/v1/worker/leave", tag = "worker", request_body = LeaveRequest, responses((status = 204, description = "It is no longer counted on")))]
+/// A worker stops in an orderly way, and says so.
+pub(crate) async fn leave(
+    State(state): State<ApiState>,
+    Json(request): Json<LeaveRequest>,
+) -> Result<StatusCode, Problem> {
+    state.scheduler().leave(&request.worker).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 #[utoipa::path(post, path = "/api/v1/worker/tasks/{id}/log", tag = "worker", params(("id" = String, Path, description = "The task"), ("attempt" = u32, Query, description = "The attempt"), ("fence" = i64, Query, description = "Its fence"), ("seq" = u32, Query, description = "The chunk's number")), request_body(content = String, content_type = "application/octet-stream"), responses((status = 204, description = "It is kept"), (status = 409, description = "The fence is stale")))]
 /// A worker sends a chunk of an attempt's log.
 pub(crate) async fn log(
@@ -80,9 +90,9 @@ pub(crate) async fn log(
     let scheduler = state.scheduler();
     let attempt = AttemptRef { attempt: query.attempt, fence: query.fence };
     // Asked before the bytes are written; noted after them, so that a row never names bytes that are not there.
-    if !scheduler.store().holds(task, attempt).await? {
+    let Fenced::Written(room_bytes) = scheduler.store().log_room(task, attempt).await? else {
         return Err(fenced(task));
-    }
+    };
     let there = scheduler.store().log_chunks(task, query.attempt, query.seq).await?;
     if there.first().is_some_and(|there| there.seq == query.seq) {
         // Its answer was lost. What a row names is never written over.
@@ -90,6 +100,9 @@ pub(crate) async fn log(
     }
     let key = Files::log_key(task, query.attempt, query.fence, query.seq);
     let size_bytes = body.len() as u64;
+    if size_bytes > room_bytes {
+        return Err(too_large(format!("an attempt's log has at most {LOG_BYTES_MAX} bytes")));
+    }
     scheduler.files().put(&key, body).await?;
     let chunk = LogChunk { attempt: query.attempt, seq: query.seq, size_bytes, key };
     match scheduler.store().add_log_chunk(task, attempt, &chunk).await? {

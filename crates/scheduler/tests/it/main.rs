@@ -8,4 +8,5 @@ mod ingest;
 mod resolve;
 mod rulebook;
 mod service;
+mod sweep;
 mod told;

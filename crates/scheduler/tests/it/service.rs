@@ -35,6 +35,24 @@ async fn submissions_are_checked_and_made_once() {
 }
 
 #[tokio::test]
+async fn only_queues_that_something_names_are_paused() {
+    let bed = Bed::new().await;
+    let mut worker = super::bed::claim("w", 0, 0);
+    worker.offer.queues = vec!["gpu".into()];
+    bed.poll(worker).await;
+    let check = async |queue: &str, there: bool| {
+        let paused = bed.scheduler.pause_queue(&queue.into(), Some("disk".to_owned()), "me").await;
+        assert_eq!(paused.is_ok(), there, "{queue}: {paused:?}");
+    };
+    check("default", true).await;
+    check("gpu", true).await;
+    check("nosuch", false).await;
+    let names: Vec<_> = bed.store.queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    assert_eq!(names, ["default".into(), "gpu".into()]);
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn a_task_is_run_again_and_cancelled() {
     let mut bed = Bed::new().await;
     bed.start();

@@ -118,8 +118,11 @@ pub struct WorkerStatus {
     pub mode: WorkerMode,
     /// When it was last heard of, by the database's clock.
     pub last_seen: DateTime<Utc>,
-    /// Whether it was heard of within the lease.
+    /// Whether it was heard of within the lease, and did not say goodbye.
     pub alive: bool,
+    /// When it said goodbye; nothing while it works or is only silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<DateTime<Utc>>,
     /// What it runs.
     pub running: Vec<TaskId>,
 }
@@ -162,14 +165,18 @@ pub trait Queue: Send + Sync {
     /// All queues that have or had tasks, by name.
     async fn queues(&self) -> Result<Vec<QueueStatus>>;
 
-    /// Stops handing out of a queue; a queue that is not there yet is made.
-    async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>) -> Result<()>;
+    /// Stops handing out of a queue; one that is not there yet is made when `make`, else not found.
+    async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>, make: bool) -> Result<()>;
 
     /// Hands out of it again.
     async fn resume_queue(&self, queue: &QueueName) -> Result<()>;
 
     /// All workers, by name. `alive_ms` is how long one may be silent.
     async fn workers(&self, alive_ms: u64) -> Result<Vec<WorkerStatus>>;
+
+    /// A worker says goodbye: it is not counted on any more, until it says hello. What it wants of an operator stays,
+    /// and tasks that nobody is left for are marked `unmet`. A worker that is not known is fine.
+    async fn leave(&self, worker: &WorkerName) -> Result<()>;
 
     /// What an operator wants of a worker; `None` when it is not known.
     async fn worker_mode(&self, worker: &WorkerName) -> Result<Option<WorkerMode>>;

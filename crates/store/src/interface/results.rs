@@ -10,6 +10,7 @@ use model::{
     result::{Artifact, NewResult, StoredResult},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// Which results to list, newest first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +59,15 @@ pub enum Fenced<T> {
     Stale,
 }
 
+/// Which files of some tasks are not to be swept away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptFiles {
+    /// The paths in the object store that rows name.
+    pub keys: HashSet<String>,
+    /// The fences of the attempts that run, by task: what comes under them may have no row yet.
+    pub running: HashMap<TaskId, i64>,
+}
+
 /// Results, artifacts and logs.
 #[async_trait]
 pub trait Results: Send + Sync {
@@ -74,7 +84,16 @@ pub trait Results: Send + Sync {
     /// Whether the fence is that of the running attempt; asked before bytes are taken in.
     async fn holds(&self, task: TaskId, attempt: AttemptRef) -> Result<bool>;
 
-    /// Notes a chunk of an attempt's log whose bytes lie in the object store.
+    /// How many bytes of log a running attempt may still send, of [`model::protocol::LOG_BYTES_MAX`]; asked before
+    /// bytes are taken in.
+    async fn log_room(&self, task: TaskId, attempt: AttemptRef) -> Result<Fenced<u64>>;
+
+    /// Which files of these tasks are kept: all others that bear their ids were left by attempts that lost their
+    /// fence.
+    async fn kept_files(&self, tasks: &[TaskId]) -> Result<KeptFiles>;
+
+    /// Notes a chunk of an attempt's log whose bytes lie in the object store. More than an attempt may send is
+    /// [`super::StoreError::Poison`].
     async fn add_log_chunk(&self, task: TaskId, attempt: AttemptRef, chunk: &LogChunk) -> Result<Fenced<()>>;
 
     /// The chunks of an attempt from a number on, in order.

@@ -192,9 +192,16 @@ pub trait Tasks: Send + Sync {
     /// Tasks that wait to be resolved, oldest first, taken for `hold_ms` so that another server takes others.
     async fn unresolved(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unresolved>>;
 
+    /// The commit at which a task is to be resolved: the one that the first task of its event (in the same replay)
+    /// with the same repository was resolved to. `None` leaves it to the repository's ref.
+    async fn pinned_commit(&self, task: &Task) -> Result<Option<String>>;
+
     /// Writes how resolving went, with the message: the task is queued, or waits in its group, or ends. When
     /// no known worker meets its needs, it is queued all the same, says so (`unmet`), and `taskbot.task.unmet`
     /// is told. Nothing happens when it no longer waits for it.
+    ///
+    /// The first commit that is found for an event and a repository is pinned. A task that comes with another one
+    /// stays as it is, and can be taken again at once to be resolved at the pinned commit.
     async fn resolve(&self, task: TaskId, resolution: &Resolution) -> Result<Task>;
 
     /// Cancels or supersedes a task: at once when it is not running, else its worker is told by its next

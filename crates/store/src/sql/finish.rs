@@ -63,8 +63,8 @@ async fn finish_in(
         AttemptEnd::HandedBack { reason } => (None, Some(reason.clone())),
     };
     let reason = reason.map(|reason| cut(&reason, TASK_TEXT_BYTES_MAX));
-    let mut values =
-        values![row.task.id, request.attempt.attempt, work.now, outcome, reason.as_ref(), digest];
+    let (shown, why) = as_stopped(&row, outcome, reason.as_deref());
+    let mut values = values![row.task.id, request.attempt.attempt, work.now, shown, why, digest];
     values.push(json(&request.phases)?.into());
     values.push(Value::from(request.environment.as_ref().map(json).transpose()?));
     values.extend(values![request.log_bytes, request.log_truncated]);
@@ -77,6 +77,21 @@ async fn finish_in(
     }
     work.done().await?;
     Ok(Finished::Accepted(Box::new(row.task)))
+}
+
+/// What is written down of how an attempt ended. One whose task was told to stop has no outcome, whatever its worker
+/// made of that: killing what runs looks like an error of the task.
+fn as_stopped(
+    row: &TaskRow,
+    outcome: Option<Outcome>,
+    reason: Option<&str>,
+) -> (Option<Outcome>, Option<String>) {
+    match &row.task.state {
+        TaskState::Running { stop: Some(stop), .. } => {
+            (None, Some(cut(&stop.to_string(), TASK_TEXT_BYTES_MAX)))
+        }
+        _ => (outcome, reason.map(str::to_owned)),
+    }
 }
 
 fn publish(row: &TaskRow) -> Publish {
@@ -151,7 +166,8 @@ async fn lose(store: &SqlStore, session: &mut Session, held: Held) -> Result<boo
         _ => return Ok(false),
     };
     let outcome = Outcome::Error(ErrorReason::Lost);
-    let values = values![held.task, held.attempt.attempt, work.now, outcome, reason.as_str()];
+    let (shown, why) = as_stopped(&row, Some(outcome), Some(&reason));
+    let values = values![held.task, held.attempt.attempt, work.now, shown, why];
     work.session.run(LOSE_ATTEMPT, values).await?;
     end_attempt(&mut work, &mut row, Some(outcome), Some(reason)).await?;
     work.done().await?;

@@ -36,7 +36,7 @@ const INSERT_SQLITE: Bulk = Bulk {
 /// Places are given in the order of the batch, rows are inserted in the order of identities: so no two
 /// transactions that bring the same events wait for each other.
 const INSERT_POSTGRES: &str = "with incoming as materialized (\
-        select nextval(pg_get_serial_sequence('event', 'seq')) as seq, u.* \
+        select nextval('event_seq_seq') as seq, u.* \
         from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::timestamptz[], \
             $7::timestamptz[], $8::text[], $9::bytea[], $10::bigint[], $11::uuid[], $12::text[], $13::bigint[], \
             $14::text[], $15::timestamptz[]) \
@@ -95,7 +95,7 @@ impl Inbox for SqlStore {
     }
 
     async fn unjudged(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>> {
-        transaction!(self, |session| unjudged(session, limit, hold_ms))
+        transaction!(self, passing | session | unjudged(session, limit, hold_ms))
     }
 
     async fn judge(&self, seq: EventSeq, generation: u32, judgement: &Judgement) -> Result<bool> {
@@ -252,7 +252,9 @@ async fn apply(
                 continue;
             }
             wished.insert(task.id, *seq);
-            makings.push(making(store, task, Some(*seq), order, now));
+            let mut making = making(store, task, Some(*seq), order, now);
+            making.row.generation = *generation;
+            makings.push(making);
         }
         cancels.extend(judgement.cancels.iter().map(|wish| Cancelling { wish, order }));
         for verdict in judgement

@@ -80,7 +80,8 @@ const BY_IDS: Sql = Sql {
     sqlite: "select id, queue, requirements from lane where id in (select value from json_each($1))",
     postgres: "select id, queue, requirements from lane where id = any($1)",
 };
-const WORKERS: &str = "select name, offer, mode from worker where last_seen > $1 order by name";
+const WORKERS: &str = "select name, offer, mode from worker where last_seen > $1 and left_at is null \
+    order by name";
 
 impl SqlStore {
     /// The lanes of these ids; those that are not known yet are read.

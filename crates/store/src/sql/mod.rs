@@ -25,6 +25,7 @@ mod inbox_read;
 
 mod lanes;
 mod making;
+mod pins;
 mod places;
 mod task_row;
 mod tasks;
@@ -36,6 +37,7 @@ mod finish;
 mod heartbeat;
 mod queues;
 
+mod files;
 mod results;
 mod results_read;
 
@@ -105,6 +107,13 @@ impl SqlStore {
     /// A transaction.
     async fn write(&self) -> Result<Session> {
         let mut session = self.backend.write().await?;
+        session.read_clock().await?;
+        Ok(session)
+    }
+
+    /// A transaction that does not wait for the disk.
+    async fn write_passing(&self) -> Result<Session> {
+        let mut session = self.backend.write_passing().await?;
         session.read_clock().await?;
         Ok(session)
     }

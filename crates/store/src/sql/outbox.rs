@@ -53,10 +53,14 @@ impl Outbox for SqlStore {
             return Ok(());
         }
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-        transaction!(self, |session| {
-            let values = vec![Value::Ints(ids.clone()), session.now.into()];
-            session.run(PUBLISHED, values)
-        })?;
+        // Forgotten, they are published once more, under the same ids.
+        transaction!(
+            self,
+            passing | session | {
+                let values = vec![Value::Ints(ids.clone()), session.now.into()];
+                session.run(PUBLISHED, values)
+            }
+        )?;
         Ok(())
     }
 

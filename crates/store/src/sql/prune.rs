@@ -37,7 +37,7 @@ const EVENTS: Kind = Kind {
     key: "seq",
     old: "hold_until is null and received_at < $1",
     clear: None,
-    with: &[("firing", "event_seq")],
+    with: &[("firing", "event_seq"), ("commit_pin", "event_seq")],
 };
 const MESSAGES: Kind = Kind {
     name: "messages",

@@ -26,10 +26,11 @@ const HELLO_GRAIN: Duration = Duration::seconds(5);
 /// How many tasks of a lane are told of when nobody is left for it.
 const UNMET_TOLD_MAX: u32 = 100;
 
-const WORKER: &str = "select version, offer, mode, last_seen from worker where name = $1";
+const WORKER: &str = "select version, offer, mode, last_seen, left_at from worker where name = $1";
 const HELLO: &str = "insert into worker (name, version, offer, mode, last_seen) values ($1, $2, $3, 'active', $4) \
     on conflict (name) do update set version = excluded.version, offer = excluded.offer, \
-    last_seen = excluded.last_seen";
+    last_seen = excluded.last_seen, left_at = null";
+const LEAVE: &str = "update worker set left_at = $2 where name = $1";
 const UNMET_LANES: &str = "select id from lane where unmet is not null order by id";
 const MET: &str = "update lane set unmet = null where id = $1";
 const QUEUES: &str = "select name, paused_by, paused_why, paused_since from queue order by name";
@@ -37,12 +38,13 @@ const OPEN: &str = "select queue, state, count(*) as n, min(since) as oldest fro
     where state in ('waiting', 'queued', 'delayed', 'running') group by queue, state";
 const UNMET_COUNTS: &str = "select t.queue, count(*) as n from lane l join task t on t.lane_id = l.id \
     where l.unmet is not null and t.state in ('queued', 'delayed') group by t.queue";
-const PAUSE: &str = "insert into queue (name, paused_by, paused_why, paused_since) values ($1, $2, $3, $4) \
+const PAUSE: &str = "update queue set paused_by = $2, paused_why = $3, paused_since = $4 where name = $1";
+const MAKE_PAUSED: &str = "insert into queue (name, paused_by, paused_why, paused_since) values ($1, $2, $3, $4) \
     on conflict (name) do update set paused_by = excluded.paused_by, paused_why = excluded.paused_why, \
     paused_since = excluded.paused_since";
 const RESUME: &str =
     "update queue set paused_by = null, paused_why = null, paused_since = null where name = $1";
-const WORKERS: &str = "select name, version, offer, mode, last_seen from worker order by name";
+const WORKERS: &str = "select name, version, offer, mode, last_seen, left_at from worker order by name";
 const RUNNING: &str = "select id, worker from task where state = 'running' order by id";
 const FORGET: &str = "delete from worker where last_seen < $1";
 /// Lanes with queued tasks that are not known to be unmet.
@@ -104,12 +106,16 @@ impl Queue for SqlStore {
         queues(&mut self.read().await?).await
     }
 
-    async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>) -> Result<()> {
-        transaction!(self, |session| {
+    async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>, make: bool) -> Result<()> {
+        let sql = if make { MAKE_PAUSED } else { PAUSE };
+        let paused = transaction!(self, |session| {
             let now = session.now;
-            session.run(PAUSE, values![queue, by, why, now])
+            session.run(sql, values![queue, by, why, now])
         })?;
-        Ok(())
+        match paused {
+            0 => Err(StoreError::NotFound { what: "queue", id: queue.to_string() }),
+            _ => Ok(()),
+        }
     }
 
     async fn resume_queue(&self, queue: &QueueName) -> Result<()> {
@@ -122,6 +128,10 @@ impl Queue for SqlStore {
     async fn workers(&self, alive_ms: u64) -> Result<Vec<WorkerStatus>> {
         let now = self.now_of_database().await?;
         workers(&mut self.read().await?, now - milliseconds(alive_ms)).await
+    }
+
+    async fn leave(&self, worker: &WorkerName) -> Result<()> {
+        transaction!(self, |session| leave(self, session, worker))
     }
 
     async fn worker_mode(&self, worker: &WorkerName) -> Result<Option<WorkerMode>> {
@@ -160,6 +170,7 @@ impl SqlStore {
         let Some(row) = session.first(WORKER, values![worker]).await? else { return Ok(None) };
         let same = row.text("version")? == version
             && row.json::<Offer>("offer")? == *offer
+            && row.time_opt("left_at")?.is_none()
             && (now - row.time("last_seen")?).abs() < HELLO_GRAIN;
         let mode = row.parsed("mode")?;
         let fresh = same && met_lanes(self, &mut session, mode, offer).await?.is_empty();
@@ -197,6 +208,12 @@ async fn hello(
         session.run(MET, values![lane]).await?;
     }
     Ok(mode)
+}
+
+async fn leave(store: &SqlStore, session: &mut Session, worker: &WorkerName) -> Result<()> {
+    let now = session.now;
+    session.run(LEAVE, values![worker, now]).await?;
+    mark_unmet(store, session).await
 }
 
 /// Marks the lanes that nobody is left for.
@@ -271,12 +288,14 @@ async fn workers(
     let read = |row: &super::value::Row| {
         let name = row.text("name")?;
         let last_seen = row.time("last_seen")?;
+        let left_at = row.time_opt("left_at")?;
         Ok(WorkerStatus {
             version: row.text("version")?,
             offer: row.json("offer")?,
             mode: row.parsed("mode")?,
             last_seen,
-            alive: last_seen >= alive_since,
+            alive: last_seen >= alive_since && left_at.is_none(),
+            left_at,
             running: running.get(&name).cloned().unwrap_or_default(),
             name: name.into(),
         })

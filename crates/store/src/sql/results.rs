@@ -1,14 +1,14 @@
 //! Results, artifacts, and where logs lie.
 
 use super::{
-    SqlStore, results_read, resultsdb,
+    SqlStore, files, results_read, resultsdb,
     session::{Bulk, Kind, Session, Sql, transaction},
     task_row::TaskRow,
     tasks::cut,
     value::{Row, Value, json, values},
     work::Work,
 };
-use crate::{Fenced, LogChunk, Page, Result, ResultQuery, Results};
+use crate::{Fenced, KeptFiles, LogChunk, Page, Result, ResultQuery, Results};
 use async_trait::async_trait;
 use model::{
     Item, Outcome, Task, TaskId,
@@ -70,6 +70,14 @@ impl Results for SqlStore {
     async fn holds(&self, task: TaskId, attempt: AttemptRef) -> Result<bool> {
         let row = TaskRow::get(&mut self.read().await?, task).await?;
         Ok(row.task.state.running() == Some(attempt))
+    }
+
+    async fn log_room(&self, task: TaskId, attempt: AttemptRef) -> Result<Fenced<u64>> {
+        files::log_room(&mut self.read().await?, task, attempt).await
+    }
+
+    async fn kept_files(&self, tasks: &[TaskId]) -> Result<KeptFiles> {
+        files::kept(&mut self.read().await?, tasks).await
     }
 
     async fn add_log_chunk(&self, task: TaskId, attempt: AttemptRef, chunk: &LogChunk) -> Result<Fenced<()>> {
@@ -242,7 +250,9 @@ async fn add_log_chunk(
     }
     let now = session.now;
     let values = values![task, attempt.attempt, chunk.seq, chunk.size_bytes, &chunk.key, now];
-    session.run(LOG_CHUNK, values).await?;
+    if session.run(LOG_CHUNK, values).await? > 0 {
+        files::grow_log(session, task, chunk).await?;
+    }
     Ok(Fenced::Written(()))
 }
 

@@ -276,8 +276,12 @@ impl Session {
 }
 
 /// Runs a function of a session in a transaction, again where the database rolled it back because of others.
-/// One `on` a task holds the lock of its group from the start.
+/// One `on` a task holds the lock of its group from the start. A `passing` one may be forgotten by a crash of the
+/// database: it notes what somebody took for a while, or what is done again without harm.
 macro_rules! transaction {
+    ($store:expr, passing |$session:ident| $body:expr) => {
+        $crate::sql::session::transaction!(@ $store.write_passing(), |$session| $body)
+    };
     ($store:expr, |$session:ident| $body:expr) => {
         $crate::sql::session::transaction!(@ $store.write(), |$session| $body)
     };

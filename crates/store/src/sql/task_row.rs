@@ -34,6 +34,8 @@ pub(crate) struct TaskRow {
     pub(crate) task: Task,
     /// The last fence that was given out; it grows whenever the task changes hands.
     pub(crate) fence: i64,
+    /// The replay of its event that it was made by.
+    pub(crate) generation: u32,
     /// How many attempts were handed back; they do not count as tries.
     pub(crate) handed_back: u32,
     /// Its lane, once it may be queued.
@@ -59,6 +61,7 @@ const INSERT: Bulk = Bulk {
         ("item_id", Kind::Text),
         ("rule", Kind::Text),
         ("event_seq", Kind::Int),
+        ("generation", Kind::Int),
         ("batch_id", Kind::Id),
         ("group_name", Kind::Text),
         ("group_max", Kind::Int),
@@ -147,7 +150,7 @@ impl TaskRow {
             attempts: 0,
             created_at: now,
         };
-        Self { task, fence: 0, handed_back: 0, lane: None, turn: 0, tries: 0, hold_until: now }
+        Self { task, generation: 0, fence: 0, handed_back: 0, lane: None, turn: 0, tries: 0, hold_until: now }
     }
 
     pub(crate) fn read(row: &Row) -> Result<Self> {
@@ -180,6 +183,7 @@ impl TaskRow {
         };
         Ok(Self {
             task,
+            generation: row.number("generation")?,
             fence: row.int("fence")?,
             handed_back: row.number("handed_back")?,
             lane: row.int_opt("lane_id")?,
@@ -257,6 +261,7 @@ impl TaskRow {
             task.item.as_ref().map(|item| &item.id),
             task.origin.rule(),
             task.origin.event(),
+            self.generation,
             task.batch,
             self.group(),
             task.group.as_ref().and_then(|group| group.max_running),

@@ -43,7 +43,11 @@ impl Tasks for SqlStore {
     }
 
     async fn unresolved(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unresolved>> {
-        transaction!(self, |session| unresolved(session, limit, hold_ms))
+        transaction!(self, passing | session | unresolved(session, limit, hold_ms))
+    }
+
+    async fn pinned_commit(&self, task: &Task) -> Result<Option<String>> {
+        super::pins::pinned(&mut self.read().await?, task).await
     }
 
     async fn resolve(&self, task: TaskId, resolution: &Resolution) -> Result<Task> {
@@ -152,6 +156,12 @@ async fn resolve(
     }
     match resolution {
         Resolution::Found { resolved: found, inputs, needs } => {
+            if !super::pins::pin(work.session, &row.task, &found.commit).await? {
+                // Its siblings use another commit: it is taken again at once, and looked up at that one.
+                row.hold_until = work.now;
+                row.save(work.session).await?;
+                return Ok(row.task);
+            }
             let TaskKind::Repo { resolved, .. } = &mut row.task.kind else {
                 return Err(StoreError::Conflict(format!("task {} has no repository", row.task.id)));
             };

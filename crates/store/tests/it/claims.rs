@@ -20,6 +20,7 @@ conformance!(
     a_zombie_can_write_nothing,
     paused_queues_hand_nothing_out,
     drained_workers_get_nothing,
+    who_says_goodbye_is_not_counted_on,
     workers_are_known_while_they_are_heard_of,
 );
 
@@ -174,8 +175,10 @@ async fn a_zombie_can_write_nothing(bed: &Bed) {
 
 async fn paused_queues_hand_nothing_out(bed: &Bed) {
     bed.queue(&[ready("a")]).await;
-    bed.store.pause_queue(&"main".into(), "ada", Some("disk")).await.unwrap();
-    bed.store.pause_queue(&"empty".into(), "ada", None).await.unwrap();
+    bed.store.pause_queue(&"main".into(), "ada", Some("disk"), false).await.unwrap();
+    let unknown = bed.store.pause_queue(&"empty".into(), "ada", None, false).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
+    bed.store.pause_queue(&"empty".into(), "ada", None, true).await.unwrap();
     assert!(bed.claim("w1", 1).await.is_empty());
     let queues = bed.store.queues().await.unwrap();
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
@@ -201,6 +204,27 @@ async fn drained_workers_get_nothing(bed: &Bed) {
     assert_eq!(bed.claim("w1", 1).await.len(), 1);
     let error = bed.store.set_worker_mode(&"w9".into(), WorkerMode::Drain).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound { .. }));
+}
+
+async fn who_says_goodbye_is_not_counted_on(bed: &Bed) {
+    bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
+    let task = bed.queue(&[ready("a")]).await.remove(0);
+    let unmet = async || match bed.store.task(task.id).await.unwrap().state {
+        model::TaskState::Queued { unmet, .. } => unmet,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unmet().await, None);
+    bed.store.leave(&"w1".into()).await.unwrap();
+    bed.store.leave(&"w9".into()).await.unwrap();
+    let worker = bed.store.workers(60_000).await.unwrap().remove(0);
+    assert!(!worker.alive && worker.left_at.is_some(), "{worker:?}");
+    assert!(unmet().await.is_some(), "nobody is left for it");
+    assert!(bed.topics_of(task.id).await.contains(&"task.unmet".to_owned()));
+    // The same worker again, at once.
+    bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
+    let worker = bed.store.workers(60_000).await.unwrap().remove(0);
+    assert!(worker.alive && worker.left_at.is_none(), "{worker:?}");
+    assert_eq!(unmet().await, None);
 }
 
 async fn workers_are_known_while_they_are_heard_of(bed: &Bed) {

@@ -6,6 +6,7 @@ use model::{
     attempt::{EnvironmentReport, PhaseReport},
     protocol::{AttemptEnd, FinishRequest},
     requirements::ExecutorKind,
+    task::Stop,
 };
 use serde_json::json;
 use store::{Finished, NewTask, StoreError};
@@ -16,11 +17,38 @@ conformance!(
     errors_of_the_machinery_are_retried_after_a_delay,
     a_task_file_decides_about_retries,
     what_is_handed_back_is_queued_as_before,
+    an_attempt_that_was_stopped_says_so,
     an_end_is_an_event_of_ours_once,
     results_of_attempts_that_decide_nothing_are_not_kept,
     poisoned_results_change_nothing,
     too_many_results_are_refused,
 );
+
+async fn an_attempt_that_was_stopped_says_so(bed: &Bed) {
+    bed.queue(&[ready("a"), ready("b"), ready("c")]).await;
+    let cancel = Stop::Cancel { who: "ada".to_owned(), why: Some("wrong build".to_owned()) };
+    let claimed = bed.claim("w1", 3).await;
+    for one in &claimed[..2] {
+        bed.store.stop(one.task.id, &cancel).await.unwrap();
+    }
+    // Its worker tells what it made of the order; the other one is never heard of again.
+    bed.finish(&claimed[0], "error(task)").await;
+    bed.finish(&claimed[2], "error(task)").await;
+    bed.pass(120_000).await;
+    bed.store.reap(10).await.unwrap();
+    let expect = [
+        ("cancelled", None, "cancelled by ada: wrong build"),
+        ("cancelled", None, "cancelled by ada: wrong build"),
+        ("finished(error(task))", Some("error(task)"), "because"),
+    ];
+    for (one, (label, outcome, reason)) in claimed.iter().zip(expect) {
+        assert_eq!(bed.label(one.task.id).await, label);
+        let attempt = bed.store.attempts(one.task.id).await.unwrap().remove(0);
+        assert_eq!(attempt.outcome.map(|outcome| outcome.as_str()), outcome);
+        assert_eq!(attempt.reason.as_deref(), Some(reason));
+        assert!(attempt.ended_at.is_some());
+    }
+}
 
 async fn an_ending_is_accepted_once(bed: &Bed) {
     bed.queue(&[ready("a")]).await;

@@ -83,7 +83,7 @@ async fn the_same_in_other_bytes_is_the_same(bed: &Bed) {
     let commit_of = |payload: &str| [commit("e1", payload, vec![wished("lint")])];
     bed.store.commit_events(&commit_of(r#"{"a": {"x": 1, "y": [1, 2]}, "b": "\u00e9"}"#)).await.unwrap();
     let seq = bed.store.events_by_id(&"e1".into()).await.unwrap()[0].seq;
-    let mut check = async |payload: &str, expect: Committed| {
+    let check = async |payload: &str, expect: Committed| {
         let got = bed.store.commit_events(&commit_of(payload)).await.unwrap();
         assert_eq!(got, [expect], "{payload}");
     };

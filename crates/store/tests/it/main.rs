@@ -16,6 +16,7 @@ mod lanes;
 mod machine;
 mod opening;
 mod outbox;
+mod pins;
 mod results;
 mod resultsdb;
 mod tasks;

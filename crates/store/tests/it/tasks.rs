@@ -69,12 +69,22 @@ async fn resolving_later_waits_and_counts_the_tries(bed: &Bed) {
     bed.event("e1", vec![new.clone()]).await;
     let later = Resolution::Later { delay: Duration::from_secs(30), reason: "no route to host".to_owned() };
     bed.store.unresolved(10, 1_000).await.unwrap();
-    bed.store.resolve(new.id, &later).await.unwrap();
+    let waits = bed.store.resolve(new.id, &later).await.unwrap();
+    let TaskState::Waiting { error, next_try_at, since, .. } = &waits.state else { panic!("{waits:?}") };
+    assert_eq!(error.as_deref(), Some("no route to host"));
+    let delay = next_try_at.unwrap() - *since;
+    assert!((30..40).contains(&delay.num_seconds()), "{delay}");
+    assert_eq!(bed.store.task(new.id).await.unwrap().state, waits.state);
+    assert_eq!(bed.topics_of(new.id).await, ["task.created", "task.waiting"]);
     bed.pass(20_000).await;
     assert!(bed.store.unresolved(10, 1_000).await.unwrap().is_empty());
     bed.pass(10_001).await;
     let unresolved = bed.store.unresolved(10, 1_000).await.unwrap();
     assert_eq!((unresolved.len(), unresolved[0].tries), (1, 1));
+    bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
+    bed.store.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
+    let task = bed.store.task(new.id).await.unwrap();
+    assert!(matches!(&task.state, TaskState::Queued { not_before: None, .. }), "{task:?}");
 }
 
 async fn unresolved_tasks_are_held_by_one_server(bed: &Bed) {

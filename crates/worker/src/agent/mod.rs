@@ -7,7 +7,8 @@
 //! - A lost answer to a claim is not lost: the next claim names what is held, and the server sends again what
 //!   it believes this worker to hold beyond it.
 //! - The first wish to stop ends claiming, hands back what has not begun, and waits for the rest; the second
-//!   ends the rest at once, cleans up, and leaves to the next start what could not be delivered.
+//!   ends the rest at once, hands it back, cleans up, and leaves to the next start what could not be delivered.
+//!   The last word is a goodbye, so that nobody waits for this worker.
 //! - A server that answers that it cannot now (its database is away) has not given the attempts to anybody
 //!   else: they go on. With no answer at all they go on for `lost_contact_after`, then they are stopped.
 
@@ -68,6 +69,9 @@ pub const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 pub const STOP_DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 /// The same, for a worker that is made to stop at once.
 pub const KILL_DELIVERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long saying goodbye may take.
+pub const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a worker is asked to stop.
 #[derive(Debug, Clone, Default)]
@@ -183,6 +187,7 @@ impl Agent {
         agent.wind_down(&attempts, &shutdown, &give_up).await;
         over.cancel();
         while helpers.join_next().await.is_some() {}
+        agent.leave().await;
         claimed
     }
 
@@ -460,6 +465,14 @@ impl Agent {
         let Ok(Ok(reply)) = asked else { return };
         for assignment in reply.assignments {
             self.start(attempts, assignment, shutdown, give_up);
+        }
+    }
+
+    /// Says goodbye. A server that does not hear it, or is too old to know the word, finds this worker silent.
+    async fn leave(&self) {
+        let told = tokio::time::timeout(LEAVE_LIMIT, self.client.leave(&self.config.name)).await;
+        if let Ok(Err(error)) = told {
+            tracing::debug!(%error, "the server was not told that this worker stops");
         }
     }
 

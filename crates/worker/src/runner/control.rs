@@ -28,28 +28,25 @@ impl StopWhy {
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
-            Self::Ordered(Stop::Cancel { who, why }) => {
-                let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-                format!("cancelled by {who}{why}")
-            }
-            Self::Ordered(Stop::Supersede { by }) => format!("superseded by task {by}"),
+            Self::Ordered(stop) => stop.to_string(),
             Self::Fenced => "the task is another worker's now".to_owned(),
             Self::LostContact(silence) => format!("no server was heard of for {}", format_duration(*silence)),
             Self::HandedBack => "the worker stops and had not begun to run the task".to_owned(),
-            Self::Killed => "the worker was stopped while it ran the task".to_owned(),
+            Self::Killed => "the worker was made to stop at once while it ran the task".to_owned(),
         }
     }
 
     /// How an attempt that was stopped so ends. A task that was told to stop ends as cancelled or superseded
-    /// whatever outcome is sent; a worker that stops is a lost one, so that the task's policy decides.
+    /// whatever outcome is sent. One that a person stops hands back what it runs: that says nothing about the task
+    /// and costs it no try. After a lost contact the task's policy decides.
     #[must_use]
     pub fn end(&self) -> AttemptEnd {
         let error =
             |reason| AttemptEnd::Outcome { outcome: Outcome::Error(reason), reason: Some(self.reason()) };
         match self {
             Self::Ordered(_) => error(ErrorReason::Task),
-            Self::HandedBack => AttemptEnd::HandedBack { reason: self.reason() },
-            Self::Fenced | Self::LostContact(_) | Self::Killed => error(ErrorReason::Lost),
+            Self::HandedBack | Self::Killed => AttemptEnd::HandedBack { reason: self.reason() },
+            Self::Fenced | Self::LostContact(_) => error(ErrorReason::Lost),
         }
     }
 

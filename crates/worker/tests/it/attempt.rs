@@ -240,7 +240,7 @@ async fn a_stop_ends_it_and_cleans_up() {
     let cancel = StopWhy::Ordered(Stop::Cancel { who: "me".into(), why: Some("no need".into()) });
     for (why, expect, reason) in [
         (cancel, "error(task)", "cancelled by me: no need"),
-        (StopWhy::Killed, "error(lost)", "the worker was stopped while it ran the task"),
+        (StopWhy::Killed, "handed back", "the worker was made to stop at once while it ran the task"),
         (StopWhy::LostContact(Duration::from_secs(90)), "error(lost)", "no server was heard of for 1m30s"),
     ] {
         let bench = Bench::task("run: echo begun; sleep 600\ncleanup: echo cleaned");

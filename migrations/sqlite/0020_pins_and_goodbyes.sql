@@ -10,3 +10,6 @@ create table commit_pin (
     commit_id text not null,
     primary key (event_seq, generation, repo)
 ) without rowid;
+
+-- When a worker said goodbye; nothing while it works or is only silent.
+alter table worker add column left_at integer;
