@@ -43,17 +43,20 @@ fn unselective(rule: &Rule, report: &mut Report) {
     }
 }
 
-/// Whether the pattern covers only what tells of events and rules.
+/// Whether the pattern covers only what tells of events and rules, or is for the rule that it names.
 fn reserved(pattern: &TopicPattern) -> bool {
     let mut tokens = pattern.as_str().split('.');
-    tokens.next() == Some(OWN_PREFIX) && matches!(tokens.next(), None | Some("event" | "rule"))
+    tokens.next() == Some(OWN_PREFIX)
+        && matches!(tokens.next(), None | Some("event" | "rule" | "collect" | "schedule"))
 }
 
 /// What tells of events and rules never enters, since it would feed itself.
 fn never_enters(rule: &Rule, report: &mut Report) {
     if !rule.on.is_empty() && rule.on.iter().all(reserved) {
-        let message =
-            format!("`{}` never fires: `taskbot.event` and `taskbot.rule` never reach rules", rule.name);
+        let message = format!(
+            "`{}` never fires: `taskbot.event`, `rule`, `collect` and `schedule` never reach it",
+            rule.name
+        );
         note(
             report,
             Severity::Warning,

@@ -10,10 +10,11 @@ pub(crate) use then::{check_git, check_topic};
 use crate::{
     check,
     facts::Facts,
-    language::Rule,
+    language::{Mode, Rule},
     load::{FACTS_FOLDER, FileKind, Options, RuleFiles},
     registry::{self, REGISTRY_FILE, Registry},
     rule_test::TestCase,
+    schedule::Schedule,
     script::Engine,
     source::SourceFile,
 };
@@ -26,6 +27,7 @@ use model::{
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 /// The most rules of one rule set.
@@ -36,6 +38,12 @@ pub const ON_MAX: usize = 100;
 pub const BLOCKS_MAX: usize = 100;
 /// The most loops of a rule, and axes of a matrix.
 pub const LOOPS_MAX: usize = 8;
+/// The most names in `let`.
+pub const LETS_MAX: usize = 32;
+/// The longest time over which wishes are joined or events are collected: 366 days.
+pub const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The largest number of tasks in `limits`.
+pub const LIMIT_MAX: i64 = 1_000_000;
 /// The most entries in `then`.
 pub const ENTRIES_MAX: usize = 100;
 
@@ -124,6 +132,17 @@ impl RuleSet {
     #[must_use]
     pub fn tests(&self) -> &[TestCase] {
         &self.tests
+    }
+
+    /// The times of all rules on a schedule that act or are in shadow mode.
+    #[must_use]
+    pub fn schedules(&self) -> Vec<Schedule> {
+        let scheduled = |rule: &Rule| {
+            let entry = rule.schedule.as_ref().filter(|_| rule.mode != Mode::Off)?;
+            let (times, missed) = (entry.times.clone(), entry.missed);
+            Some(Schedule { rule: rule.name.clone(), times, missed })
+        };
+        self.rules.iter().filter_map(scheduled).collect()
     }
 
     /// The rules that listen to the topic, in their order.

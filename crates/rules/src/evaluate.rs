@@ -1,6 +1,9 @@
 //! What a rule set says to an event. Pure: the same event, rules and time always give the same answer.
 
+mod due;
 mod then;
+
+pub use due::COLLECT_DUE;
 
 use crate::{
     compile::RuleSet,
@@ -10,7 +13,7 @@ use crate::{
     predicate::Block,
     script::{Engine, Scope},
     source::{Place, RuleError},
-    wish::{CancelWish, EmitWish, TaskWish},
+    wish::{CancelWish, CollectWish, EmitWish, TaskWish},
 };
 use chrono::{DateTime, Utc};
 use model::{
@@ -50,6 +53,8 @@ pub struct Evaluation {
     pub cancels: Vec<CancelWish>,
     /// The messages that are wished; those with `shadow` are only shown.
     pub emits: Vec<EmitWish>,
+    /// The events that are to be collected for a later firing; those with `shadow`, too.
+    pub collects: Vec<CollectWish>,
 }
 
 /// The wishes of one rule.
@@ -65,6 +70,7 @@ pub(crate) struct Firing {
 pub(crate) enum Said {
     NoMatch,
     TooDeep,
+    Collected(CollectWish),
     Fired(Firing),
 }
 
@@ -103,8 +109,16 @@ impl<'e> Input<'e> {
         &self.topic
     }
 
+    /// Whether it is what a rule's `collect` came to.
+    fn is_collected(&self) -> bool {
+        due::collected_events(self.event, self.body).is_some()
+    }
+
     fn scope(&self) -> &Scope {
-        self.scope.get_or_init(|| Scope::of_event(self.event, self.body, self.now))
+        self.scope.get_or_init(|| match due::collected_events(self.event, self.body) {
+            Some(events) => due::scope(events, self.now),
+            None => Scope::of_event(self.event, self.body, self.now),
+        })
     }
 }
 
@@ -137,14 +151,18 @@ impl RuleSet {
     pub fn evaluate(&self, event: &Event, body: &Value, now: DateTime<Utc>) -> Evaluation {
         let input = Input::new(event, body, now);
         let mut out = Evaluation::default();
-        for rule in self.listening(&event.topic).filter(|rule| rule.mode != Mode::Off) {
+        for rule in self.hearing(&input).filter(|rule| rule.mode != Mode::Off) {
             let said = guarded(rule, || self.judge(rule, &input, &mut Trace::off()));
             let Some(verdict) = verdict_kind(rule, event, &said) else { continue };
             out.verdicts.push(Verdict { rule: rule.name.clone(), verdict, clauses: Vec::new() });
-            if let Ok(Said::Fired(firing)) = said {
-                out.tasks.extend(firing.tasks);
-                out.cancels.extend(firing.cancels);
-                out.emits.extend(firing.emits);
+            match said {
+                Ok(Said::Fired(firing)) => {
+                    out.tasks.extend(firing.tasks);
+                    out.cancels.extend(firing.cancels);
+                    out.emits.extend(firing.emits);
+                }
+                Ok(Said::Collected(wish)) => out.collects.push(wish),
+                _ => {}
             }
         }
         out
@@ -152,18 +170,28 @@ impl RuleSet {
 
     /// What one rule says; its topic is known to match.
     pub(crate) fn judge(&self, rule: &Rule, input: &Input<'_>, trace: &mut Trace) -> Result<Said, RuleError> {
-        let clauses = clauses_hold(rule, input, trace);
-        if !clauses {
+        if !input.is_collected() && !clauses_hold(rule, input, trace) {
             trace.not_reached(rule);
             return Ok(Said::NoMatch);
         }
-        if let Some(condition) = &rule.condition {
+        if let Some(condition) = &rule.condition
+            && !input.is_collected()
+        {
             let held = condition.holds(&self.engine, input.scope());
             trace.script("if", condition.source(), held.as_ref());
             if !held? {
                 trace.loops_not_reached(rule);
                 return Ok(Said::NoMatch);
             }
+        }
+        if let Some(collect) = &rule.collect
+            && !input.is_collected()
+        {
+            trace.loops_not_reached(rule);
+            if input.event.depth >= CHAIN_DEPTH_MAX {
+                return Ok(Said::TooDeep);
+            }
+            return due::collected(self, rule, collect, input).map(Said::Collected);
         }
         let clock = Backstop::start();
         let elements = self.elements(rule, input, &clock);
@@ -339,6 +367,7 @@ pub(crate) fn verdict_kind(
     Some(match said {
         Ok(Said::NoMatch) => return None,
         Ok(Said::TooDeep) => VerdictKind::TooDeep { depth: event.depth },
+        Ok(Said::Collected(wish)) => VerdictKind::Collected { key: wish.key.clone() },
         Ok(Said::Fired(firing)) => {
             let tasks = u32::try_from(firing.tasks.len()).unwrap_or(u32::MAX);
             match rule.mode {

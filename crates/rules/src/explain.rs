@@ -218,7 +218,7 @@ impl RuleSet {
     /// What a rule says, also if it is switched off.
     pub(crate) fn explained_as_active(&self, rule: &Rule, input: &Input<'_>) -> Verdict {
         let mut trace = Trace::on();
-        let listens = rule.on.iter().any(|pattern| pattern.matches(&input.event.topic));
+        let listens = self.hears(rule, input);
         let own = input.event.topic.is_own() && !listens;
         let note = "our own topics are matched only by patterns that begin with `taskbot.`";
         trace.push(|| ClauseVerdict {
@@ -242,6 +242,9 @@ impl RuleSet {
 }
 
 fn on_words(rule: &Rule) -> String {
+    if let Some(entry) = &rule.schedule {
+        return format!("is one of its times: {} in {}", entry.times.source(), entry.times.timezone());
+    }
     let patterns: Vec<&str> = rule.on.iter().map(model::TopicPattern::as_str).collect();
     match patterns.as_slice() {
         [one] => format!("matches {one}"),

@@ -2,18 +2,22 @@
 
 use crate::{
     predicate::Block,
+    schedule::{Missed, Times},
     script::{Engine, Scope, Script},
     source::{Place, RuleError, Scripted},
     template::Template,
 };
 use model::{
-    QueueName, RuleName, TaskName, TopicPattern,
+    Limits, QueueName, RuleName, TaskName, TopicPattern,
     requirements::Requirements,
     task::{OnNew, Repo, Trust},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{ops::Range, sync::Arc, time::Duration};
+
+/// The variable with all events that were collected.
+pub const EVENTS: &str = "events";
 
 /// One rule.
 #[derive(Debug)]
@@ -26,8 +30,10 @@ pub struct Rule {
     pub place: Place,
     /// The bytes of its name in the file.
     pub span: Range<usize>,
-    /// The topics it listens to; any of them.
+    /// The topics it listens to; any of them. Empty for a rule on a schedule.
     pub on: Vec<TopicPattern>,
+    /// The times at which it fires, instead of topics.
+    pub schedule: Option<ScheduleEntry>,
     /// Whether it acts.
     pub mode: Mode,
     /// Clauses that must all hold.
@@ -38,12 +44,18 @@ pub struct Rule {
     pub any: Vec<Block>,
     /// What the clauses cannot say.
     pub condition: Option<Scripted<Script>>,
+    /// How events are collected for a later firing.
+    pub collect: Option<CollectEntry>,
     /// Loops around `then`, the outermost first.
     pub for_each: Vec<ForEach>,
+    /// Values with names, each of which may use those before it.
+    pub lets: Vec<Let>,
     /// What is wished.
     pub then: Vec<Entry>,
     /// How the same wish from two events is joined.
     pub dedupe: Option<DedupeEntry>,
+    /// How many tasks it may make.
+    pub limits: Option<Limits>,
 }
 
 impl Rule {
@@ -352,6 +364,37 @@ pub struct EmitEntry {
     pub topic: Text,
     /// Its body, a mapping.
     pub body: Tree,
+}
+
+/// The times of a rule.
+#[derive(Debug)]
+pub struct ScheduleEntry {
+    /// The times.
+    pub times: Times,
+    /// What becomes of those at which nobody was there.
+    pub missed: Missed,
+}
+
+/// How events are collected for a later firing.
+#[derive(Debug)]
+pub struct CollectEntry {
+    /// Events with the same key are collected together, within the rule.
+    pub key: Text,
+    /// The firing comes when no further event came for so long.
+    pub quiet: Duration,
+    /// But at the latest so long after the first event.
+    pub at_most_every: Option<Duration>,
+}
+
+/// A value with a name.
+#[derive(Debug)]
+pub struct Let {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: Scripted<Script>,
+    /// Whether it reads only what the event itself gives: neither loops nor collected events.
+    pub of_event: bool,
 }
 
 /// How the same wish from two events is joined.

@@ -25,6 +25,8 @@ pub mod predicate;
 
 pub mod source;
 
+pub mod schedule;
+
 pub mod language;
 
 pub mod load;
@@ -52,4 +54,5 @@ pub use evaluate::Evaluation;
 pub use filter::Filter;
 pub use language::{Mode, Rule};
 pub use load::{Options, RuleFiles, read_folder};
-pub use wish::{CancelWhat, CancelWish, Dedupe, EmitWish, TaskWish};
+pub use schedule::Schedule;
+pub use wish::{CancelWhat, CancelWish, CollectWish, Dedupe, EmitWish, TaskWish};

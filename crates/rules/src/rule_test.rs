@@ -56,9 +56,9 @@ pub struct Expected {
 
 impl Expected {
     /// The fields of wishes.
-    pub(crate) const FIELDS: [&str; 16] = [
+    pub(crate) const FIELDS: [&str; 17] = [
         "task", "item", "with", "matrix", "needs", "queue", "priority", "group", "batch", "dedupe",
-        "timeout", "git", "ref", "path", "cancel", "emit",
+        "timeout", "git", "ref", "path", "cancel", "emit", "collect",
     ];
 }
 
@@ -169,7 +169,7 @@ fn run_one(rules: &RuleSet, test: &TestCase) -> TestOutcome {
     let input = Input::new(event, body, now);
     let mut differences = Vec::new();
     if test.expect.is_empty() {
-        for rule in rules.listening(&event.topic) {
+        for rule in rules.hearing(&input) {
             differences.extend(difference(rules, rule, &input, &[]));
         }
     }
@@ -189,8 +189,7 @@ fn run_one(rules: &RuleSet, test: &TestCase) -> TestOutcome {
 
 /// What is not as expected of one rule; nothing if all is.
 fn difference(rules: &RuleSet, rule: &Rule, input: &Input<'_>, expected: &[Expected]) -> Option<String> {
-    let listens = rule.on.iter().any(|pattern| pattern.matches(&input.event.topic));
-    let said = if listens {
+    let said = if rules.hears(rule, input) {
         guarded(rule, || rules.judge(rule, input, &mut Trace::off()))
     } else {
         Ok(Said::NoMatch)
@@ -204,6 +203,7 @@ fn difference(rules: &RuleSet, rule: &Rule, input: &Input<'_>, expected: &[Expec
         Ok(Said::TooDeep) => {
             return Some(format!("{name}: the chain is too long (depth {})", input.event.depth));
         }
+        Ok(Said::Collected(wish)) => vec![wish.to_json()],
         Ok(Said::Fired(firing)) => shown(&firing),
     };
     if expected.is_empty() {

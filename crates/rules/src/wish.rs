@@ -1,7 +1,7 @@
 //! What rules wish: tasks, cancellations, messages.
 
 use model::{
-    Event, EventId, Item, QueueName, Requirements, Revision, RuleName, TaskKey, TaskName, Topic,
+    Event, EventId, Item, Limits, QueueName, Requirements, Revision, RuleName, TaskKey, TaskName, Topic,
     ids::GroupName,
     task::{Group, OnNew, Repo, Trust},
     task_key::KeyParts,
@@ -41,6 +41,8 @@ pub struct TaskWish {
     pub batch: Option<String>,
     /// How the same wish from another event is joined with it.
     pub dedupe: Option<Dedupe>,
+    /// How many tasks the rule may make.
+    pub limits: Option<Limits>,
     /// Whether it may have secrets.
     pub trust: Trust,
     /// The longest it may take.
@@ -117,6 +119,35 @@ fn group_json(group: &Group) -> Value {
         shown["max_running"] = json!(max);
     }
     shown
+}
+
+/// An event that a rule collects: it fires later, once for all that it collected under the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectWish {
+    /// The rule.
+    pub rule: RuleName,
+    /// The rule set's revision.
+    pub revision: Revision,
+    /// Events with the same key are collected together, within the rule.
+    pub key: String,
+    /// The firing comes when no further event came for so long.
+    pub quiet: Duration,
+    /// But at the latest so long after the first event.
+    pub at_most_every: Option<Duration>,
+    /// The rule is in shadow mode: what comes of it is only shown.
+    pub shadow: bool,
+}
+
+impl CollectWish {
+    /// The wish in the words of a rule.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut shown = json!({"key": self.key, "quiet": format_duration(self.quiet)});
+        if let Some(most) = self.at_most_every {
+            shown["at_most_every"] = json!(format_duration(most));
+        }
+        json!({"collect": shown})
+    }
 }
 
 /// The cancellation of tasks that a rule wishes.

@@ -8,7 +8,7 @@ use crate::{
         TaskEntry, Text,
     },
     repo,
-    script::Scope,
+    script::{Engine, Scope},
     source::{Place, RuleError},
     wish::{CancelWhat, CancelWish, Dedupe, EmitWish, TaskWish},
 };
@@ -41,6 +41,7 @@ pub(super) fn wishes(
     let (firing, seen) = (Firing::default(), Seen::default());
     let mut make = Make { rules, rule, input, clock, made: 0, firing, seen };
     for turn in turns {
+        let turn = &make.with_lets(turn)?;
         for entry in &rule.then {
             make.entry(entry, turn)?;
         }
@@ -48,10 +49,10 @@ pub(super) fn wishes(
     Ok(make.firing)
 }
 
-struct Make<'a> {
+struct Make<'a, 'e> {
     rules: &'a RuleSet,
     rule: &'a Rule,
-    input: &'a Input<'a>,
+    input: &'a Input<'e>,
     clock: &'a Backstop,
     /// How many wishes were made, the same ones counted again: each costs its rendering.
     made: usize,
@@ -59,7 +60,19 @@ struct Make<'a> {
     seen: Seen,
 }
 
-impl Make<'_> {
+impl Make<'_, '_> {
+    /// The turn's variables, and those of `let`.
+    fn with_lets(&self, turn: &Turn) -> Result<Turn, RuleError> {
+        let mut vars = turn.clone();
+        for one in &self.rule.lets {
+            self.clock.check(&self.rule.place)?;
+            let value =
+                with_scope(self.input.scope(), &vars, |scope| one.value.value(&self.rules.engine, scope))?;
+            vars.push((one.name.clone(), value));
+        }
+        Ok(vars)
+    }
+
     fn entry(&mut self, entry: &Entry, turn: &Turn) -> Result<(), RuleError> {
         let input = self.input;
         match &entry.action {
@@ -166,6 +179,7 @@ impl Make<'_> {
             group: task.group.as_ref().map(|group| self.group(group, &entry.place, scope)).transpose()?,
             batch: entry.batch.as_ref().map(|batch| name(batch, "a batch's name")).transpose()?,
             dedupe,
+            limits: self.rule.limits,
             trust: task.trust,
             timeout_cap: task.timeout_cap,
             shadow: self.shadow(),
@@ -176,19 +190,8 @@ impl Make<'_> {
         Ok(())
     }
 
-    /// A text that becomes a name or id: not empty, not too long, no control characters.
     fn name(&self, text: &Text, what: &str, place: &Place, scope: &Scope) -> Result<String, RuleError> {
-        let name = text.text(&self.rules.engine, scope)?;
-        let why = if name.trim().is_empty() {
-            format!("{what} must not be empty")
-        } else if name.len() > TASK_TEXT_BYTES_MAX {
-            format!("{what} has at most {TASK_TEXT_BYTES_MAX} bytes, this one has {}", name.len())
-        } else if let Some(odd) = name.chars().find(|c| c.is_control()) {
-            format!("{what} must not hold {odd:?}")
-        } else {
-            return Ok(name);
-        };
-        Err(text.mistake(place, why))
+        name_text(&self.rules.engine, text, what, place, scope)
     }
 
     fn item(&self, item: &ItemEntry, place: &Place, scope: &Scope) -> Result<Item, RuleError> {
@@ -321,6 +324,27 @@ impl Make<'_> {
         }
         Ok(())
     }
+}
+
+/// A text that becomes a name or id: not empty, not too long, no control characters.
+pub(super) fn name_text(
+    engine: &Engine,
+    text: &Text,
+    what: &str,
+    place: &Place,
+    scope: &Scope,
+) -> Result<String, RuleError> {
+    let name = text.text(engine, scope)?;
+    let why = if name.trim().is_empty() {
+        format!("{what} must not be empty")
+    } else if name.len() > TASK_TEXT_BYTES_MAX {
+        format!("{what} has at most {TASK_TEXT_BYTES_MAX} bytes, this one has {}", name.len())
+    } else if let Some(odd) = name.chars().find(|c| c.is_control()) {
+        format!("{what} must not hold {odd:?}")
+    } else {
+        return Ok(name);
+    };
+    Err(text.mistake(place, why))
 }
 
 fn mistake(place: &Place, message: String) -> RuleError {

@@ -20,7 +20,7 @@ fn rules_that_listen_to_everything_are_warned_of() {
         ),
         @r#"
         rules.yaml:2:10: warning: `a` listens to everything and has no `when`: it is judged for each event (name a topic in `on`, or add a clause to `when`)
-        rules.yaml:4:10: warning: `c` never fires: `taskbot.event` and `taskbot.rule` never reach rules (listen to the event itself, or to `taskbot.task.finished`)
+        rules.yaml:4:10: warning: `c` never fires: `taskbot.event`, `rule`, `collect` and `schedule` never reach it (listen to the event itself, or to `taskbot.task.finished`)
         "#
     );
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod docs;
+mod due;
 mod evaluate;
 mod explain;
 mod load;

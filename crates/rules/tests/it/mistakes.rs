@@ -145,16 +145,40 @@ fn a_mistake_is_shown_with_its_line() {
 }
 
 #[test]
-fn what_comes_later_is_refused() {
+fn collecting_limits_schedules_and_names_are_checked() {
+    let schedule =
+        |on: &str| found(&format!("rules:\n  - name: r\n    on: {on}\n    then: [{{task: rpmlint}}]\n"));
     insta::assert_snapshot!(
-        found(&format!(
-            "{}  - name: s\n    on: {{schedule: \"0 3 * * *\"}}\n    then: [{{task: rpmlint}}]\n",
-            rule("collect: {key: k, quiet: 10m}\nlimits: {per_hour: 500}\nthen: [{task: rpmlint}]")
-        )),
+        [
+            schedule("{schedule: 0 6 * *}"),
+            schedule("{schedule: \"0 0 30 2 *\", timezone: Europe/Prag, missed: all}"),
+            schedule("{schedule: \"0 0 30 2 *\"}"),
+            schedule("{topic: a}"),
+            found(&rule("collect: {key: k, quiet: 10m, at_most_every: 5m}\nthen: [{task: rpmlint}]")),
+            found(&rule("collect: {key: \"${events}\", quiet: 0s}\nthen: [{task: rpmlint}]")),
+            found(&rule("limits: {on_excess: wait}\nthen: [{task: rpmlint}]")),
+            found(&rule("limits: {per_hour: 0}\nthen: [{task: rpmlint}]")),
+            found(&rule("let: {event: 1}\nthen: [{task: rpmlint}]")),
+            found(&rule("let: {a: event.body.x, b: a + c}\nfor_each: {a: [1]}\nthen: [{task: rpmlint}]")),
+            found(&rule("if: events.len() > 1\nthen: [{task: rpmlint}]")),
+        ]
+        .join("\n"),
         @r#"
-        rules.yaml:4:14: error: this version does not have `collect` yet (leave `collect` out; the rule would otherwise not do what it says)
-        rules.yaml:5:13: error: this version does not have `limits` yet (leave `limits` out; the rule would otherwise not do what it says)
-        rules.yaml:8:9: error: this version does not have `on: {schedule: …}` yet (send an event from a timer of the system)
+        rules.yaml:3:20: error: `0 6 * *` has 4 fields, a schedule has 5 (minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`)
+        rules.yaml:3:44: error: there is no time zone `Europe/Prag` (did you mean `Europe/Prague`?)
+        rules.yaml:3:65: error: `missed` must be skip or once, not `all`
+        rules.yaml:3:20: error: `0 0 30 2 *` never comes (minute, hour, day of the month, month, day of the week: `30 6 * * 1-5`)
+        rules.yaml:3:9: error: `on` must be a topic pattern, a list of them, or a schedule (write `on: org.example.topic` or `on: {schedule: "0 6 * * *"}`)
+        rules.yaml:4:50: error: `at_most_every` must not be shorter than `quiet` (the firing comes at the latest `at_most_every` after the first event)
+        rules.yaml:4:23: error: there is no variable `events` (did you mean `event`?)
+        rules.yaml:4:40: error: `quiet` must be above nothing and at most 366d
+        rules.yaml:4:13: error: `limits` needs `per_hour` or `per_day`, or both (write `limits: {per_hour: 500}`)
+        rules.yaml:4:25: error: `on_excess` must be park, drop or pause, not `wait`
+        rules.yaml:4:24: error: `per_hour` must be from 1 to 1000000, it is 0
+        rules.yaml:4:11: error: `event` has a meaning of its own; choose another name
+        rules.yaml:4:11: error: `a` is a variable of `for_each` already
+        rules.yaml:4:35: error: there is no variable `c` (did you mean `a`?)
+        rules.yaml:4:9: error: there is no variable `events` (did you mean `event`?)
         "#
     );
 }

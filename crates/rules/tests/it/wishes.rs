@@ -424,3 +424,34 @@ fn facts_are_tables_beside_the_rules() {
     let arches: Vec<_> = tasks.iter().map(|task| task.inputs["arch"].clone()).collect();
     assert_eq!(arches, [json!("x86_64"), json!("s390x")]);
 }
+
+#[test]
+fn names_are_seen_by_everything_after_them() {
+    let wish = &wishes(
+        r#"for_each: {build: {in: event.body.update.builds, if: 'build.nvr != "bash-5.2-1.fc42"'}}
+let: {parts: nvr(build.nvr), name: parts.name, who: event.body.agent}
+then:
+  - task: rpmlint
+    item: {type: package, id: "${name}"}
+    with: {version: "${parts.version}"}
+    matrix: {who: "${[who]}"}
+dedupe: {key: "${name}/${matrix.who}", window: 1h}"#,
+    )[0];
+    assert_eq!(wish["item"], json!({"type": "package", "id": "kernel"}));
+    assert_eq!(wish["with"], json!({"version": "6.14"}));
+    assert_eq!(wish["dedupe"]["key"], r#"r/0/{"who":"alice"}/kernel/alice"#);
+}
+
+#[test]
+fn limits_travel_with_the_wish() {
+    let limits = |fields: &str| {
+        let evaluation = evaluated(&rule(&format!("{fields}\nthen: [{{task: rpmlint}}]")));
+        serde_json::to_value(evaluation.tasks[0].limits).unwrap()
+    };
+    assert_eq!(limits(""), json!(null));
+    assert_eq!(limits("limits: {per_hour: 500}"), json!({"per_hour": 500, "on_excess": "park"}));
+    assert_eq!(
+        limits("limits: {per_hour: 5, per_day: 10, on_excess: pause}"),
+        json!({"per_hour": 5, "per_day": 10, "on_excess": "pause"})
+    );
+}
