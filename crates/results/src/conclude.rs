@@ -72,10 +72,12 @@ pub fn conclude(
     match means(exit, exit_code) {
         ExitMeans::Outcome(said) => {
             let outcome = found.filter(|found| !found.is_good()).map_or(said, |found| worse(said, found));
-            let note = if outcome != said {
-                Some(format!("exit code {exit_code} says {said}, but the results say {outcome}"))
-            } else {
-                said.is_error().then(|| format!("exit code {exit_code}"))
+            let contradicted = found.filter(|found| found.exit_code() != said.exit_code());
+            let note = match contradicted {
+                Some(found) if !said.is_error() => {
+                    Some(format!("exit code {exit_code} says {said}, but the results say {found}"))
+                }
+                _ => said.is_error().then(|| format!("exit code {exit_code}")),
             };
             Conclusion::new(outcome, results, note)
         }

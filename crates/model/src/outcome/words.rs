@@ -29,11 +29,13 @@ pub fn test_exit_code(code: u8) -> ExitMeans {
     }
 }
 
-/// The exit code of `tmt run`: 1 is a failure or a warning, 3 no results, 4 nothing but skipped tests.
+/// The exit code of `tmt run`: 1 is a failure or a warning, of which the results say more, 3 no results, 4
+/// nothing but skipped tests.
 #[must_use]
 pub fn tmt_exit_code(code: u8) -> ExitMeans {
     match code {
-        0 | 1 => ExitMeans::FromResults,
+        0 => ExitMeans::FromResults,
+        1 => ExitMeans::Outcome(Outcome::NeedsInspection),
         3 => ExitMeans::Outcome(Outcome::NotApplicable),
         4 => ExitMeans::Outcome(Outcome::Skipped),
         _ => ExitMeans::Outcome(TASK),

@@ -58,7 +58,17 @@ fn conclusions() {
     check(plain, 0, &[bad], "failed", Some("exit code 0 says passed, but the results say failed"));
     check(plain, 77, &[bad], "failed", Some("exit code 77 says skipped, but the results say failed"));
     check(plain, 0, &[todo], "passed", None);
-    check(plain, 1, &[good], "failed", None);
+    check(plain, 1, &[good], "failed", Some("exit code 1 says failed, but the results say passed"));
+    check(plain, 1, &[bad], "failed", None);
+    let looks: &[(&str, &str)] = &[("1", "needs_inspection")];
+    check(looks, 1, &[bad], "failed", None);
+    check(
+        looks,
+        1,
+        &[good],
+        "needs_inspection",
+        Some("exit code 1 says needs_inspection, but the results say passed"),
+    );
     check(
         from_results,
         0,

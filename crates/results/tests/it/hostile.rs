@@ -1,10 +1,11 @@
 //! Arbitrary documents: no parser panics, and no failure is ever reported as passed.
 
-use model::{Outcome, task_file::ResultFormat};
+use model::{
+    Outcome,
+    task_file::{ExitMeans, RESULT_FORMATS, ResultFormat},
+};
 use proptest::{prelude::*, sample::select};
-use taskbot_results::{Parsed, ParsedResult, parse};
-
-const FORMATS: [ResultFormat; 3] = [ResultFormat::Tap, ResultFormat::Junit, ResultFormat::Json];
+use taskbot_results::{Parsed, ParsedResult, conclude, parse};
 
 /// Every result at any depth.
 fn all(parsed: &Parsed) -> Vec<&ParsedResult> {
@@ -123,21 +124,207 @@ const MARKS: [(&str, Outcome); 6] = [
     ("<error/>", Outcome::Error(model::ErrorReason::Task)),
 ];
 
+/// Documents as the tools write them, each with a failure at its start and a pass at its end.
+const SAMPLES: [(ResultFormat, &str); 10] = [
+    (ResultFormat::Tap, "TAP version 14\n1..2\nnot ok 1 - a\n  ---\n  message: m\n  ...\nok 2 - b\n"),
+    (
+        ResultFormat::Junit,
+        "<testsuites failures=\"1\"><testsuite name=\"s\" tests=\"2\" failures=\"1\"><testcase name=\"a\"><failure message=\"m\">text</failure></testcase><testcase name=\"b\"/></testsuite></testsuites>",
+    ),
+    (
+        ResultFormat::Json,
+        r#"{"results": [{"name": "a", "outcome": "failed", "data": {"line": 1}}, {"name": "b", "outcome": "passed"}]}"#,
+    ),
+    (
+        ResultFormat::Tmt,
+        r#"[{"name": "/a", "result": "fail", "log": ["x"]}, {"name": "/b", "result": "pass"}]"#,
+    ),
+    (
+        ResultFormat::Autopkgtest,
+        "a                    FAIL non-zero exit status 1\nb                    PASS\n",
+    ),
+    (
+        ResultFormat::Sarif,
+        r#"{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t"}}, "invocations": [{"executionSuccessful": false}], "results": [{"ruleId": "a", "level": "error"}, {"ruleId": "b", "kind": "pass"}]}]}"#,
+    ),
+    (
+        ResultFormat::Firehose,
+        "<analysis><metadata><generator name=\"t\"/></metadata><results><failure/><issue test-id=\"a\"><message>m</message></issue><info/></results></analysis>",
+    ),
+    (
+        ResultFormat::Resultyaml,
+        r#"{"results": [{"item": "a", "type": "koji_build", "outcome": "FAILED"}, {"outcome": "PASSED"}]}"#,
+    ),
+];
+
+/// How an attempt with this one document and exit code 0 ends.
+fn outcome(format: ResultFormat, document: &[u8]) -> Outcome {
+    let exit = [("0".to_owned(), ExitMeans::FromResults)].into();
+    conclude(0, &exit, vec![parse(format, "r", document)]).outcome
+}
+
+/// Words that make up the other formats, in any order.
+fn pieced() -> impl Strategy<Value = (ResultFormat, String)> {
+    let yaml = vec![
+        "- ",
+        "name: /a",
+        "result: pass",
+        "result: fail",
+        "\n",
+        "  ",
+        "check: ",
+        "subresult:",
+        "\n  - ",
+        "original-result: fail",
+        "results:",
+        "outcome: PASSED",
+        "outcome: FAILED",
+        "item: a",
+        "type: b",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "&a ",
+        "*a",
+        "\"",
+        "#",
+        "\t",
+        "!!x ",
+    ];
+    let json = vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"version\": \"2.1.0\"",
+        "\"runs\"",
+        "\"tool\": {\"driver\": {\"name\": \"t\"}}",
+        "\"results\"",
+        "\"level\": \"error\"",
+        "\"ruleId\": \"a\"",
+        "null",
+        "1e999",
+        "\"\\ud800\"",
+        "\"metadata\": {\"generator\": {\"name\": \"g\"}}",
+        "\"type\": \"Issue\"",
+        "\"name\": \"a\"",
+        "\"result\": \"pass\"",
+        "\"outcome\": \"passed\"",
+    ];
+    let xml = vec![
+        "<analysis>",
+        "</analysis>",
+        "<metadata>",
+        "</metadata>",
+        "<generator name='g'/>",
+        "<results>",
+        "</results>",
+        "<issue>",
+        "</issue>",
+        "<failure>",
+        "</failure>",
+        "<info/>",
+        "<message>",
+        "</message>",
+        "<location>",
+        "</location>",
+        "<trace>",
+        "<state>",
+        "</state>",
+        "</trace>",
+        "<custom-fields>",
+        "</custom-fields>",
+        "<str-field name='a'>",
+        "</str-field>",
+        "text",
+        "&amp;",
+        "<point line='1' column='2'/>",
+    ];
+    let summary = vec![
+        "a ",
+        "* ",
+        "PASS",
+        "FAIL",
+        "SKIP",
+        "FLAKY",
+        "\n",
+        " ",
+        "badpkg: ",
+        "blame: x",
+        "testbed failure: y",
+        "é",
+        "\u{0}",
+        ":",
+    ];
+    use ResultFormat as F;
+    let of = |formats: Vec<F>, pieces: Vec<&'static str>| {
+        (select(formats), proptest::collection::vec(select(pieces), 0..24))
+            .prop_map(|(format, pieces)| (format, pieces.concat()))
+    };
+    prop_oneof![
+        of(vec![F::Tmt, F::Resultyaml], yaml),
+        of(vec![F::Sarif, F::Firehose, F::Tmt, F::Resultyaml, F::Json], json),
+        of(vec![F::Firehose, F::Junit], xml),
+        of(vec![F::Autopkgtest], summary),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn bytes_never_panic(document in proptest::collection::vec(any::<u8>(), 0..400)) {
-        for format in FORMATS {
+        for (format, _) in RESULT_FORMATS {
             let _ = parse(format, "r", &document);
         }
     }
 
     #[test]
     fn text_never_panics(document in "\\PC{0,200}") {
-        for format in FORMATS {
+        for (format, _) in RESULT_FORMATS {
             let _ = parse(format, "r", document.as_bytes());
         }
+    }
+
+    #[test]
+    fn pieces_never_panic_nor_hide((format, document) in pieced()) {
+        let Ok(parsed) = parse(format, "r", document.as_bytes()) else { return Ok(()) };
+        for result in all(&parsed) {
+            // tmt's own word stands where it has turned a result round.
+            let turned = result.data.contains_key("original_result");
+            let hidden = result.outcome == Outcome::Passed && result.children.iter().any(|child| !child.outcome.is_good());
+            prop_assert!(!hidden || turned, "{document}\n{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_document_with_a_failure_never_passes_when_it_is_damaged(
+        sample in select(SAMPLES.to_vec()), cut in any::<prop::sample::Index>(), byte in any::<u8>(), how in 0_u8..4,
+    ) {
+        let (format, document) = sample;
+        let whole = outcome(format, document.as_bytes());
+        prop_assert!(!whole.is_good(), "{format:?} {whole}");
+        let mut damaged = document.as_bytes().to_vec();
+        let at = cut.index(damaged.len());
+        match how {
+            0 => damaged.truncate(at),
+            1 => drop(damaged.drain(..at)),
+            2 => damaged.insert(at, byte),
+            _ => {
+                let more = damaged.clone();
+                damaged.extend(more);
+            }
+        }
+        // Neither what is cut off at the end nor what is doubled makes a pass. At the start, whole lines can go
+        // unseen where each stands alone, and a changed byte can make another word.
+        let got = outcome(format, &damaged);
+        let lines = [ResultFormat::Autopkgtest, ResultFormat::Tmt, ResultFormat::Resultyaml].contains(&format);
+        let unseen = how == 2 || (how == 1 && lines);
+        prop_assert!(!got.is_good() || unseen, "{format:?} {got}\n{}", String::from_utf8_lossy(&damaged));
     }
 
     #[test]

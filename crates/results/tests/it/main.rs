@@ -7,6 +7,7 @@ mod hostile;
 mod json;
 mod junit;
 mod junit_dialects;
+mod outcomes;
 mod result_yaml;
 mod sarif;
 mod tap;
