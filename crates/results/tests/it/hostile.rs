@@ -143,6 +143,11 @@ const SAMPLES: [(ResultFormat, &str); 10] = [
         ResultFormat::Autopkgtest,
         "a                    FAIL non-zero exit status 1\nb                    PASS\n",
     ),
+    (ResultFormat::Tmt, "- name: /a\n  result: fail\n  note:\n    - n\n- name: /b\n  result: pass\n"),
+    (
+        ResultFormat::Resultyaml,
+        "results:\n- {item: a, type: koji_build, outcome: FAILED}\n- item: b\n  type: koji_build\n  outcome: PASSED\n",
+    ),
     (
         ResultFormat::Sarif,
         r#"{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t"}}, "invocations": [{"executionSuccessful": false}], "results": [{"ruleId": "a", "level": "error"}, {"ruleId": "b", "kind": "pass"}]}]}"#,
