@@ -110,12 +110,21 @@ impl Event {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<Value, EventError> {
+        self.check_head()?;
+        self.body()
+    }
+
+    /// Checks all that can be wrong with an event but for its body.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_head(&self) -> Result<(), EventError> {
         check_id(self.id.as_str())?;
         let topic = Topic::parse(self.topic.as_str())?;
         if !topic.may_chain() {
             return Err(EventError::Reserved(topic));
         }
-        self.body()
+        Ok(())
     }
 
     /// SHA-256 over topic and payload: the same id with another hash is a conflict.

@@ -10,6 +10,7 @@ pub(crate) use then::{check_git, check_topic};
 use crate::{
     check,
     facts::Facts,
+    index::Index,
     language::{Mode, Rule},
     load::{FACTS_FOLDER, FileKind, Options, RuleFiles},
     registry::{self, REGISTRY_FILE, Registry},
@@ -21,7 +22,6 @@ use crate::{
 use model::{
     Revision, RuleName, Topic,
     diagnostic::Report,
-    topic::TopicPattern,
     yaml::{Node, Reader},
 };
 use std::{
@@ -66,41 +66,7 @@ pub struct RuleSet {
     pub(crate) engine: Engine,
     pub(crate) options: Options,
     pub(crate) tests: Vec<TestCase>,
-    index: TopicIndex,
-}
-
-/// Which rules listen to which topics.
-#[derive(Debug, Default)]
-struct TopicIndex {
-    /// Rules by topics that they name in full.
-    exact: HashMap<Topic, Vec<usize>>,
-    /// Patterns with wildcards, and their rules.
-    patterns: Vec<(TopicPattern, usize)>,
-}
-
-impl TopicIndex {
-    fn of(rules: &[Rule]) -> Self {
-        let mut index = Self::default();
-        for (at, rule) in rules.iter().enumerate() {
-            for pattern in &rule.on {
-                if pattern.is_exact() {
-                    index.exact.entry(Topic::new(pattern.as_str())).or_default().push(at);
-                } else {
-                    index.patterns.push((pattern.clone(), at));
-                }
-            }
-        }
-        index
-    }
-
-    /// The rules that listen to the topic, in their order, each once.
-    fn candidates(&self, topic: &Topic) -> Vec<usize> {
-        let mut found = self.exact.get(topic).cloned().unwrap_or_default();
-        found.extend(self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic)).map(|(_, at)| *at));
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
+    pub(crate) index: Index,
 }
 
 impl RuleSet {
@@ -147,7 +113,12 @@ impl RuleSet {
 
     /// The rules that listen to the topic, in their order.
     pub(crate) fn listening(&self, topic: &Topic) -> impl Iterator<Item = &Rule> {
-        self.index.candidates(topic).into_iter().map(|at| &self.rules[at])
+        self.index.listening(topic).into_iter().map(|at| &self.rules[at as usize])
+    }
+
+    /// The rules that are looked at for each event of their topics, since none of their clauses can be indexed.
+    pub fn unindexed(&self) -> impl Iterator<Item = &Rule> {
+        self.index.unindexed().iter().map(|at| &self.rules[*at as usize])
     }
 }
 
@@ -184,7 +155,7 @@ pub fn compile(files: &RuleFiles, options: &Options) -> Result<Compiled, Report>
     if report.has_errors() {
         return Err(report);
     }
-    let index = TopicIndex::of(&rules);
+    let index = Index::of(&rules);
     let rule_set = RuleSet {
         revision: files.revision(),
         rules,

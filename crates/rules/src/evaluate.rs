@@ -11,18 +11,19 @@ use crate::{
     language::{ForEach, Mode, Rule, Values},
     path::Subject,
     predicate::Block,
-    script::{Engine, Scope},
+    script::{Engine, EventSource, EventValue, Scope},
     source::{Place, RuleError},
     wish::{CancelWish, CollectWish, EmitWish, TaskWish},
 };
 use chrono::{DateTime, Utc};
 use model::{
-    Event,
-    event::{CHAIN_DEPTH_MAX, json_kind},
+    Event, RuleName,
+    event::{CHAIN_DEPTH_MAX, EventError, json_kind},
     verdict::{Verdict, VerdictKind},
 };
 use serde_json::Value;
 use std::{
+    borrow::Cow,
     cell::OnceCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -55,6 +56,24 @@ pub struct Evaluation {
     pub emits: Vec<EmitWish>,
     /// The events that are to be collected for a later firing; those with `shadow`, too.
     pub collects: Vec<CollectWish>,
+    /// The rules all of whose clauses were looked at: their places among [`RuleSet::rules`], in order.
+    pub candidates: Vec<u32>,
+}
+
+impl Evaluation {
+    fn add(&mut self, rule: &Rule, event: &Event, said: Result<Said, RuleError>) {
+        let Some(verdict) = verdict_kind(rule, event, &said) else { return };
+        self.verdicts.push(Verdict { rule: rule.name.clone(), verdict, clauses: Vec::new() });
+        match said {
+            Ok(Said::Fired(firing)) => {
+                self.tasks.extend(firing.tasks);
+                self.cancels.extend(firing.cancels);
+                self.emits.extend(firing.emits);
+            }
+            Ok(Said::Collected(wish)) => self.collects.push(wish),
+            _ => {}
+        }
+    }
 }
 
 /// The wishes of one rule.
@@ -74,51 +93,79 @@ pub(crate) enum Said {
     Fired(Firing),
 }
 
-/// An event as rules see it. The form that scripts read is made when the first script wants it.
+/// An event as rules see it. Its body is parsed, and what scripts read is made, when the first one asks.
+#[derive(Debug)]
 pub(crate) struct Input<'e> {
     pub(crate) event: &'e Event,
-    body: &'e Value,
-    topic: Value,
-    source: Value,
+    body: OnceCell<Cow<'e, Value>>,
+    topic: OnceCell<Value>,
+    source: OnceCell<Value>,
     pub(crate) now: DateTime<Utc>,
-    scope: OnceCell<Scope>,
+    value: OnceCell<EventValue>,
+    /// For an event that tells of others.
+    collected: OnceCell<Scope<'static>>,
 }
 
 impl<'e> Input<'e> {
     pub(crate) fn new(event: &'e Event, body: &'e Value, now: DateTime<Utc>) -> Self {
+        let input = Self::unparsed(event, now);
+        Self { body: OnceCell::from(Cow::Borrowed(body)), ..input }
+    }
+
+    /// The body is known to be good.
+    fn unparsed(event: &'e Event, now: DateTime<Utc>) -> Self {
         Self {
             event,
-            body,
-            topic: event.topic.as_str().into(),
-            source: event.source.as_str().into(),
+            body: OnceCell::new(),
+            topic: OnceCell::new(),
+            source: OnceCell::new(),
             now,
-            scope: OnceCell::new(),
+            value: OnceCell::new(),
+            collected: OnceCell::new(),
         }
+    }
+
+    pub(crate) fn body(&self) -> &Value {
+        self.body.get_or_init(|| Cow::Owned(self.event.body().unwrap_or_default()))
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject::Event {
-            topic: &self.topic,
-            source: &self.source,
+            topic: self.topic(),
+            source: self.source.get_or_init(|| self.event.source.as_str().into()),
             headers: &self.event.headers,
-            body: self.body,
+            body: self.body(),
         }
     }
 
-    pub(crate) const fn topic(&self) -> &Value {
-        &self.topic
+    pub(crate) fn topic(&self) -> &Value {
+        self.topic.get_or_init(|| self.event.topic.as_str().into())
     }
 
-    /// Whether it is what a rule's `collect` came to.
+    /// The events that it tells of, if it is what a rule's `collect` came to.
+    fn collected_events(&self) -> Option<&[Value]> {
+        if self.event.topic.as_str() == COLLECT_DUE {
+            due::collected_events(self.event, self.body())
+        } else {
+            None
+        }
+    }
+
     fn is_collected(&self) -> bool {
-        due::collected_events(self.event, self.body).is_some()
+        self.collected_events().is_some()
     }
 
-    fn scope(&self) -> &Scope {
-        self.scope.get_or_init(|| match due::collected_events(self.event, self.body) {
-            Some(events) => due::scope(events, self.now),
-            None => Scope::of_event(self.event, self.body, self.now),
-        })
+    fn scope(&self) -> Scope<'_> {
+        match self.collected_events() {
+            Some(events) => self.collected.get_or_init(|| due::scope(events, self.now)).clone(),
+            None => Scope::later(self, self.now),
+        }
+    }
+}
+
+impl EventSource for Input<'_> {
+    fn event_value(&self) -> &EventValue {
+        self.value.get_or_init(|| EventValue::of(self.event, self.body()))
     }
 }
 
@@ -146,26 +193,74 @@ impl Backstop {
 }
 
 impl RuleSet {
-    /// What the rules say to an event; `body` is its parsed payload, `now` the time that ages count from.
-    #[must_use]
-    pub fn evaluate(&self, event: &Event, body: &Value, now: DateTime<Utc>) -> Evaluation {
-        let input = Input::new(event, body, now);
+    /// What the rules say to an event; `now` is the time that ages count from.
+    ///
+    /// # Errors
+    /// What is wrong with its body, as [`Event::body`] says it.
+    pub fn evaluate(&self, event: &Event, now: DateTime<Utc>) -> Result<Evaluation, EventError> {
+        if due::is_due(event) {
+            return self.evaluate_one_by_one(event, now);
+        }
+        let reading = self.index.read(event)?;
+        let candidates = self.index.candidates(&reading);
+        let input =
+            reading.body().map_or_else(|| Input::unparsed(event, now), |body| Input::new(event, body, now));
         let mut out = Evaluation::default();
-        for rule in self.hearing(&input).filter(|rule| rule.mode != Mode::Off) {
-            let said = guarded(rule, || self.judge(rule, &input, &mut Trace::off()));
-            let Some(verdict) = verdict_kind(rule, event, &said) else { continue };
-            out.verdicts.push(Verdict { rule: rule.name.clone(), verdict, clauses: Vec::new() });
-            match said {
-                Ok(Said::Fired(firing)) => {
-                    out.tasks.extend(firing.tasks);
-                    out.cancels.extend(firing.cancels);
-                    out.emits.extend(firing.emits);
+        for number in &candidates.rules {
+            let rule = &self.rules[*number as usize];
+            let said = guarded(rule, || {
+                if !self.index.holds(*number, rule, &candidates, now) {
+                    return Ok(Said::NoMatch);
                 }
-                Ok(Said::Collected(wish)) => out.collects.push(wish),
-                _ => {}
+                self.judge_further(rule, &input, &mut Trace::off())
+            });
+            out.add(rule, event, said);
+        }
+        out.candidates = candidates.rules;
+        Ok(out)
+    }
+
+    /// The same without the index: every rule that the event is for is judged. Slow, and meant for tests of
+    /// the index and for measuring it.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_one_by_one(&self, event: &Event, now: DateTime<Utc>) -> Result<Evaluation, EventError> {
+        let body = event.body()?;
+        let input = Input::new(event, &body, now);
+        let mut out = Evaluation::default();
+        for (number, rule) in (0..).zip(&self.rules).filter(|(_, rule)| rule.mode != Mode::Off) {
+            if self.hears(rule, &input) {
+                out.candidates.push(number);
+                out.add(rule, event, guarded(rule, || self.judge(rule, &input, &mut Trace::off())));
             }
         }
-        out
+        Ok(out)
+    }
+
+    /// What one rule says to an event; nothing if there is no such rule, or it is switched off.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_rule(
+        &self,
+        name: &RuleName,
+        event: &Event,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Evaluation>, EventError> {
+        let body = event.body()?;
+        let Some(number) = self.by_name.get(name) else { return Ok(None) };
+        let rule = &self.rules[*number];
+        if rule.mode == Mode::Off {
+            return Ok(None);
+        }
+        let input = Input::new(event, &body, now);
+        let mut out = Evaluation::default();
+        if self.hears(rule, &input) {
+            out.candidates.extend(u32::try_from(*number));
+            out.add(rule, event, guarded(rule, || self.judge(rule, &input, &mut Trace::off())));
+        }
+        Ok(Some(out))
     }
 
     /// What one rule says; its topic is known to match.
@@ -174,10 +269,15 @@ impl RuleSet {
             trace.not_reached(rule);
             return Ok(Said::NoMatch);
         }
+        self.judge_further(rule, input, trace)
+    }
+
+    /// What a rule says whose clauses hold.
+    fn judge_further(&self, rule: &Rule, input: &Input<'_>, trace: &mut Trace) -> Result<Said, RuleError> {
         if let Some(condition) = &rule.condition
             && !input.is_collected()
         {
-            let held = condition.holds(&self.engine, input.scope());
+            let held = condition.holds(&self.engine, &input.scope());
             trace.script("if", condition.source(), held.as_ref());
             if !held? {
                 trace.loops_not_reached(rule);
@@ -231,7 +331,7 @@ impl RuleSet {
         input: &Input<'_>,
         looked_at: &mut usize,
     ) -> Result<Vec<Value>, RuleError> {
-        let values = with_scope(input.scope(), turn, |scope| values(&each.values, &self.engine, scope))?;
+        let values = with_scope(&input.scope(), turn, |scope| values(&each.values, &self.engine, scope))?;
         *looked_at += values.len();
         if *looked_at > LOOKED_AT_MAX {
             let message = format!("the loops look at more than {LOOKED_AT_MAX} values");
@@ -252,7 +352,7 @@ impl RuleSet {
         let mut turn = turn.clone();
         turn.push((each.variable.clone(), value));
         if let Some(condition) = &each.condition
-            && !with_scope(input.scope(), &turn, |scope| condition.holds(&self.engine, scope))?
+            && !with_scope(&input.scope(), &turn, |scope| condition.holds(&self.engine, scope))?
         {
             return Ok(());
         }

@@ -37,6 +37,8 @@ pub mod registry;
 
 pub mod check;
 
+mod index;
+
 pub mod compile;
 
 pub mod wish;

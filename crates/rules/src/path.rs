@@ -66,7 +66,7 @@ impl<'v> Found<'v> {
         }
     }
 
-    fn push(&mut self, value: &'v Value) {
+    pub(crate) fn push(&mut self, value: &'v Value) {
         match self {
             Self::None => *self = Self::One(value),
             Self::One(first) => *self = Self::Many(vec![first, value]),
@@ -159,7 +159,7 @@ impl fmt::Display for Path {
     }
 }
 
-fn descend<'v>(value: &'v Value, parts: &[String], found: &mut Found<'v>) {
+pub(crate) fn descend<'v>(value: &'v Value, parts: &[String], found: &mut Found<'v>) {
     let Some((part, rest)) = parts.split_first() else { return found.push(value) };
     match value {
         Value::Object(fields) => {

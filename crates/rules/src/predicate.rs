@@ -8,18 +8,19 @@
 //! - Nothing is coerced: a value of another type does not match, and the verdict says so. Numbers compare by
 //!   value, `1` and `1.0` are equal.
 
+mod glob;
 mod read;
 mod words;
 
+pub use glob::Glob;
+pub(crate) use read::regex;
 pub use read::{Roots, read_block};
-pub(crate) use read::{glob, regex};
 
 use crate::{
     path::{Found, Path, Subject},
     version,
 };
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
-use globset::GlobMatcher;
 use model::{event::json_kind, verdict::ClauseState};
 use regex::Regex;
 use serde_json::{Number, Value};
@@ -69,7 +70,7 @@ pub enum Test {
     /// It is one of these texts, whatever the case of letters; kept in lower case.
     EqualsIgnoringCase(Vec<String>),
     /// It matches one of these globs as a whole.
-    Glob(Vec<GlobMatcher>),
+    Glob(Vec<Glob>),
     /// One of these regular expressions is found in it.
     Regex(Vec<Regex>),
     /// It is a number in this relation to another.

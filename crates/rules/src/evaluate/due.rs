@@ -26,7 +26,7 @@ pub(super) fn collected_events<'b>(event: &Event, body: &'b Value) -> Option<&'b
 }
 
 /// `event` is the last one that was collected, `events` are all of them.
-pub(super) fn scope(events: &[Value], now: DateTime<Utc>) -> Scope {
+pub(super) fn scope(events: &[Value], now: DateTime<Utc>) -> Scope<'static> {
     let last = events.last().unwrap_or(&Value::Null);
     let root = |name: &str| (name.to_owned(), last.get(name).cloned().unwrap_or_default());
     let roots: Value = ["topic", "source", "headers", "body"].into_iter().map(root).collect();
@@ -40,7 +40,7 @@ pub(super) fn collected(
     collect: &CollectEntry,
     input: &Input<'_>,
 ) -> Result<CollectWish, RuleError> {
-    let mut scope = input.scope().clone();
+    let mut scope = input.scope();
     for one in rule.lets.iter().filter(|one| one.of_event) {
         scope = scope.with(&[(one.name.as_str(), one.value.value(&rules.engine, &scope)?)]);
     }
@@ -57,7 +57,7 @@ pub(super) fn collected(
 impl RuleSet {
     /// The rules that an event is for: those that listen to its topic, or the one that it names.
     pub(crate) fn hearing(&self, input: &Input<'_>) -> impl Iterator<Item = &Rule> {
-        let named = is_due(input.event).then(|| self.due_rule(input.event, input.body).into_iter());
+        let named = is_due(input.event).then(|| self.due_rule(input.event, input.body()).into_iter());
         let listening = named.is_none().then(|| self.listening(&input.event.topic));
         named.into_iter().flatten().chain(listening.into_iter().flatten())
     }
@@ -65,7 +65,7 @@ impl RuleSet {
     /// Whether an event is for this rule.
     pub(crate) fn hears(&self, rule: &Rule, input: &Input<'_>) -> bool {
         if is_due(input.event) {
-            return self.due_rule(input.event, input.body).is_some_and(|named| named.name == rule.name);
+            return self.due_rule(input.event, input.body()).is_some_and(|named| named.name == rule.name);
         }
         rule.on.iter().any(|pattern| pattern.matches(&input.event.topic))
     }

@@ -67,7 +67,7 @@ impl Make<'_, '_> {
         for one in &self.rule.lets {
             self.clock.check(&self.rule.place)?;
             let value =
-                with_scope(self.input.scope(), &vars, |scope| one.value.value(&self.rules.engine, scope))?;
+                with_scope(&self.input.scope(), &vars, |scope| one.value.value(&self.rules.engine, scope))?;
             vars.push((one.name.clone(), value));
         }
         Ok(vars)
@@ -77,20 +77,20 @@ impl Make<'_, '_> {
         let input = self.input;
         match &entry.action {
             Action::Task(task) => {
-                let cells = with_scope(input.scope(), turn, |scope| self.cells(task, entry, scope))?;
+                let cells = with_scope(&input.scope(), turn, |scope| self.cells(task, entry, scope))?;
                 for cell in cells {
                     let mut vars = turn.to_vec();
                     if !task.matrix.is_empty() {
                         vars.push(("matrix".to_owned(), Value::Object(cell.clone())));
                     }
-                    with_scope(input.scope(), &vars, |scope| self.task(entry, task, cell, scope))?;
+                    with_scope(&input.scope(), &vars, |scope| self.task(entry, task, cell, scope))?;
                 }
                 Ok(())
             }
             Action::Cancel(cancel) => {
-                with_scope(input.scope(), turn, |scope| self.cancel(entry, cancel, scope))
+                with_scope(&input.scope(), turn, |scope| self.cancel(entry, cancel, scope))
             }
-            Action::Emit(emit) => with_scope(input.scope(), turn, |scope| self.emit(entry, emit, scope)),
+            Action::Emit(emit) => with_scope(&input.scope(), turn, |scope| self.emit(entry, emit, scope)),
         }
     }
 

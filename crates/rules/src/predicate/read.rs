@@ -1,8 +1,9 @@
 //! Clauses from YAML.
 
-use super::{Block, Clause, PATTERN_BYTES_MAX, Predicate, Quantity, Relation, TESTS_MAX, Test, VersionRules};
+use super::{
+    Block, Clause, Glob, PATTERN_BYTES_MAX, Predicate, Quantity, Relation, TESTS_MAX, Test, VersionRules,
+};
 use crate::path::Path;
-use globset::{GlobBuilder, GlobMatcher};
 use model::{
     diagnostic::nearest,
     yaml::{Key, Node, Reader, Value as Yaml},
@@ -238,7 +239,7 @@ impl ReadClauses<'_> {
                 let texts = self.texts(node, &what)?;
                 Test::EqualsIgnoringCase(texts.iter().map(|text| text.to_lowercase()).collect())
             }
-            "glob" => Test::Glob(self.patterns(node, &what, glob)?),
+            "glob" => Test::Glob(self.patterns(node, &what, Glob::parse)?),
             "regex" => Test::Regex(self.patterns(node, &what, regex)?),
             "gt" => Test::Number(Relation::Gt, self.number(node, &what)?),
             "gte" => Test::Number(Relation::Gte, self.number(node, &what)?),
@@ -435,16 +436,6 @@ impl ReadClauses<'_> {
         let block = self.block(node, what, Roots::Free);
         (!block.is_empty() && block.len() == entries).then_some(block)
     }
-}
-
-/// A glob over a whole text: `*`, `?`, `[…]`, `{a,b}`; `*` also covers `/` and `.`.
-pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
-    GlobBuilder::new(pattern)
-        .literal_separator(false)
-        .backslash_escape(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("`{pattern}` is no glob: {}", error.kind()))
 }
 
 /// A regular expression, found anywhere in a text unless anchored; matching takes linear time.

@@ -41,7 +41,7 @@ impl fmt::Display for Test {
             Self::Suffix(texts) => write!(f, "ends with {}", texts_or(texts)),
             Self::EqualsIgnoringCase(texts) => write!(f, "is {} in any case", texts_or(texts)),
             Self::Glob(globs) => {
-                write!(f, "matches {}", or(globs.iter().map(|one| one.glob().glob().to_owned())))
+                write!(f, "matches {}", or(globs.iter().map(|one| one.as_str().to_owned())))
             }
             Self::Regex(some) => {
                 write!(f, "matches /{}/", or(some.iter().map(|one| one.as_str().to_owned())))

@@ -24,6 +24,7 @@ pub(crate) use error::span_at;
 pub use error::{ErrorKind, ScriptError};
 pub use functions::{FUNCTIONS, Function};
 pub use scope::Scope;
+pub(crate) use scope::{EventSource, EventValue};
 pub(crate) use tokens::reset as reset_tokens;
 
 use crate::facts::Facts;

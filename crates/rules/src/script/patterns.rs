@@ -1,8 +1,7 @@
 //! Globs and regular expressions, compiled once.
 
 use super::limits::{PATTERN_BYTES_MAX, PATTERNS_KEPT_MAX};
-use crate::predicate;
-use globset::GlobMatcher;
+use crate::predicate::{self, Glob};
 use regex::Regex;
 use std::{
     collections::HashMap,
@@ -10,9 +9,9 @@ use std::{
 };
 
 /// A glob over a whole text: `*`, `?`, `[…]`, `{a,b}`; `*` also covers `/` and `.`.
-pub(super) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
+pub(super) fn glob(pattern: &str) -> Result<Glob, String> {
     check_length(pattern)?;
-    predicate::glob(pattern)
+    Glob::parse(pattern)
 }
 
 /// A regular expression, found anywhere in a text unless anchored; matching takes linear time.

@@ -40,7 +40,7 @@ fn roots() -> Value {
     })
 }
 
-fn scope() -> Scope {
+fn scope() -> Scope<'static> {
     Scope::new(&roots(), now())
         .with(&[("build", json!({"nvr": "zsh-5-1"})), ("matrix", json!({"arch": "s390x"}))])
 }

@@ -146,7 +146,7 @@ fn explanations_agree_with_the_evaluation() {
     ));
     let event = event(TOPIC, &body);
     let fired: Vec<_> = rules
-        .evaluate(&event, &body, now())
+        .evaluate(&event, now()).unwrap()
         .verdicts
         .into_iter()
         .map(|verdict| (verdict.rule, verdict.verdict))

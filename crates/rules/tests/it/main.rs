@@ -7,6 +7,7 @@ mod docs;
 mod due;
 mod evaluate;
 mod explain;
+mod index;
 mod load;
 mod mistakes;
 mod rule_tests;
@@ -80,7 +81,7 @@ fn refused(files: &RuleFiles) -> Report {
 /// What rules say to the update.
 fn evaluated(rules: &str) -> Evaluation {
     let body = update();
-    rule_set(rules).evaluate(&event(TOPIC, &body), &body, now())
+    rule_set(rules).evaluate(&event(TOPIC, &body), now()).unwrap()
 }
 
 /// A rule with some fields on the update's topic.

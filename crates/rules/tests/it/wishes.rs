@@ -292,7 +292,7 @@ fn a_dedupe_key_is_taken_within_rule_entry_and_cell() {
     let rules = rule_set(&format!(
         "rules:\n  - {{name: a, on: {TOPIC}, then: [{{task: rpmlint, matrix: {{x: [1, 2]}}}}, {{task: rpmlint, matrix: {{x: [1]}}}}], dedupe: {{key: k, window: 1h}}}}\n  - {{name: b, on: {TOPIC}, then: [{{task: rpmlint}}], dedupe: {{key: k, window: 1h}}}}"
     ));
-    let tasks = rules.evaluate(&event(TOPIC, &body), &body, now()).tasks;
+    let tasks = rules.evaluate(&event(TOPIC, &body), now()).unwrap().tasks;
     let keys: Vec<_> = tasks.iter().map(|task| task.dedupe.as_ref().unwrap().key.clone()).collect();
     assert_eq!(keys, ["a/0/{\"x\":1}/k", "a/0/{\"x\":2}/k", "a/1/{\"x\":1}/k", "b/0/{}/k"]);
 }
@@ -386,7 +386,7 @@ fn wishes_are_limited() {
     );
     let mut body = update();
     body["big"] = (0..100).collect();
-    let verdict = &rule_set(&rule(&looked)).evaluate(&event(TOPIC, &body), &body, now()).verdicts[0];
+    let verdict = &rule_set(&rule(&looked)).evaluate(&event(TOPIC, &body), now()).unwrap().verdicts[0];
     assert!(format!("{verdict:?}").contains("the loops look at more than 10000 values"), "{verdict:?}");
     let text = "x".repeat(60_000);
     let large =
@@ -407,7 +407,7 @@ fn repositories_beside_the_rules_become_absolute() {
     files.base = Some("/srv/qa/rules".into());
     let rules = compiled(&files).rule_set;
     let body = update();
-    let task = &rules.evaluate(&event(TOPIC, &body), &body, now()).tasks[0];
+    let task = &rules.evaluate(&event(TOPIC, &body), now()).unwrap().tasks[0];
     assert_eq!(task.repo.git, "/srv/qa/deploy/task-repos/rpmlint");
     assert_eq!(task.repo.path.as_deref(), Some("sub"));
 }
@@ -420,7 +420,7 @@ fn facts_are_tables_beside_the_rules() {
     files.files.insert("facts/arches.yaml".into(), "F42: [x86_64, s390x]\n".into());
     let rules = compiled(&files).rule_set;
     let body = update();
-    let tasks = rules.evaluate(&event(TOPIC, &body), &body, now()).tasks;
+    let tasks = rules.evaluate(&event(TOPIC, &body), now()).unwrap().tasks;
     let arches: Vec<_> = tasks.iter().map(|task| task.inputs["arch"].clone()).collect();
     assert_eq!(arches, [json!("x86_64"), json!("s390x")]);
 }

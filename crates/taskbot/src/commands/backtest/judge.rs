@@ -167,8 +167,8 @@ impl Judges {
 fn evaluate(set: &RuleSet, event: &Event) -> Result<Evaluation, EventError> {
     let known = event.received_at != DateTime::UNIX_EPOCH;
     let now = if known { event.received_at } else { event.time.unwrap_or(event.received_at) };
-    let body = event.check()?;
-    Ok(set.evaluate(event, &body, now))
+    event.check_head()?;
+    set.evaluate(event, now)
 }
 
 fn key(wish: &TaskWish, event: &Event) -> u128 {
