@@ -5,14 +5,18 @@
 //! Nothing here knows of SQL, of a bus or of rules' insides.
 //!
 //! The modules: who may do what ([`auth`]), how errors look ([`problem`]), what all handlers share ([`state`]),
-//! the routes by the kind of thing that they are about, and the [`server`] that serves them.
+//! the routes by the kind of thing that they are about, the interfaces of other systems ([`resultsdb`]), and the
+//! [`server`] that serves them all.
 
 pub mod auth;
 pub mod problem;
 mod range;
 mod routes;
+
+pub mod resultsdb;
+
 pub mod server;
 pub mod state;
 
 pub use server::{openapi, router, serve};
-pub use state::ApiState;
+pub use state::{ApiState, Surfaces};

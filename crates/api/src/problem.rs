@@ -1,5 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use crate::resultsdb;
 use axum::{
     Json,
     extract::Request,
@@ -73,6 +74,9 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let is_error = status.is_client_error() || status.is_server_error();
     // What handlers say in JSON (what became of an event, why a server is not ready) is a form of its own.
     let kind = response.headers().get(header::CONTENT_TYPE);
+    if is_error && kind.is_none_or(|kind| kind != JSON) && path.starts_with(resultsdb::BASE) {
+        return in_anothers_form(response, resultsdb::in_this_form).await;
+    }
     if !is_error || kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON) {
         return response;
     }
@@ -89,6 +93,22 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
         problem.headers_mut().insert(header::ALLOW, allow.clone());
     }
     problem
+}
+
+/// Gives an error the form that the clients of another system read.
+async fn in_anothers_form(response: Response, form: impl Fn(StatusCode, &str) -> Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, FOREIGN_TEXT_BYTES_MAX).await.unwrap_or_default();
+    let problem = serde_json::from_slice::<Problem>(&text);
+    let detail =
+        problem.map_or_else(|_| String::from_utf8_lossy(&text).into_owned(), |problem| problem.detail);
+    let mut response = form(parts.status, &detail);
+    for name in [header::ALLOW, header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
+        if let Some(value) = parts.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
 }
 
 impl IntoResponse for Problem {

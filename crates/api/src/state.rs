@@ -1,9 +1,16 @@
 //! What all handlers share.
 
-use crate::auth::Access;
+use crate::{auth::Access, resultsdb};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// How the interfaces of other systems are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surfaces {
+    /// ResultsDB's.
+    pub resultsdb: resultsdb::Settings,
+}
 
 /// What all handlers share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -13,6 +20,7 @@ pub struct ApiState(Arc<Shared>);
 struct Shared {
     scheduler: Scheduler,
     access: Access,
+    surfaces: Surfaces,
     stop: CancellationToken,
 }
 
@@ -20,7 +28,18 @@ impl ApiState {
     /// `stop` ends long polls and streams when the server stops.
     #[must_use]
     pub fn new(scheduler: Scheduler, access: Access, stop: CancellationToken) -> Self {
-        Self(Arc::new(Shared { scheduler, access, stop }))
+        Self::with_surfaces(scheduler, access, Surfaces::default(), stop)
+    }
+
+    /// As [`ApiState::new`], with the interfaces of other systems served in another way.
+    #[must_use]
+    pub fn with_surfaces(
+        scheduler: Scheduler,
+        access: Access,
+        surfaces: Surfaces,
+        stop: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Shared { scheduler, access, surfaces, stop }))
     }
 
     /// The scheduler.
@@ -33,6 +52,12 @@ impl ApiState {
     #[must_use]
     pub fn access(&self) -> &Access {
         &self.0.access
+    }
+
+    /// How the interfaces of other systems are served.
+    #[must_use]
+    pub fn surfaces(&self) -> &Surfaces {
+        &self.0.surfaces
     }
 
     /// Ends long polls and streams.

@@ -5,6 +5,7 @@
 mod bed;
 mod clients;
 mod events;
+mod resultsdb;
 mod roles;
 mod streams;
 mod workers;

@@ -1,0 +1,71 @@
+//! ResultsDB's interface (`/api/v2.0/*`), over the results that everything else here has too.
+//!
+//! Requests, answers and errors have the shapes of ResultsDB 2.2, since its clients (Bodhi, Greenwave,
+//! `resultsdb_api`) compare them. Different on purpose: `latest` is the same on both databases and bounded, pages
+//! have a limit, and a message about a new result cannot get lost.
+
+mod body;
+mod groups;
+mod query;
+mod refusal;
+mod results;
+mod root;
+mod shape;
+mod testcases;
+
+pub(crate) use refusal::in_this_form;
+
+use crate::state::ApiState;
+use std::collections::BTreeSet;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Where it is served.
+pub const BASE: &str = "/api/v2.0";
+/// How many entries a page has when the request does not say.
+pub(crate) const LIMIT_DEFAULT: u32 = 20;
+/// The outcomes that ResultsDB always knows.
+pub const OUTCOMES: [&str; 4] = ["PASSED", "INFO", "FAILED", "NEEDS_INSPECTION"];
+
+/// How it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Outcomes that it knows beside [`OUTCOMES`], in capitals: `QUEUED`, `RUNNING`, `ERROR` …
+    pub extra_outcomes: BTreeSet<String>,
+}
+
+impl Default for Settings {
+    /// Those that Greenwave knows.
+    fn default() -> Self {
+        Self { extra_outcomes: ["QUEUED", "RUNNING", "ERROR"].map(str::to_owned).into() }
+    }
+}
+
+impl Settings {
+    /// All outcomes, in the order in which errors list them.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = &str> {
+        OUTCOMES.into_iter().chain(self.extra_outcomes.iter().map(String::as_str))
+    }
+}
+
+/// What everybody may do who may read.
+pub(crate) fn viewer() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(root::root))
+        .routes(routes!(root::healthcheck))
+        .routes(routes!(results::list))
+        .routes(routes!(results::latest))
+        .routes(routes!(results::show))
+        .routes(routes!(testcases::list))
+        .routes(routes!(testcases::show))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::show))
+        .routes(routes!(groups::results))
+}
+
+/// What reports results.
+pub(crate) fn submitter() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(results::add))
+        .routes(routes!(testcases::add))
+        .routes(routes!(groups::add))
+}

@@ -1,0 +1,157 @@
+//! What is answered, in ResultsDB's shapes.
+
+use super::{BASE, Settings};
+use axum::http::{HeaderMap, Uri, header};
+use chrono::{DateTime, Timelike, Utc};
+use model::Outcome;
+use serde_json::{Value, json};
+use store::{Entry, ResultGroup, Testcase};
+
+/// The address that links begin with: that by which the request came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base(String);
+
+impl Base {
+    /// From the request's host; a proxy in front says which scheme the client used.
+    pub(crate) fn of(headers: &HeaderMap, uri: &Uri) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(header::HOST.as_str()).or_else(|| uri.authority().map(|host| host.as_str()));
+        let scheme = if text("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+        Self(format!("{scheme}://{}", host.unwrap_or("localhost")))
+    }
+
+    /// The address of a path below this interface; its parts are escaped.
+    pub(crate) fn href(&self, parts: &[&str]) -> String {
+        let mut href = format!("{}{BASE}", self.0);
+        for part in parts {
+            href.push('/');
+            href.push_str(&escaped(part));
+        }
+        href
+    }
+
+    /// The address of a page of a list.
+    pub(crate) fn page(&self, path: &str, pairs: &[(String, String)], page: u64) -> String {
+        let kept = pairs.iter().filter(|(key, _)| key != "page");
+        let mut query: Vec<_> =
+            kept.map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
+        query.push(format!("page={page}"));
+        format!("{}{path}?{}", self.0, query.join("&"))
+    }
+}
+
+/// As much of a text as an address may hold unescaped.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'/'
+            | b':'
+            | b'+'
+            | b'@'
+            | b',' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // A `+` in a query is a space to most readers.
+    out.replace('+', "%2B")
+}
+
+/// A time as Python's `isoformat` writes one without a zone.
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    let form = if at.nanosecond() / 1000 == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+    at.format(form).to_string()
+}
+
+/// Our outcome in the words of this interface. What it has no word for becomes what a person must look at
+/// (errors) or what is only told (what did not run on purpose).
+pub(crate) fn outcome(outcome: Outcome, settings: &Settings) -> &'static str {
+    let known = |word| settings.extra_outcomes.contains(word);
+    match outcome {
+        Outcome::Passed => "PASSED",
+        Outcome::Failed => "FAILED",
+        Outcome::NeedsInspection => "NEEDS_INSPECTION",
+        Outcome::Skipped if known("SKIPPED") => "SKIPPED",
+        Outcome::NotApplicable if known("NOT_APPLICABLE") => "NOT_APPLICABLE",
+        Outcome::Info | Outcome::Skipped | Outcome::NotApplicable => "INFO",
+        Outcome::Error(_) if known("ERROR") => "ERROR",
+        Outcome::Error(_) => "NEEDS_INSPECTION",
+    }
+}
+
+pub(crate) fn testcase(testcase: &Testcase, base: &Base) -> Value {
+    json!({
+        "href": base.href(&["testcases", &testcase.name]),
+        "name": testcase.name,
+        "ref_url": testcase.ref_url,
+    })
+}
+
+pub(crate) fn group(group: &ResultGroup, base: &Base) -> Value {
+    json!({
+        "description": group.description,
+        "href": base.href(&["groups", &group.id]),
+        "ref_url": group.ref_url,
+        "results": base.href(&["groups", &group.id, "results"]),
+        "results_count": group.results,
+        "uuid": group.id,
+    })
+}
+
+pub(crate) fn result(entry: &Entry, base: &Base, settings: &Settings) -> Value {
+    json!({
+        "data": entry.data,
+        "groups": entry.groups,
+        "href": base.href(&["results", &entry.id.to_string()]),
+        "id": entry.id.0,
+        "note": entry.note,
+        "outcome": entry.said.as_deref().unwrap_or_else(|| outcome(entry.outcome, settings)),
+        "ref_url": entry.ref_url,
+        "submit_time": time(entry.at),
+        "testcase": testcase(&entry.testcase, base),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_python_writes_them() {
+        let check = |text: &str, expect: &str| {
+            assert_eq!(time(text.parse().unwrap()), expect);
+        };
+        check("2026-11-21T00:35:59.896125Z", "2026-11-21T00:35:59.896125");
+        check("2026-11-21T00:35:59.000000Z", "2026-11-21T00:35:59");
+        check("2026-11-21T00:35:59.000001Z", "2026-11-21T00:35:59.000001");
+    }
+
+    #[test]
+    fn links_are_those_of_the_request() {
+        let headers = |list: &[(&'static str, &'static str)]| {
+            list.iter()
+                .map(|(name, value)| ((*name).parse().unwrap(), axum::http::HeaderValue::from_static(value)))
+                .collect::<HeaderMap>()
+        };
+        let base = Base::of(&headers(&[("host", "qa.example.org")]), &Uri::from_static("/api/v2.0/results"));
+        assert_eq!(
+            base.href(&["testcases", "a/b c?"]),
+            "http://qa.example.org/api/v2.0/testcases/a/b%20c%3F"
+        );
+        let pairs = [("item", "gtk+-1 x"), ("page", "3"), ("limit", "2")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let expect = "http://qa.example.org/api/v2.0/results?item=gtk%2B-1%20x&limit=2&page=4";
+        assert_eq!(base.page("/api/v2.0/results", &pairs, 4), expect);
+        let proxied = headers(&[("host", "qa.example.org"), ("x-forwarded-proto", "https")]);
+        assert_eq!(Base::of(&proxied, &Uri::from_static("/")).href(&[]), "https://qa.example.org/api/v2.0");
+    }
+}
