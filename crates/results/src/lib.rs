@@ -6,7 +6,8 @@
 //! truncated, malformed or contradictory into a pass: it is an error with the file and line where it broke.
 //!
 //! The modules stand in the order of the data: a format is chosen, its parser reads a document into results
-//! or a located error, and the exit code and the results together conclude how the attempt ended.
+//! or a located error, and the exit code and the results together conclude how the attempt ended. What was stored
+//! can be written again for others to read.
 
 pub mod format;
 
@@ -31,6 +32,7 @@ pub mod firehose;
 pub mod sarif;
 
 pub mod conclude;
+pub mod junit_writer;
 
 pub use conclude::{Conclusion, conclude, report};
 pub use format::parse;

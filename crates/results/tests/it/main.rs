@@ -7,6 +7,7 @@ mod hostile;
 mod json;
 mod junit;
 mod junit_dialects;
+mod junit_writer;
 mod outcomes;
 mod result_yaml;
 mod sarif;

@@ -1,8 +1,6 @@
 //! `docs/outcomes.md` against the functions that it describes: every row of every table, and no outcome, no
 //! exit code and no format left out.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use model::{
     Outcome,
     outcome::{

@@ -1,7 +1,5 @@
 //! Taskotron's ResultYAML.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use super::shown;
 use model::{Item, task_file::ResultFormat};
 use taskbot_results::{conclude, parse, report};
