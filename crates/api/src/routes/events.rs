@@ -179,7 +179,8 @@ fn bare_event(topic: &str, id: Option<&str>, body: &[u8], now: DateTime<Utc>) ->
     }
 }
 
-fn whole_event(body: &[u8], now: DateTime<Utc>) -> Result<Event, Problem> {
+/// A whole recorded message as an event that comes by this interface.
+pub(crate) fn whole_event(body: &[u8], now: DateTime<Utc>) -> Result<Event, Problem> {
     let message: RecordedMessage = serde_json::from_slice(body).map_err(|error| {
         let expected = "expected a whole message {\"topic\": …, \"id\": …, \"headers\": {…}, \"body\": {…}}, or ?topic= and the body alone";
         Problem::bad(format!("{error}; {expected}"))

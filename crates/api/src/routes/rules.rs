@@ -5,7 +5,8 @@ use axum::{
     Extension, Json,
     extract::{Path, State},
 };
-use model::RuleName;
+use chrono::{DateTime, Utc};
+use model::{Event, RuleName, ids::EventSeq, verdict::Verdict};
 use scheduler::{
     rulebook::{RuleSetError, files_of},
     rules::{
@@ -15,11 +16,14 @@ use scheduler::{
         rule_test::TestOutcome,
     },
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
 use std::{collections::BTreeMap, sync::Arc};
-use store::{Activation, StoreError, StoredRuleSet};
+use store::{Activation, StoreError, StoredEvent, StoredRuleSet};
 use utoipa::ToSchema;
+
+/// How many activations are shown.
+const HISTORY_MAX: u32 = 200;
 
 #[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, description = "The rule set in force", body = Value)))]
 /// Lists the rules in force, and says why a later set was not taken.
@@ -181,6 +185,103 @@ pub(crate) async fn mode(
     let activation = state.scheduler().switch_rule(&RuleName::new(name), body.mode, &caller.name).await?;
     audit(&state, &caller, "rule.mode", &activation).await?;
     Ok(Json(activation))
+}
+
+/// What a rule is to be explained with: an event that came in, or a message.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplainWith {
+    /// The event's id, the start of it, or its place.
+    event: Option<String>,
+    /// A whole recorded message `{topic, id?, headers?, body}`.
+    #[schema(value_type = Option<Object>)]
+    message: Option<Box<RawValue>>,
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/{name}/explain", tag = "rules", params(("name" = String, Path, description = "The rule")), request_body = ExplainWith, responses((status = 200, description = "What the rule in force says, with every clause", body = Verdict), (status = 404, description = "There is no such rule or event")))]
+/// Says what a rule of those in force says to an event or a message, clause by clause. Nothing is made of it.
+pub(crate) async fn explain(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Json(body): Json<ExplainWith>,
+) -> Result<Json<Verdict>, Problem> {
+    let scheduler = state.scheduler();
+    let event = match (body.event, body.message) {
+        (Some(id), None) => scheduler.find_event(&id).await?,
+        (None, Some(message)) => {
+            let now = scheduler.clock().now();
+            of_message(super::events::whole_event(message.get().as_bytes(), now)?)
+        }
+        _ => return Err(Problem::bad("give either `event` or `message`")),
+    };
+    // Judged by the rules in force, whichever judged it when it came in.
+    let event = StoredEvent { revision: None, ..event };
+    let rule = RuleName::new(name.clone());
+    let verdict = scheduler.why(&event, Some(&rule)).await?.into_iter().next();
+    Ok(Json(verdict.ok_or(StoreError::NotFound { what: "rule", id: name })?))
+}
+
+/// A message as an event that is stored nowhere.
+fn of_message(event: Event) -> StoredEvent {
+    StoredEvent { seq: EventSeq(0), event, generation: 0, revision: None, body_expired: false }
+}
+
+/// The rule set to go back to.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rollback {
+    /// Its revision or the start of it; the one that was in force before when missing.
+    revision: Option<String>,
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/rollback", tag = "rules", request_body = Rollback, responses((status = 200, description = "The older set is in force", body = ActiveSet), (status = 404, description = "There is no such revision, or none before")))]
+/// Puts an older rule set in force again. It stays until the rules folder or somebody brings another.
+pub(crate) async fn rollback(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Json(body): Json<Rollback>,
+) -> Result<Json<Activation>, Problem> {
+    let scheduler = state.scheduler();
+    let revision = match body.revision {
+        Some(revision) => revision,
+        None => {
+            let past = scheduler.store().activations(HISTORY_MAX).await?;
+            let active = past.first().map(|active| active.revision.clone());
+            let before = past.into_iter().find(|earlier| Some(&earlier.revision) != active.as_ref());
+            let none = || StoreError::NotFound { what: "earlier rule set", id: "(none)".to_owned() };
+            before.ok_or_else(none)?.revision.to_string()
+        }
+    };
+    let stored = scheduler.store().rule_set(&revision).await?;
+    let activation = scheduler.activate_rules(files_of(&stored)?, &stored.origin, &caller.name).await?;
+    audit(&state, &caller, "rules.rollback", &activation).await?;
+    Ok(Json(activation))
+}
+
+/// Which rule set is or was in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ActiveSet {
+    /// Counts up with each activation, also back to an older revision.
+    serial: i64,
+    /// The revision.
+    revision: String,
+    /// Who made it active.
+    by: String,
+    /// When.
+    at: DateTime<Utc>,
+}
+
+#[utoipa::path(get, path = "/api/v1/rule-sets", tag = "rules", responses((status = 200, description = "Which rule sets were in force, newest first", body = Vec<ActiveSet>)))]
+/// Lists which rule sets were in force, newest first.
+pub(crate) async fn history(State(state): State<ApiState>) -> Result<Json<Vec<ActiveSet>>, Problem> {
+    let past = state.scheduler().store().activations(HISTORY_MAX).await?;
+    let shown = past.into_iter().map(|Activation { serial, revision, by, at }| ActiveSet {
+        serial,
+        revision: revision.to_string(),
+        by,
+        at,
+    });
+    Ok(Json(shown.collect()))
 }
 
 async fn audit(

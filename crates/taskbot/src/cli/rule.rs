@@ -20,11 +20,34 @@ Examples:
     #[command(after_help = "Ends with 1 when one fails.
 
 Examples:
-  taskbot rule test ./rules")]
+  taskbot rule test ./rules
+  taskbot rule test ./rules --junit results.xml")]
     Test {
         /// The rules folder
         #[arg(default_value = "rules")]
         path: PathBuf,
+        /// Also write the outcomes as JUnit XML; `-` is standard output
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
+    /// Say what a rule says to an event, clause by clause, and why
+    #[command(
+        after_help = "The rule is one of those in force on the server, or of a folder; then a message from a file needs no server.
+Ends with 1 when the rule does not fire, so that scripts can ask.
+
+Examples:
+  taskbot rule explain rpmlint-on-testing --event 123
+  taskbot rule explain rpmlint-on-testing --event fixtures/update.json
+  taskbot rule explain rpmlint-on-testing ./rules --event fixtures/update.json"
+    )]
+    Explain {
+        /// The rule
+        name: String,
+        /// The rules folder, rather than what is in force
+        path: Option<PathBuf>,
+        /// The event: a file with a recorded message, or an id, the start of one, a number, @latest
+        #[arg(long, value_name = "ID|FILE")]
+        event: String,
     },
     /// List the rules of a folder, or without one those that are in force on the server
     #[command(after_help = "Examples:
@@ -62,6 +85,29 @@ Examples:
         #[arg(long)]
         shadow: bool,
     },
+    /// Let a rule only say what it would do: verdicts and counters, no tasks
+    #[command(after_help = "Examples:
+  taskbot rule shadow rpmlint-on-testing")]
+    Shadow {
+        /// The rule
+        name: String,
+    },
+    /// Put an older rule set in force again
+    #[command(
+        after_help = "It stays in force until the rules folder changes, or somebody puts another in force.
+
+Examples:
+  taskbot rule rollback
+  taskbot rule rollback fae3ceb9a392"
+    )]
+    Rollback {
+        /// Its revision or the start of it; the one that was in force before when missing
+        revision: Option<String>,
+    },
+    /// List which rule sets were in force, newest first
+    #[command(after_help = "Examples:
+  taskbot rule history")]
+    History,
     /// Say what a folder of rules would have made of recorded events
     Backtest(Backtest),
     /// Let the server read its rules folder again

@@ -99,10 +99,14 @@ fn commands() {
     event record
     rule check
     rule test
+    rule explain
     rule list
     rule show
     rule enable
     rule disable
+    rule shadow
+    rule rollback
+    rule history
     rule backtest
     rule reload
     task list

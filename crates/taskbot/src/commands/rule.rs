@@ -1,6 +1,6 @@
 //! `rule …`: files without a server, and what is in force on one.
 
-use super::{Context, backtest};
+use super::{Context, backtest, explain, junit};
 use crate::{
     cli::{Format, Global, RuleCommand},
     client::escape,
@@ -22,7 +22,8 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
     match command {
         RuleCommand::Backtest(args) => backtest::run(&args, global),
         RuleCommand::Check { path } => check(&path, global),
-        RuleCommand::Test { path } => test(&path, global),
+        RuleCommand::Test { path, junit } => test(&path, junit.as_deref(), global),
+        RuleCommand::Explain { name, path, event } => explain::run(&name, path.as_deref(), &event, global),
         RuleCommand::List { path: Some(path) } => {
             let items: Vec<Value> = compile(&path, global)?.0.rules().iter().map(summary).collect();
             output::list(global.output, &items, &columns(), "no rules")?;
@@ -46,7 +47,10 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
 async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
     match command {
         // Those of files were carried out already.
-        RuleCommand::Check { .. } | RuleCommand::Test { .. } | RuleCommand::Backtest(_) => {}
+        RuleCommand::Check { .. }
+        | RuleCommand::Test { .. }
+        | RuleCommand::Explain { .. }
+        | RuleCommand::Backtest(_) => {}
         RuleCommand::List { .. } => {
             let found = context.client.get("rules", &[]).await?;
             if let Some(problem) = found["problem"].as_str() {
@@ -65,6 +69,23 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         RuleCommand::Enable { name } => switch(&context, &name, "active").await?,
         RuleCommand::Disable { name, shadow } => {
             switch(&context, &name, if shadow { "shadow" } else { "off" }).await?;
+        }
+        RuleCommand::Shadow { name } => switch(&context, &name, "shadow").await?,
+        RuleCommand::Rollback { revision } => {
+            let body = revision.as_ref().map_or_else(|| json!({}), |revision| json!({"revision": revision}));
+            activated(&context, &context.client.post("rules/rollback", &body).await?)?;
+        }
+        RuleCommand::History => {
+            let past = context.client.get("rule-sets", &[]).await?;
+            let now = context.now();
+            let columns = [
+                column("SERIAL", |set| text_at(set, "serial")),
+                column("REVISION", |set| text_at(set, "revision").chars().take(12).collect()),
+                column("AGE", move |set| output::age(&set["at"], now)),
+                column("BY", |set| text_at(set, "by")),
+            ];
+            let past = past.as_array().cloned().unwrap_or_default();
+            output::list(context.format, &past, &columns, "no rules were in force yet")?;
         }
         RuleCommand::Reload => activated(&context, &context.client.post("rules/reload", &json!({})).await?)?,
     }
@@ -171,10 +192,17 @@ fn check(path: &Path, global: &Global) -> Result<u8> {
     Ok(if rules.is_some() { fault::DONE } else { fault::FAILED })
 }
 
-fn test(path: &Path, global: &Global) -> Result<u8> {
+fn test(path: &Path, junit: Option<&Path>, global: &Global) -> Result<u8> {
     let (set, _) = compile(path, global)?;
     let outcomes = rules::rule_test::run(&set);
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
+    if let Some(file) = junit {
+        junit::write(file, &outcomes)?;
+        // Standard output is for the document alone.
+        if file.as_os_str() == "-" {
+            return Ok(if failed == 0 { fault::DONE } else { fault::FAILED });
+        }
+    }
     let items: Vec<Value> = outcomes.iter().map(as_json).collect();
     if global.output == Format::Jsonl {
         output::list(global.output, &items, &[], "")?;

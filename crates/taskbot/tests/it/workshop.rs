@@ -141,3 +141,70 @@ fn the_history_of_a_server_is_judged_too() {
         run(offline.args(["rule", "backtest", "rules", "--since", "1h", "--offline", "-o", "json"]), "");
     assert_eq!(given.expect(0, &[]).json()["rules"][0]["tasks"], 700);
 }
+
+#[test]
+fn a_rule_is_explained_by_a_folder_and_by_a_server() {
+    let folder = folder(RULES, &[]);
+    let message = folder.path().join("message.json");
+    fs::write(&message, line(1, 8, "a", "begun")).unwrap();
+    let message = message.to_str().unwrap();
+    let explain = ["rule", "explain", "check-builds", "--event", message];
+    let lines = [
+        "check-builds: no match",
+        "held         on topic matches org.example.build",
+        "failed       when body.state is done, found \"begun\"",
+    ];
+    here(folder.path(), &[&explain[..], &["rules"]].concat()).expect(1, &lines);
+    let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    up.run(&explain).expect(1, &lines);
+    let both = line(1, 8, "a", "begun") + &line(2, 8, "b", "done");
+    up.run_with(&["event", "send"], &both).expect(0, &["2 new"]);
+    up.run(&["rule", "explain", "check-builds", "--event", "e-1"]).expect(1, &lines);
+    up.run(&["rule", "explain", "check-builds", "--event", "@latest"]).expect(0, &["fired, 1 task"]);
+    up.run(&["rule", "explain", "look-at-failures", "--event", "2", "-o", "json"])
+        .expect(1, &["\"no_match\""]);
+    // The rules in a folder, with an event of the server.
+    let rules = folder.path().join("rules");
+    let rules = rules.to_str().unwrap();
+    up.run(&["rule", "explain", "check-builds", rules, "--event", "e-2"]).expect(0, &["fired"]);
+    up.run(&["rule", "explain", "nope", "--event", "e-1"]).expect(5, &["nope"]);
+    up.run(&["rule", "explain", "check-builds", "--event", "e-9"]).expect(5, &["e-9"]);
+    up.run(&["rule", "explain", "check-builds", "--event", "no.json"])
+        .expect(5, &["there is no file no.json"]);
+    here(folder.path(), &["rule", "explain", "nope", "rules", "--event", message])
+        .expect(5, &["no rule `nope` in rules"]);
+}
+
+#[test]
+fn tests_of_rules_tell_a_ci() {
+    let tests = "tests:\n  - name: a build is checked\n    event: {topic: org.example.build, body: {state: done, name: a}}\n    expect: {check-builds: [{item: {id: b}}]}\n";
+    let folder = folder(&format!("{RULES}{tests}"), &[]);
+    here(folder.path(), &["rule", "test", "--junit", "out.xml"]).expect(1, &["0 passed, 1 failed"]);
+    let xml = fs::read_to_string(folder.path().join("out.xml")).unwrap();
+    let suite = "<testsuite name=\"builds.yaml\" tests=\"1\" failures=\"1\">";
+    for text in [suite, "name=\"a build is checked\"", "<failure"] {
+        assert!(xml.contains(text), "{xml}");
+    }
+    let out = here(folder.path(), &["rule", "test", "--junit", "-"]).expect(1, &[]).out;
+    assert_eq!(out, xml, "standard output is the document alone");
+}
+
+#[test]
+fn an_older_rule_set_is_put_in_force_again() {
+    let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    up.run(&["rule", "rollback"]).expect(5, &["earlier rule set"]);
+    let mode = || up.run(&["rule", "show", "check-builds"]).out.lines().next().unwrap().to_owned();
+    assert_eq!(mode(), "check-builds active");
+    up.run(&["rule", "shadow", "check-builds"]).expect(0, &["is in force"]);
+    assert_eq!(mode(), "check-builds shadow");
+    let history = up.run(&["rule", "history", "-o", "json"]).expect(0, &[]).json();
+    let revisions: Vec<&str> =
+        history.as_array().unwrap().iter().map(|set| set["revision"].as_str().unwrap()).collect();
+    assert_eq!(revisions.len(), 2);
+    up.run(&["rule", "rollback"]).expect(0, &[revisions[1]]);
+    assert_eq!(mode(), "check-builds active");
+    up.run(&["rule", "rollback", &revisions[0][..8]]).expect(0, &[revisions[0]]);
+    assert_eq!(mode(), "check-builds shadow");
+    up.run(&["rule", "rollback", "abcdef"]).expect(5, &["abcdef"]);
+    up.run(&["rule", "history"]).expect(0, &["SERIAL", &revisions[0][..12]]);
+}
