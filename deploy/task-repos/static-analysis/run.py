@@ -11,80 +11,26 @@ Writes  $TASKBOT_OUTPUT/results.json and $TASKBOT_OUTPUT/analysis.log.
 Exits   0 nothing failed, 1 something failed, 2 there is nothing to read or no compiler.
 """
 
-import json
 import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 
-from unpack import Unreadable, inner_name, is_source, unpack
+from analysis import FILES_MAX, c_files, fail, inner_name, main, of_file, run, summary, worst
 
 FILE_TIMEOUT_SECONDS = 300
 CPPCHECK_TIMEOUT_SECONDS = 1800
-FILES_MAX = 3000
 PROGRESS_EVERY_FILES = 50
-FINDINGS_MAX = 3000
 HEADER_FOLDERS_MAX = 200
-OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 
 DIAGNOSTIC = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:(?P<column>\d+):)? "
                         r"(?P<kind>warning|error|fatal error): (?P<text>.*)$", re.MULTILINE)
 ANALYZER = re.compile(r"\[-W(?P<rule>analyzer-[a-z0-9-]+)\]")
 CWE = re.compile(r"\[(CWE-\d+)\]")
 CRASHED = re.compile(r"internal compiler error|terminated program|Please submit a full bug report")
-
-
-def fail(message):
-    print(f"static-analysis task: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def inputs():
-    path = os.environ.get("TASKBOT_INPUTS")
-    if not path:
-        fail("TASKBOT_INPUTS is not set: expected the path of the JSON file with the inputs")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
-
-
-def collect(given, tree):
-    """Unpacks everything that was given below `tree`; loose C files are copied."""
-    folders = [pathlib.Path("sources")]
-    if given.get("folder"):
-        folders.append(pathlib.Path(given["folder"]))
-        if not folders[-1].is_dir():
-            fail(f"the input `folder` names {folders[-1]}, which is no folder")
-    found = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if is_source(path))
-    if not found:
-        fail("no sources: give URLs in `sources`, or a folder with source RPMs, tarballs or C files in `folder`")
-    for path in found:
-        try:
-            if path.suffix == ".c":
-                shutil.copy(path, tree)
-            else:
-                unpack(path, tree)
-        except Unreadable as error:
-            fail(str(error))
-
-
-def c_files(tree):
-    return sorted(path for path in tree.rglob("*.c") if path.is_file() and not path.is_symlink())
-
-
-def run(command, timeout, cwd):
-    """Exit code and output of a command; the code is None when it took too long."""
-    environment = dict(os.environ, LC_ALL="C")
-    try:
-        done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return None, f"did not end within {timeout} s"
-    return done.returncode, done.stdout[:OUTPUT_BYTES_MAX].decode("utf-8", "replace")
 
 
 def gcc_one(tree, path, includes):
@@ -182,40 +128,6 @@ def cppcheck(tree, files, log):
     return summary("cppcheck", results, f"{analysed} of {len(files)} files analysed"), analysed
 
 
-def of_file(name, findings):
-    """The result of a file, with findings that are called alike told apart by a number."""
-    times = {}
-    for finding in findings:
-        rule = finding["name"]
-        times[rule] = times.get(rule, 0) + 1
-        if times[rule] > 1:
-            finding["name"] = f"{rule}.{times[rule]}"
-    outcome = worst(findings) if findings else "passed"
-    return {"name": name, "outcome": outcome, "children": findings}
-
-
-def summary(name, results, note):
-    """An analyser's result. Files that passed are counted, not listed, and findings over the limit are cut."""
-    telling = [result for result in results if result["outcome"] != "passed"]
-    findings = sum(len(result.get("children", [])) for result in telling)
-    left, cut = FINDINGS_MAX, False
-    telling.sort(key=lambda result: -ORDER.index(result["outcome"]))
-    for result in telling:
-        children = result.get("children", [])
-        cut = cut or len(children) > left
-        result["children"] = children[:left]
-        left -= len(result["children"])
-    note += f", {findings} findings" + (f", of which {FINDINGS_MAX} are listed" if cut else "")
-    return {"name": name, "outcome": worst(results), "note": note, "children": telling[:FILES_MAX]}
-
-
-ORDER = ["not_applicable", "skipped", "passed", "info", "failed", "error"]
-
-
-def worst(results):
-    return max((result["outcome"] for result in results), key=ORDER.index)
-
-
 def shorten(text):
     lines = text.strip().splitlines()
     telling = [line for line in lines if CRASHED.search(line)] or lines[-1:]
@@ -243,24 +155,5 @@ def analyse(tree, log):
     return results
 
 
-def main():
-    output = pathlib.Path(os.environ.get("TASKBOT_OUTPUT") or fail("TASKBOT_OUTPUT is not set: expected a folder"))
-    # The work folder has room; /tmp may be a small file system in memory.
-    place = "." if os.access(".", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as folder, open(output / "analysis.log", "w", encoding="utf-8") as log:
-        tree = pathlib.Path(folder).resolve()
-        collect(inputs(), tree)
-        results = analyse(tree, log)
-    with open(output / "results.json", "w", encoding="utf-8") as file:
-        json.dump({"results": results}, file, ensure_ascii=False, indent=1)
-    for result in results:
-        print(f"{result['outcome']:>7}  {result['name']}: {result['note']}")
-        for inner in result.get("children", []):
-            for finding in inner.get("children", []):
-                data = finding["data"]
-                print(f"         {data['file']}:{data['line']}: {finding['note']}")
-    sys.exit(1 if worst(results) in ("failed", "error") else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(analyse)
