@@ -2,7 +2,7 @@
 # Makes sure that libsolv's Python bindings are there. Needs a network and root only when they are not.
 set -eu
 
-if sh ../python.sh solv -c pass 2>/dev/null; then
+if sh ./python.sh solv -c pass 2>/dev/null; then
     exit 0
 elif command -v dnf >/dev/null 2>&1; then
     dnf -y --setopt=install_weak_deps=False install python3 python3-solv

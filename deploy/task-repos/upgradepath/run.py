@@ -15,12 +15,11 @@ import os
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import repodata  # noqa: E402
-from repodata import Unreadable, stop  # noqa: E402
+import repodata
+from repodata import Unreadable, stop
 
-import rpm  # noqa: E402
-import solv  # noqa: E402
+import rpm
+import solv
 
 BUILDS_MAX = 1000
 RELEASES_MAX = 50

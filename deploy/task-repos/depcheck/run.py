@@ -15,12 +15,11 @@ import os
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import repodata  # noqa: E402
-from repodata import Unreadable, stop  # noqa: E402
+import repodata
+from repodata import Unreadable, stop
 
-import solv  # noqa: E402
-from closure import World, dependents, newest  # noqa: E402
+import solv
+from closure import World, dependents, newest
 
 BUILDS_MAX = 1000
 # How many broken packages a note names; the log names all.

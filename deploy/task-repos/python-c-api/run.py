@@ -17,15 +17,13 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(1, str(HERE.parent))
-import formats  # noqa: E402
-import functions  # noqa: E402
-from analysis import FILES_MAX, c_files, fail, inner_name, main, of_file, run, summary  # noqa: E402
+import formats
+import functions
+from analysis import FILES_MAX, c_files, fail, inner_name, main, of_file, run, summary
 
+HERE = pathlib.Path(__file__).resolve().parent
 FILE_TIMEOUT_SECONDS = 300
 PROGRESS_EVERY_FILES = 20
 NAMES = ("OWNED", "BORROWED", "NEED_OBJECT", "STEALING", "LOOKING")
