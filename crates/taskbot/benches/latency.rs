@@ -19,7 +19,7 @@ use events::{
 use measure::{median, print, quantile, required};
 use model::{Ids, SystemClock, SystemIds};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,15 +93,22 @@ async fn publish(client: &jetstream::Context, name: &str) -> Vec<Instant> {
 async fn look(database: &Database) -> HashMap<String, Instant> {
     let mut seen = HashMap::with_capacity(EVENTS);
     let mut connection = database.pool.acquire().await.unwrap();
+    let (mut all_seen_to, mut beyond) = (0, BTreeSet::new());
     let mut tick = tokio::time::interval(LOOK_EVERY);
     while seen.len() < EVENTS {
         tick.tick().await;
-        let fresh =
-            sqlx::query_scalar("select item_id from task where state = 'queued' and item_id <> all($1)");
-        let known: Vec<&String> = seen.keys().collect();
-        let fresh: Vec<String> = fresh.bind(&known).fetch_all(&mut *connection).await.unwrap();
+        let sql = "select event_seq, item_id from task where state = 'queued' and event_seq > $1";
+        let queued: Vec<(i64, String)> =
+            sqlx::query_as(sql).bind(all_seen_to).fetch_all(&mut *connection).await.unwrap();
         let now = Instant::now();
-        seen.extend(fresh.into_iter().map(|item| (item, now)));
+        for (seq, item) in queued {
+            seen.entry(item).or_insert(now);
+            beyond.insert(seq);
+        }
+        // Looked for is only what comes after the last before which nothing is missing.
+        while beyond.remove(&(all_seen_to + 1)) {
+            all_seen_to += 1;
+        }
     }
     seen
 }
