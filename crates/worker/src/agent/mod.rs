@@ -20,7 +20,7 @@ use crate::{
     client::{Client, ClientError},
     config::WorkerConfig,
     delivery::AttemptFolder,
-    executor::Executor,
+    executor::{Executor, vm_arches},
     fetch::{self, FetchError, Fetcher},
     git::GitCache,
     runner::{Control, Runner, StopWhy},
@@ -28,6 +28,7 @@ use crate::{
 use model::{
     Clock, Ids, Offer,
     protocol::{CLAIM_TASKS_MAX, ClaimReply, ClaimRequest, HeartbeatRequest, PROTOCOL_VERSION},
+    requirements::ExecutorKind,
 };
 use std::{
     fs::{File, TryLockError},
@@ -385,6 +386,11 @@ impl Agent {
         let offer = Offer {
             queues: config.queues.clone(),
             arches: config.arches.clone(),
+            vm_arches: if working.contains(&ExecutorKind::Vm) {
+                vm_arches().into_iter().map(str::to_owned).collect()
+            } else {
+                [].into()
+            },
             executors: working,
             labels: config.labels.clone(),
             memory_bytes: config.memory_bytes,

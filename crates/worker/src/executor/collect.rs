@@ -125,6 +125,11 @@ impl Collector {
         }
     }
 
+    /// Whether a file of this name was taken.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.taken.contains(name)
+    }
+
     pub(super) fn done(mut self) -> Collected {
         self.collected.files.sort();
         self.collected.skipped.sort();

@@ -140,7 +140,7 @@ impl Place {
     }
 
     /// Moves a folder's content into the work folder, into folders that are there already.
-    fn take_in(&self, from: &Path) -> io::Result<()> {
+    pub(super) fn take_in(&self, from: &Path) -> io::Result<()> {
         let mut todo = vec![PathBuf::new()];
         while let Some(inner) = todo.pop() {
             let target = files::make_inner_folder(&self.work(), &inner)?;
@@ -253,7 +253,7 @@ impl Place {
     }
 
     /// Ends what is left and removes the folder.
-    fn remove(&self) -> io::Result<()> {
+    pub(super) fn remove(&self) -> io::Result<()> {
         if let Some(group) = &self.cgroup {
             group.remove()?;
         }

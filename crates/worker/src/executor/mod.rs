@@ -1,7 +1,7 @@
 //! Executors: the ways of giving a task a place to run.
 //!
 //! An [`Executor`] makes environments, a [`Provisioned`] is one of them. The order of calls is `provision`,
-//! `copy_in` (once or more), `prepare` (at most once), `exec` with [`Profile::Run`], `copy_out`, `exec` with
+//! `copy_in` (once or more), `start`, `prepare` (at most once), `exec` with [`Profile::Run`], `copy_out`, `exec` with
 //! [`Profile::Cleanup`], `destroy`. Whoever drops a [`Provisioned`] without `destroy` leaves it to
 //! [`Executor::sweep`], which finds everything by label.
 //!
@@ -15,11 +15,13 @@ mod host;
 mod local;
 mod sandbox;
 mod supervise;
+mod vm;
 
 pub use container::{ContainerConfig, Containers, Pull, usual_sockets};
 pub use host::HostConfig;
 pub use local::{Local, NO_ISOLATION};
 pub use sandbox::{Sandbox, SandboxConfig, UIDS};
+pub use vm::{Machines, VmConfig, VmImage, arches as vm_arches, kvm_works};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -142,6 +144,8 @@ pub enum Exit {
     Stopped,
     /// Killed by us: more disk space used than allowed.
     OutOfDisk,
+    /// The machine that they ran in ended.
+    Gone,
 }
 
 impl Exit {
@@ -205,6 +209,26 @@ pub enum ExecError {
     /// The task or its image is wrong.
     #[error("{0}")]
     BadTask(String),
+}
+
+/// Why an environment did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// This machine, or the worker's own image, let us down.
+    #[error("{0}")]
+    Infra(String),
+    /// The task asks for what cannot be.
+    #[error("{0}")]
+    BadTask(String),
+    /// What the task brought does not come up: a kernel, an image, an installation.
+    #[error("{0}")]
+    Failed(String),
+    /// What the task brought did not come up in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Cancelled.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// What a sweep removed.
@@ -304,6 +328,15 @@ pub trait Provisioned: Send + Sync {
     /// # Errors
     /// The content cannot be taken.
     async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError>;
+
+    /// Starts what can only start with the task's files; called once, after the first files were copied in and
+    /// before any command.
+    ///
+    /// # Errors
+    /// See [`StartError`]; files that say why can be copied out.
+    async fn start(&mut self, _log: &dyn LogSink, _stop: &CancellationToken) -> Result<(), StartError> {
+        Ok(())
+    }
 
     /// Runs the commands of `prepare` (profile `Install`). What they install is kept for the commands after,
     /// and where the executor can, for the next attempts with the same `cache_key`, lines, environment

@@ -39,6 +39,8 @@ pub(super) struct Attempt<'a> {
     provisioned: Option<Box<dyn Provisioned>>,
     environment: Option<EnvironmentReport>,
     executor: Option<ExecutorKind>,
+    /// How long the environment may take to start, before the worker's factor.
+    start_limit: Duration,
     /// Whether anything of the task was run, so that there is something to clean up and to collect.
     begun: bool,
     collected: Collected,
@@ -55,6 +57,7 @@ impl<'a> Attempt<'a> {
             provisioned: None,
             environment: None,
             executor: None,
+            start_limit: Duration::ZERO,
             begun: false,
             collected: Collected::default(),
             run_ms: None,
@@ -101,6 +104,7 @@ impl<'a> Attempt<'a> {
             + TimeDelta::from_std(deadline(runner, job)).unwrap_or(TimeDelta::days(30));
         let work = async {
             job.file = surroundings::filled_in(&job.file, &job.inputs)?;
+            surroundings::complete_machines(&mut job.file, &job.dir)?;
             let label = AttemptLabel {
                 worker: runner.worker.clone(),
                 task: job.held.task,
@@ -124,7 +128,7 @@ impl<'a> Attempt<'a> {
                     executor.provision(&request, log, control.stopped()),
                 );
                 match made.await? {
-                    Ok(made) => return Ok((kind, made, tried)),
+                    Ok(made) => return Ok((kind, made, tried, environment.start_limit())),
                     Err(ProvisionError::BadTask(why)) => {
                         return Err(Halt::bad_task(format!("{kind}: {why}")));
                     }
@@ -140,12 +144,13 @@ impl<'a> Attempt<'a> {
             let reason = format!("none of the task's environments can be had here: {}", tried.join("; "));
             Err(Halt { outcome: Outcome::Error(blame), reason })
         };
-        let (kind, made, tried) = self.course.phase(Phase::Provision, work).await?;
+        let (kind, made, tried, start_limit) = self.course.phase(Phase::Provision, work).await?;
         let mut report = made.report();
         report.notes.extend(tried.into_iter().map(|why| format!("tried before: {why}")));
         log.note(&shown(&report));
         self.environment = Some(report);
         self.executor = Some(kind);
+        self.start_limit = start_limit;
         self.provisioned = Some(made);
         Ok(())
     }
@@ -202,6 +207,7 @@ impl<'a> Attempt<'a> {
     async fn prepare(&mut self, fetched: &[Fetched]) -> Result<(), Halt> {
         let limit = self.limit(self.job.file.timeout.prepare);
         let move_limit = self.limit(MOVE_LIMIT);
+        let start_limit = self.limit(self.start_limit) + move_limit;
         let (job, control, log) = (&self.job, self.course.control, self.course.log);
         let (tree, beside) = (self.folders.work.join("tree"), self.folders.work.join("fetched"));
         let (begun, environment) = (&mut self.begun, &mut self.environment);
@@ -220,6 +226,9 @@ impl<'a> Attempt<'a> {
                 guarded("moving files in", move_limit, control, provisioned.copy_in(&beside)).await??;
             }
             *begun = true;
+            let starting = provisioned.start(log, control.stopped());
+            let started = guarded("starting", start_limit, control, starting).await?;
+            started.map_err(|error| verdict::not_started(error, job.file.timeout.outcome))?;
             if job.file.prepare.is_empty() {
                 return Ok(());
             }
@@ -419,8 +428,10 @@ fn deadline(runner: &Runner, job: &Job) -> Duration {
     let environments = u32::try_from(job.file.environment.len()).unwrap_or(u32::MAX).saturating_add(1);
     let phases =
         [timeout.fetch, timeout.prepare, timeout.run, timeout.cleanup, COLLECT_LIMIT * 2, MOVE_LIMIT * 3];
+    let start = job.file.environment.iter().map(model::task_file::Environment::start_limit).max();
     let sum = phases
         .iter()
+        .chain(&start)
         .fold(timeout.provision.saturating_mul(environments), |sum, limit| sum.saturating_add(*limit));
     let slowest =
         job.file.environment.iter().map(|environment| runner.limit(sum, Some(environment.executor()))).max();

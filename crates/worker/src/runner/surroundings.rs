@@ -26,7 +26,10 @@ pub(super) fn filled_in(file: &TaskFile, inputs: &Map<String, Value>) -> Result<
     for environment in &mut file.environment {
         match environment {
             Environment::Container(wish) => wish.image.iter_mut().for_each(fill),
-            Environment::Vm(wish) => wish.image.iter_mut().for_each(fill),
+            Environment::Vm(wish) => {
+                wish.texts_mut().into_iter().for_each(fill);
+                wish.files_mut().for_each(fill);
+            }
             Environment::Sandbox(wish) | Environment::Local(wish) => wish.programs.iter_mut().for_each(fill),
             Environment::External(wish) => wish.with.values_mut().for_each(|value| fill_value(value, inputs)),
         }
@@ -38,6 +41,24 @@ pub(super) fn filled_in(file: &TaskFile, inputs: &Map<String, Value>) -> Result<
         }
         None => Ok(file),
     }
+}
+
+/// Completes the wishes for machines: their files are the task's, below its folder, and their architecture is
+/// the one that the task needs.
+pub(super) fn complete_machines(file: &mut TaskFile, dir: &str) -> Result<(), Halt> {
+    let arch = file.needs.arch.clone();
+    for environment in &mut file.environment {
+        let Environment::Vm(wish) = environment else { continue };
+        if let Some(path) = wish.files_mut().find(|path| !is_inner_path(path)) {
+            let message = format!("`{path}` leaves the work folder once the inputs are filled in");
+            return Err(Halt::bad_task(message));
+        }
+        if !dir.is_empty() {
+            wish.files_mut().for_each(|path| *path = format!("{dir}/{path}"));
+        }
+        wish.arch = wish.arch.take().filter(|arch| !arch.is_empty()).or_else(|| arch.clone());
+    }
+    Ok(())
 }
 
 fn fill_value(value: &mut Value, inputs: &Map<String, Value>) {

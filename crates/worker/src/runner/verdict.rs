@@ -2,7 +2,7 @@
 
 use super::{Halt, Job};
 use crate::{
-    executor::{Collected, Exit},
+    executor::{Collected, Exit, StartError},
     logs::AttemptLog,
 };
 use globset::{GlobBuilder, GlobMatcher};
@@ -33,6 +33,18 @@ pub(super) fn must_succeed(what: &str, exit: Exit, limit: Duration, log: &Attemp
     }
 }
 
+/// What becomes of an environment that did not come up. What the task brought is under test: that it does not
+/// come up is a failure, and that it takes too long is what time-outs mean to the task.
+pub(super) fn not_started(error: StartError, timeout: TimeoutMeans) -> Halt {
+    let outcome = match (&error, timeout) {
+        (StartError::Infra(_) | StartError::Stopped, _) => Outcome::Error(ErrorReason::Infra),
+        (StartError::BadTask(_), _) => Outcome::Error(ErrorReason::BadTask),
+        (StartError::Failed(_), _) | (StartError::TimedOut(_), TimeoutMeans::Failed) => Outcome::Failed,
+        (StartError::TimedOut(_), TimeoutMeans::Error) => Outcome::Error(ErrorReason::Timeout),
+    };
+    Halt { outcome, reason: error.to_string() }
+}
+
 /// What ended the commands from outside.
 fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) -> Halt {
     let (reason, text) = match exit {
@@ -46,6 +58,7 @@ fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) ->
         Exit::Oom => (ErrorReason::Oom, format!("{what} ran out of memory")),
         Exit::OutOfDisk => (ErrorReason::Limit, format!("{what} used more disk space than it may")),
         Exit::Stopped => (ErrorReason::Task, format!("{what} was stopped")),
+        Exit::Gone => (ErrorReason::Task, format!("{what}: the machine ended in the middle of it")),
         Exit::Code(code) => (ErrorReason::Task, format!("{what} ended with exit code {code}")),
         Exit::Signal(signal) => (ErrorReason::Task, format!("{what} was killed by signal {signal}")),
     };

@@ -12,3 +12,4 @@ mod fetch;
 mod git;
 mod host;
 mod http;
+mod vm;

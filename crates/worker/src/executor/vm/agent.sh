@@ -1,0 +1,81 @@
+# The agent inside of a virtual machine: runs scripts that the worker sends, one at a time.
+# It needs a POSIX shell, dd, cat and tar, as BusyBox or coreutils bring them. MARK is set before this text.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+umask 022
+
+# The character device of a port: no udev is needed.
+port() {
+  for p in /sys/class/virtio-ports/*; do
+    if [ "$(cat "$p/name" 2>/dev/null)" = "$1" ]; then echo "/dev/${p##*/}"; return; fi
+  done
+}
+
+# The block device with a serial number.
+disk() {
+  for d in /sys/block/*; do
+    if [ "$(cat "$d/serial" 2>/dev/null)" = "$1" ]; then echo "/dev/${d##*/}"; return; fi
+  done
+}
+
+control=$(port taskbot.control)
+output=$(port taskbot.output)
+IN=$(disk taskbot-in)
+OUT=$(disk taskbot-out)
+[ -c "$control" ] && [ -c "$output" ] && [ -b "$IN" ] || exit 1
+# Fails while another agent has them.
+exec 3<"$control" 4>"$output" || exit 1
+RUN=/run/taskbot-agent
+mkdir -p "$RUN" && chmod 700 "$RUN"
+export IN OUT RUN
+GROUP=/sys/fs/cgroup/taskbot
+mkdir "$GROUP" 2>/dev/null && [ -e "$GROUP/cgroup.procs" ] || GROUP=
+
+# Everything that the script started: whatever has its mark in its environment or is in its group.
+marked() {
+  { grep -l -s "TASKBOT_MARK=$MARK" /proc/[0-9]*/environ
+    [ -z "$GROUP" ] || sed 's,.*,/proc/&/environ,' "$GROUP/cgroup.procs"
+  } 2>/dev/null
+}
+
+end_all() {
+  rounds=0
+  while [ "$rounds" -lt 100 ]; do
+    found=$(marked)
+    [ -n "$found" ] || return 0
+    for p in $found; do
+      p=${p#/proc/}
+      kill -KILL "${p%%/*}" 2>/dev/null
+    done
+    rounds=$((rounds + 1))
+  done
+}
+
+ooms() { sed -n 's/^oom_kill //p' /proc/vmstat; }
+
+# Arguments: number of the script, where it is on the disk in KiB, its bytes.
+run() {
+  before=$(ooms)
+  echo 1 2>/dev/null >/proc/sys/vm/drop_caches
+  dd if="$IN" bs=1024 skip="$2" count=$((($3 + 1023) / 1024)) 2>/dev/null | head -c "$3" >"$RUN/script"
+  (
+    {
+      (
+        [ -z "$GROUP" ] || sh -c 'echo $PPID' >"$GROUP/cgroup.procs"
+        TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&-
+      )
+      echo $? >"$RUN/code"
+      end_all
+    } 2>/dev/null | cat >&4
+    after=$(ooms)
+    printf '\036%s end %s %s %s\n' "$MARK" "$1" "$(cat "$RUN/code")" "$((${after:-0} - ${before:-0}))" >&4
+  ) 3<&- &
+}
+
+printf '\036%s ready 0 0 0\n' "$MARK" >&4
+while read -r word number start bytes <&3; do
+  case $word in
+    run) run "$number" "$start" "$bytes" ;;
+    end) end_all ;;
+  esac
+done

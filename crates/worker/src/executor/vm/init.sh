@@ -1,0 +1,32 @@
+#!/bin/sh
+# The first process of a machine that was given a kernel and an initial RAM disk.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+mkdir -p /proc /sys /dev /run /tmp
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mount -t tmpfs tmpfs /run
+chmod 1777 /tmp
+mkdir -p /dev/shm /dev/pts
+mount -t devpts devpts /dev/pts 2>/dev/null
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+[ -e /dev/stdin ] || { ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr; }
+ip link set lo up 2>/dev/null
+# In the order of their dependencies; what the kernel has built in is missing here, and not missed.
+for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_mmio virtio_blk \
+  virtio_console failover net_failover virtio_net; do
+  modprobe "$m" 2>/dev/null
+  [ ! -d "/sys/module/$m" ] || continue
+  for f in $(find /lib/modules -name "$m.ko*" 2>/dev/null); do insmod "$f" 2>/dev/null && break; done
+done
+hostname taskbot 2>/dev/null
+n=0
+until [ -d /sys/class/virtio-ports ] && sh /taskbot/agent; do
+  n=$((n + 1))
+  [ "$n" -lt 100 ] || { echo "taskbot: no virtio ports: the kernel lacks virtio_pci, virtio_blk or virtio_console"; break; }
+  sleep 0.1 2>/dev/null || sleep 1
+done
+sync
+poweroff -f

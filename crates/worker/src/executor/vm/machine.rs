@@ -1,0 +1,631 @@
+//! One attempt's machine: put together, started when its files are there, and removed.
+
+use super::{
+    super::{
+        CollectLimits, Collected, ExecError, ExecRequest, Exit, LogSink, OUTPUT_DIR, Prepared, Provisioned,
+        StartError,
+        collect::{Collector, Take},
+        host::{Place, infra},
+        supervise::{Ended, Watched, check_env, supervise},
+    },
+    arch::Arch,
+    arguments::{INPUT_DISK, Kernel, Machine, Network, OUTPUT_DISK},
+    boot::{Patience, Running, Setback},
+    guest::{self, Ender, Input, ScriptEnd},
+    media,
+    process::{self, Process},
+    scripts,
+};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use model::{
+    attempt::EnvironmentReport,
+    requirements::ExecutorKind,
+    task_file::{VmInstall, VmLogin, VmWish},
+};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How large the disk is that files go in by, in bytes; it is sparse.
+const INPUT_BYTES: u64 = 256 << 30;
+/// How long our own scripts in a machine may take, before the worker's factor.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
+/// How much of the output of our own scripts is kept for reasons, in bytes.
+const SAID_BYTES: usize = 500;
+/// Below what name the files about the machine are among the artifacts.
+const FILES: &str = "vm";
+/// A longer console is cut in what is collected: the limits of artifacts are the task's.
+const COPY_BYTES_MAX: u64 = 4 << 20;
+
+/// The image that the worker's configuration names.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) digest: Option<String>,
+}
+
+/// One attempt's machine.
+pub(super) struct Vm {
+    pub(super) place: Place,
+    pub(super) wish: VmWish,
+    pub(super) login: VmLogin,
+    pub(super) arch: Arch,
+    pub(super) kvm: bool,
+    pub(super) engine: String,
+    pub(super) time_factor: f64,
+    pub(super) firmware: Option<(PathBuf, PathBuf)>,
+    pub(super) network: Network,
+    pub(super) base: Option<Base>,
+    /// What our agent in this machine begins its words with.
+    pub(super) mark: String,
+    pub(super) notes: Vec<String>,
+    pub(super) running: Option<Running>,
+}
+
+impl Vm {
+    fn limit(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.time_factor)
+    }
+
+    /// Where the files about the machine are kept.
+    fn files(&self) -> PathBuf {
+        self.place.root.join(FILES)
+    }
+
+    /// A machine as the wish has it; with what it boots from to be filled in.
+    fn machine(&self) -> Machine {
+        Machine {
+            name: format!("taskbot-{}", self.place.label),
+            arch: self.arch,
+            kvm: self.kvm,
+            memory_bytes: self.place.sizes.memory_bytes,
+            cpus: self.place.sizes.cpus,
+            folder: self.place.root.clone(),
+            kernel: None,
+            firmware: self.firmware.clone(),
+            disk: None,
+            seed: None,
+            media: Vec::new(),
+            boot_medium: false,
+            agent: true,
+            ends_at_reset: false,
+            network: self.network.clone(),
+        }
+    }
+
+    fn inside(&self, path: &str) -> Result<PathBuf, ExecError> {
+        media::inside(&self.place.work(), path)
+    }
+
+    fn all_inside(&self, paths: &[String]) -> Result<Vec<PathBuf>, ExecError> {
+        paths.iter().map(|path| self.inside(path)).collect()
+    }
+
+    /// Installs, boots, and waits for our agent.
+    async fn bring_up(&mut self, log: &dyn LogSink, stop: &CancellationToken) -> Result<(), Setback> {
+        let disk = self.place.root.join("disk.qcow2");
+        let size = self.place.sizes.disk_bytes;
+        let mut machine = self.machine();
+        let mut input = Input::create(self.place.root.join(INPUT_DISK), INPUT_BYTES).map_err(infra)?;
+        File::create(self.place.root.join(OUTPUT_DISK)).and_then(|file| file.set_len(size)).map_err(infra)?;
+        if let Some(install) = self.wish.install.clone() {
+            media::disk(None, &disk, size).await?;
+            self.install(&install, &disk, log, stop).await?;
+            machine.disk = Some(disk);
+        } else if let Some(kernel) = &self.wish.kernel {
+            let initrd = self.place.root.join("initrd");
+            media::initrd(&self.all_inside(&self.wish.initrd)?, Some(&self.mark), &initrd)?;
+            let append = format!(
+                "console={} rdinit={} panic=-1 {}",
+                self.arch.console,
+                media::INIT_PATH,
+                self.wish.append.as_deref().unwrap_or("quiet")
+            );
+            machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd: Some(initrd), append });
+            machine.ends_at_reset = true;
+        } else {
+            let image = match (&self.base, &self.wish.image_file) {
+                (Some(base), _) => base.path.clone(),
+                (None, Some(file)) => self.inside(file)?,
+                (None, None) => return Err(infra("there is nothing to boot from").into()),
+            };
+            let format = media::format(&image)?;
+            if format.disk_bytes > size.max(super::IMAGE_BYTES_MAX) {
+                let message =
+                    format!("the image's disk has {} bytes; ask for more `disk`", format.disk_bytes);
+                return Err(ExecError::BadTask(message).into());
+            }
+            media::disk(Some((&image, format)), &disk, size).await?;
+            machine.disk = Some(disk);
+        }
+        let agent_bytes = guest::agent(&self.mark).len() as u64;
+        match &self.login {
+            VmLogin::CloudInit if machine.disk.is_some() => {
+                let seed = self.place.root.join("seed.iso");
+                media::seed(&self.mark, &self.place.label.to_string(), &seed)?;
+                machine.seed = Some(seed);
+            }
+            VmLogin::CloudInit => {}
+            VmLogin::Console { .. } => {
+                let agent = guest::agent(&self.mark);
+                input.put(move |file| io::Write::write_all(file, agent.as_bytes())).await?;
+            }
+        }
+        let archive = self.pack_inputs(&mut input).await?;
+        log.write(format!("booting {} ({})\n", machine.name, self.engine).as_bytes());
+        let running =
+            Running::start(&self.place, &machine, Some((&self.mark, input)), &self.files(), "boot").await?;
+        let boot = self.limit(self.wish.boot_limit());
+        self.running = Some(running);
+        self.come_up(boot, agent_bytes, true, log, stop).await?;
+        self.settle(machine.kernel.is_some(), archive, log).await?;
+        Ok(())
+    }
+
+    /// From power-on or a reset to our agent.
+    async fn come_up(
+        &mut self,
+        limit: Duration,
+        agent_bytes: u64,
+        first: bool,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<(), Setback> {
+        let patience = Patience { until: Instant::now() + limit, idle: None };
+        let from_disk = self.wish.kernel.is_none();
+        let steps = if first { self.wish.console.as_slice() } else { &[] };
+        let Some(running) = &mut self.running else { return Err(infra("no machine runs").into()) };
+        let mut position = match steps {
+            [] if first => 0,
+            [] => running.console.news(0).1,
+            steps => running.dialogue(steps, patience, log, stop).await?,
+        };
+        if let (true, VmLogin::Console { user, password }) = (from_disk, &self.login) {
+            const PROMPTS: [&str; 3] = ["login: ", "# ", "$ "];
+            let (prompt, after) = running.text(&PROMPTS, position, patience, log, stop).await?;
+            position = after;
+            if prompt == 0 {
+                running.console.send(&format!("{user}\n")).await?;
+                if let Some(password) = password {
+                    (_, position) = running.text(&["assword:"], position, patience, log, stop).await?;
+                    running.console.send(&format!("{password}\n")).await?;
+                }
+                running.text(&PROMPTS[1..], position, patience, log, stop).await?;
+            }
+            running.console.send(&scripts::typed(agent_bytes)).await?;
+        }
+        running.agent(patience, log, stop).await
+    }
+
+    /// Moves the files in and sets up the network, once.
+    async fn settle(
+        &mut self,
+        direct: bool,
+        archive: (u64, u64),
+        log: &dyn LogSink,
+    ) -> Result<(), ExecError> {
+        self.ours("moving files in", scripts::unpack(archive.0, archive.1)).await?;
+        let hosts = match &self.network {
+            Network::Only(ways) => ways.iter().map(|way| (way.address.clone(), way.host.clone())).collect(),
+            Network::None | Network::All => Vec::new(),
+        };
+        if self.network != Network::None {
+            self.ours("setting up the network", scripts::network(direct, &hosts)).await?;
+        }
+        if let Some(running) = &mut self.running {
+            running.show(log);
+        }
+        Ok(())
+    }
+
+    /// The installation: a machine of its own, without anything of ours but the answers.
+    async fn install(
+        &mut self,
+        install: &VmInstall,
+        disk: &Path,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<(), Setback> {
+        let mut machine = self.machine();
+        machine.agent = false;
+        machine.disk = Some(disk.to_owned());
+        machine.ends_at_reset = true;
+        if let Some(iso) = &install.iso {
+            machine.media.push(self.inside(iso)?);
+            machine.boot_medium = install.kernel.is_none();
+        }
+        if let Some(kernel) = &install.kernel {
+            let initrd = self.place.root.join("install-initrd");
+            media::initrd(&self.all_inside(&install.initrd)?, None, &initrd)?;
+            let own = format!("console={}", self.arch.console);
+            let append = format!("{own} {}", install.append.as_deref().unwrap_or_default());
+            let initrd = (!install.initrd.is_empty()).then_some(initrd);
+            machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd, append });
+        }
+        if let Some(answers) = &install.answers {
+            let files = answers.files.iter().map(|(name, path)| Ok((name.clone(), self.inside(path)?)));
+            let files: Vec<_> = files.collect::<Result<_, ExecError>>()?;
+            let medium = self.place.root.join("answers.iso");
+            media::answers(&answers.label, &files, &medium)?;
+            machine.media.push(medium);
+        }
+        log.write(format!("installing onto a blank disk ({})\n", self.engine).as_bytes());
+        let running = Running::start(&self.place, &machine, None, &self.files(), "install").await?;
+        let patience = Patience {
+            until: Instant::now() + self.limit(install.timeout),
+            idle: Some(self.limit(install.idle)),
+        };
+        let running = self.running.insert(running);
+        let position = running.dialogue(&install.console, patience, log, stop).await?;
+        match &install.until {
+            Some(until) => {
+                running.text(&[until], position, patience, log, stop).await?;
+                // What the guest believes to be on its disk is there only once it ends by itself.
+                let _ = running.qmp.execute("system_powerdown", serde_json::json!({})).await;
+                let settled =
+                    Patience { until: Instant::now() + self.limit(super::POWER_OFF_LIMIT), idle: None };
+                let running = self.running.as_mut().ok_or_else(|| infra("no machine runs"))?;
+                match running.end(settled, log, stop).await {
+                    Ok(()) | Err(Setback::TooLong(_) | Setback::Ended(_)) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            None => running.end(patience, log, stop).await?,
+        }
+        self.switch_off().await;
+        log.write(b"installed\n");
+        Ok(())
+    }
+
+    /// Packs what was copied in, without what the machine itself is made of.
+    async fn pack_inputs(&self, input: &mut Input) -> Result<(u64, u64), ExecError> {
+        let mut wish = self.wish.clone();
+        let large: BTreeSet<PathBuf> =
+            wish.files_mut().filter_map(|path| media::inside(&self.place.work(), path).ok()).collect();
+        let work = self.place.work().canonicalize().map_err(infra)?;
+        input.put(move |file| pack(&work, &large, file)).await
+    }
+
+    /// Runs a script of ours; its output is for reasons only.
+    async fn ours(&mut self, what: &str, script: String) -> Result<(), ExecError> {
+        let limit = self.limit(SCRIPT_LIMIT);
+        let running = self.running.as_ref().filter(|running| running.process.is_running());
+        let Some((running, guest)) = running.and_then(|running| Some((running, running.guest.as_ref()?)))
+        else {
+            return Err(ExecError::BadTask(format!("{what}: the machine has ended")));
+        };
+        let (output, ended) = guest.start(script).await?;
+        let mut output = pin!(output);
+        let mut said = Vec::new();
+        let listening = async {
+            while let Some(Ok(bytes)) = output.next().await {
+                let space = SAID_BYTES.saturating_sub(said.len()).min(bytes.len());
+                said.extend_from_slice(&bytes[..space]);
+            }
+            ended.await.ok()
+        };
+        let end = tokio::select! {
+            end = tokio::time::timeout(limit, listening) => {
+                end.map_err(|_| infra(format!("{what}: the machine does not answer")))?
+            }
+            _ = running.process.ended() => None,
+        };
+        match end {
+            Some(ScriptEnd { code: 0, .. }) => Ok(()),
+            Some(ScriptEnd { code, .. }) => {
+                let said = String::from_utf8_lossy(&said).trim().to_owned();
+                Err(ExecError::BadTask(format!("{what} in the machine ended with exit code {code}: {said}")))
+            }
+            None => Err(ExecError::BadTask(format!("{what}: the machine has ended"))),
+        }
+    }
+
+    async fn switch_off(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.process.kill();
+            running.process.ended().await;
+        }
+    }
+
+    /// Runs one line to its end.
+    async fn line(
+        &mut self,
+        request: &ExecRequest<'_>,
+        line: &str,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<LineEnd, ExecError> {
+        let running = self.running.as_ref().filter(|running| running.process.is_running());
+        let Some((running, guest)) = running.and_then(|running| Some((running, running.guest.as_ref()?)))
+        else {
+            return Ok(LineEnd::Exit(Exit::Gone));
+        };
+        let host_ooms = process::oom_kills(&self.place);
+        let mut seen = running.qmp.seen.clone();
+        let resets = seen.borrow_and_update().resets;
+        let (output, ended) = guest.start(scripts::line(request, line)).await?;
+        let end = async {
+            tokio::select! {
+                biased;
+                Ok(end) = ended => Ok(ScriptOutcome::Ended(end)),
+                Ok(_) = seen.wait_for(|seen| seen.resets > resets) => Ok(ScriptOutcome::Reset),
+                _ = running.process.ended() => Ok(ScriptOutcome::Gone),
+            }
+        };
+        let watched = WatchedScript { ender: guest.ender(), process: &running.process };
+        let ended = supervise(request, u64::MAX, output, end, &watched, log, stop).await?;
+        Ok(match ended {
+            Ended::ByUs(exit) => LineEnd::Exit(exit),
+            Ended::Itself(ScriptOutcome::Reset) => LineEnd::Reset,
+            Ended::Itself(ScriptOutcome::Gone) if process::oom_kills(&self.place) > host_ooms => {
+                LineEnd::Exit(Exit::Oom)
+            }
+            Ended::Itself(ScriptOutcome::Gone) => LineEnd::Exit(Exit::Gone),
+            Ended::Itself(ScriptOutcome::Ended(ScriptEnd { code: 0, .. })) => LineEnd::Exit(Exit::Code(0)),
+            Ended::Itself(ScriptOutcome::Ended(ScriptEnd { ooms: 1.., .. })) => LineEnd::Exit(Exit::Oom),
+            Ended::Itself(ScriptOutcome::Ended(end)) => LineEnd::Exit(Exit::from_shell(end.code)),
+        })
+    }
+
+    /// Waits for a machine that resets itself.
+    async fn again(
+        &mut self,
+        left: Duration,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<Option<Exit>, ExecError> {
+        log.write(b"\nthe machine resets itself\n");
+        let limit = left.min(self.limit(self.wish.boot_limit()));
+        let agent_bytes = guest::agent(&self.mark).len() as u64;
+        match self.come_up(limit, agent_bytes, false, log, stop).await {
+            Ok(()) => Ok(None),
+            Err(Setback::Stopped) => Ok(Some(Exit::Stopped)),
+            Err(Setback::Ours(error)) => Err(error),
+            Err(Setback::TooLong(_)) if limit == left => Ok(Some(Exit::TimedOut)),
+            Err(Setback::TooLong(why) | Setback::Ended(why)) => {
+                log.write(format!("{why}\n").as_bytes());
+                Ok(Some(Exit::Gone))
+            }
+        }
+    }
+
+    /// What was kept about the machine on the host.
+    fn take_files(&self, collector: &mut Collector) -> Result<(), ExecError> {
+        let entries = fs::read_dir(self.files()).into_iter().flatten().flatten();
+        for entry in entries {
+            let Ok(mut file) = File::open(entry.path()) else { continue };
+            let size = file.metadata().map_err(infra)?.len().min(COPY_BYTES_MAX);
+            let name = format!("{FILES}/{}", entry.file_name().to_string_lossy());
+            collector.take(name, size, &mut file)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a line ended.
+enum LineEnd {
+    Exit(Exit),
+    /// The machine reset itself.
+    Reset,
+}
+
+#[derive(Debug)]
+enum ScriptOutcome {
+    Ended(ScriptEnd),
+    Reset,
+    Gone,
+}
+
+struct WatchedScript<'a> {
+    ender: Ender<'a>,
+    process: &'a Arc<Process>,
+}
+
+impl Watched for WatchedScript<'_> {
+    async fn disk_bytes(&self) -> Option<u64> {
+        // A machine's disks cannot grow over their size.
+        None
+    }
+
+    async fn kill(&self) {
+        self.ender.end(self.process).await;
+    }
+
+    async fn tidy(&self) {
+        // The agent does so before it tells the end.
+    }
+}
+
+#[async_trait]
+impl Provisioned for Vm {
+    fn report(&self) -> EnvironmentReport {
+        EnvironmentReport {
+            executor: ExecutorKind::Vm,
+            image: self.base.as_ref().map(|base| base.name.clone()).or_else(|| self.wish.image_file.clone()),
+            image_digest: self.base.as_ref().and_then(|base| base.digest.clone()),
+            engine: Some(self.engine.clone()),
+            arch: self.arch.name.to_owned(),
+            prepared_from_cache: false,
+            notes: self.notes.iter().chain(&self.place.notes).cloned().collect(),
+        }
+    }
+
+    fn work_dir(&self) -> String {
+        scripts::WORK_DIR.to_owned()
+    }
+
+    async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError> {
+        let Some(guest) = self.running.as_ref().and_then(|running| running.guest.as_ref()) else {
+            return self.place.take_in(from).map_err(|error| infra(format!("{}: {error}", from.display())));
+        };
+        let from = from.to_owned();
+        let (at, bytes) = guest.put(move |file| pack(&from, &BTreeSet::new(), file)).await?;
+        self.ours("moving files in", scripts::unpack(at, bytes)).await
+    }
+
+    async fn start(&mut self, log: &dyn LogSink, stop: &CancellationToken) -> Result<(), StartError> {
+        let done = self.bring_up(log, stop).await;
+        let Err(setback) = done else { return Ok(()) };
+        if let Some(running) = &mut self.running {
+            running.show(log);
+            if running.process.is_running()
+                && let Err(error) = running.picture("failure").await
+            {
+                tracing::debug!(%error, "no picture of the screen");
+            }
+        }
+        self.switch_off().await;
+        Err(setback.into_start(self.base.is_some()))
+    }
+
+    async fn prepare(
+        &mut self,
+        request: &ExecRequest<'_>,
+        _cache_key: Option<&str>,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<Prepared, ExecError> {
+        let exit = self.exec(request, log, stop).await?;
+        Ok(Prepared { exit, from_cache: false })
+    }
+
+    async fn exec(
+        &mut self,
+        request: &ExecRequest<'_>,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<Exit, ExecError> {
+        check_env(request)?;
+        let deadline = Instant::now() + request.limit;
+        for line in request.lines {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = self.line(&ExecRequest { limit: left, ..*request }, line, log, stop).await?;
+            let exit = match ended {
+                LineEnd::Exit(exit) => Some(exit),
+                LineEnd::Reset => {
+                    self.again(deadline.saturating_duration_since(Instant::now()), log, stop).await?
+                }
+            };
+            if let Some(exit) = exit.filter(|exit| *exit != Exit::Code(0)) {
+                if exit == Exit::Gone
+                    && let Some(running) = &mut self.running
+                {
+                    running.show(log);
+                }
+                return Ok(exit);
+            }
+        }
+        Ok(Exit::Code(0))
+    }
+
+    async fn copy_out(
+        &mut self,
+        globs: &[String],
+        limits: CollectLimits,
+        to: &Path,
+    ) -> Result<Collected, ExecError> {
+        let mut collector = Collector::new(globs, limits, to)?;
+        self.take_files(&mut collector)?;
+        let alive = self.running.as_ref().is_some_and(|running| running.process.is_running());
+        if !alive {
+            return Ok(collector.done());
+        }
+        let disk = self.place.root.join(OUTPUT_DISK);
+        let blank = File::options()
+            .write(true)
+            .open(&disk)
+            .and_then(|mut file| io::Write::write_all(&mut file, &[0; 65536]));
+        blank.map_err(infra)?;
+        if let Err(ExecError::BadTask(why)) =
+            self.ours("moving files out", scripts::pack(!globs.is_empty())).await
+        {
+            collector.skip(OUTPUT_DIR, why);
+        }
+        let file = File::open(&disk).map_err(infra)?;
+        let bytes_max = self.place.sizes.disk_bytes;
+        tokio::task::spawn_blocking(move || take(file, collector, bytes_max)).await.map_err(infra)?
+    }
+
+    async fn destroy(mut self: Box<Self>) -> Result<(), ExecError> {
+        self.switch_off().await;
+        let place = self.place;
+        tokio::task::spawn_blocking(move || place.remove()).await.map_err(infra)?.map_err(infra)
+    }
+}
+
+/// Packs a folder's content but for some files; all of it is root's.
+fn pack(from: &Path, without: &BTreeSet<PathBuf>, writer: &mut File) -> io::Result<()> {
+    let mut builder = tar::Builder::new(io::BufWriter::new(writer));
+    let mut todo = vec![PathBuf::new()];
+    while let Some(inner) = todo.pop() {
+        for entry in fs::read_dir(from.join(&inner))? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), inner.join(entry.file_name()));
+            let meta = entry.metadata()?;
+            let mut header = tar::Header::new_gnu();
+            header.set_metadata(&meta);
+            header.set_uid(0);
+            header.set_gid(0);
+            if meta.is_dir() {
+                header.set_size(0);
+                builder.append_data(&mut header, &name, io::empty())?;
+                todo.push(name);
+            } else if meta.is_symlink() {
+                header.set_size(0);
+                builder.append_link(&mut header, &name, fs::read_link(&path)?)?;
+            } else if meta.is_file() && !without.contains(&path) {
+                builder.append_data(&mut header, &name, File::open(&path)?.take(meta.len()))?;
+            }
+        }
+    }
+    io::Write::flush(&mut builder.into_inner()?)
+}
+
+/// Reads what a machine packed. It may be anything: what cannot be read ends it, and says so.
+fn take(file: File, mut collector: Collector, bytes_max: u64) -> Result<Collected, ExecError> {
+    let mut archive = tar::Archive::new(io::BufReader::new(file.take(bytes_max)));
+    let entries = match archive.entries() {
+        Ok(entries) => entries,
+        Err(error) => return Err(infra(error)),
+    };
+    for entry in entries {
+        let mut entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                collector.skip("…", format!("what the machine packed cannot be read on: {error}"));
+                break;
+            }
+        };
+        let kind = entry.header().entry_type();
+        let Ok(path) = entry.path().map(|path| path.into_owned()) else { continue };
+        let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+        if kind.is_dir() {
+            continue;
+        }
+        let Take::As(name) = collector.wants(&path)? else { continue };
+        if kind.is_file() {
+            let size = entry.size();
+            if entry.raw_file_position().saturating_add(size) > bytes_max {
+                collector.skip(&name, format!("what the machine packed is cut off at {bytes_max} bytes"));
+                break;
+            }
+            // The output folder is packed twice when all is: its files are there already.
+            if !(path.starts_with(OUTPUT_DIR) && collector.has(&name)) {
+                collector.take(name, size, &mut entry)?;
+            }
+        } else {
+            collector.skip(&name, "it is a link or a device, not a file");
+        }
+    }
+    Ok(collector.done())
+}
