@@ -20,6 +20,7 @@ pub mod topic;
 
 pub mod verdict;
 
+pub mod discover;
 pub mod item;
 pub mod limits;
 pub mod requirements;
