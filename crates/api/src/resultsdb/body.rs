@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use chrono::{DateTime, Utc};
-use model::{Outcome, outcome::ErrorReason};
+use model::{Outcome, outcome::words};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use store::{GROUPS_PER_RESULT_MAX, NewEntry, ResultGroup, Testcase, VALUES_PER_RESULT_MAX};
@@ -134,7 +134,8 @@ pub(crate) fn result(
     let data = data_of(&mut fields)?;
     let new = said.zip(testcase).map(|(said, testcase)| NewEntry {
         testcase,
-        outcome: own_outcome(&said),
+        // What is under way is nothing that anybody needs to act on.
+        outcome: words::from_resultsdb(&said).unwrap_or(Outcome::Info),
         said,
         note,
         ref_url,
@@ -158,14 +159,6 @@ fn said_of(fields: &mut Fields<'_>, settings: &Settings) -> Option<String> {
         other => fields.wrong("string_type", "outcome", "Input should be a valid string", other),
     }
     None
-}
-
-/// Our word for an outcome as it is said. What is under way is nothing that anybody needs to act on.
-fn own_outcome(said: &str) -> Outcome {
-    match said {
-        "ERROR" => Outcome::Error(ErrorReason::Task),
-        said => said.to_lowercase().parse().unwrap_or(Outcome::Info),
-    }
 }
 
 /// `"name"` or `{name, ref_url?}`.

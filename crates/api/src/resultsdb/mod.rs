@@ -16,6 +16,7 @@ mod testcases;
 pub(crate) use refusal::in_this_form;
 
 use crate::state::ApiState;
+use model::outcome::words::RESULTSDB_OUTCOMES;
 use std::collections::BTreeSet;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -23,13 +24,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub const BASE: &str = "/api/v2.0";
 /// How many entries a page has when the request does not say.
 pub(crate) const LIMIT_DEFAULT: u32 = 20;
-/// The outcomes that ResultsDB always knows.
-pub const OUTCOMES: [&str; 4] = ["PASSED", "INFO", "FAILED", "NEEDS_INSPECTION"];
 
 /// How it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Outcomes that it knows beside [`OUTCOMES`], in capitals: `QUEUED`, `RUNNING`, `ERROR` …
+    /// Outcomes that it knows beside [`RESULTSDB_OUTCOMES`], in capitals: `QUEUED`, `RUNNING`, `ERROR` …
     pub extra_outcomes: BTreeSet<String>,
 }
 
@@ -43,7 +42,7 @@ impl Default for Settings {
 impl Settings {
     /// All outcomes, in the order in which errors list them.
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = &str> {
-        OUTCOMES.into_iter().chain(self.extra_outcomes.iter().map(String::as_str))
+        RESULTSDB_OUTCOMES.into_iter().chain(self.extra_outcomes.iter().map(String::as_str))
     }
 }
 

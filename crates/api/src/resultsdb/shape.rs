@@ -3,7 +3,7 @@
 use super::{BASE, Settings};
 use axum::http::{HeaderMap, Uri, header};
 use chrono::{DateTime, Timelike, Utc};
-use model::Outcome;
+use model::{Outcome, outcome::words};
 use serde_json::{Value, json};
 use store::{Entry, ResultGroup, Testcase};
 
@@ -72,20 +72,10 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.format(form).to_string()
 }
 
-/// Our outcome in the words of this interface. What it has no word for becomes what a person must look at
-/// (errors) or what is only told (what did not run on purpose).
+/// Our outcome in the words of this interface.
 pub(crate) fn outcome(outcome: Outcome, settings: &Settings) -> &'static str {
-    let known = |word| settings.extra_outcomes.contains(word);
-    match outcome {
-        Outcome::Passed => "PASSED",
-        Outcome::Failed => "FAILED",
-        Outcome::NeedsInspection => "NEEDS_INSPECTION",
-        Outcome::Skipped if known("SKIPPED") => "SKIPPED",
-        Outcome::NotApplicable if known("NOT_APPLICABLE") => "NOT_APPLICABLE",
-        Outcome::Info | Outcome::Skipped | Outcome::NotApplicable => "INFO",
-        Outcome::Error(_) if known("ERROR") => "ERROR",
-        Outcome::Error(_) => "NEEDS_INSPECTION",
-    }
+    let extra: Vec<&str> = settings.extra_outcomes.iter().map(String::as_str).collect();
+    words::resultsdb(outcome, &extra)
 }
 
 pub(crate) fn testcase(testcase: &Testcase, base: &Base) -> Value {
