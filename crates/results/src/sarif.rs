@@ -10,7 +10,7 @@ use crate::{
     decode,
     finding::{Finding, Findings},
     parse_error::Fault,
-    parsed::Parsed,
+    parsed::{Parsed, append},
 };
 use model::{Outcome, outcome::words};
 use serde::Deserialize;
@@ -111,6 +111,8 @@ struct Entry {
     #[serde(default)]
     locations: Vec<Location>,
     #[serde(default)]
+    code_flows: Vec<CodeFlow>,
+    #[serde(default)]
     suppressions: Vec<Suppression>,
     baseline_state: Option<Baseline>,
 }
@@ -134,6 +136,26 @@ struct Location {
     physical_location: Option<PhysicalLocation>,
     #[serde(default)]
     logical_locations: Vec<LogicalLocation>,
+    message: Option<Message>,
+}
+
+/// A way through the code that leads to the problem.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CodeFlow {
+    #[serde(default)]
+    thread_flows: Vec<ThreadFlow>,
+}
+
+#[derive(Deserialize)]
+struct ThreadFlow {
+    #[serde(default)]
+    locations: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    location: Option<Location>,
 }
 
 #[derive(Deserialize)]
@@ -362,20 +384,42 @@ fn finding(entry: Entry, rules: &Rules<'_>, artifacts: &[Artifact]) -> (Outcome,
     }
     let function = logical.and_then(|found| found.fully_qualified_name.or(found.name));
     data.extend(function.map(|function| ("function".to_owned(), function)));
-    let by_index = |index: i64| artifacts.get(usize::try_from(index).ok()?)?.location.as_ref()?.uri.clone();
     let finding = Finding {
         rule: entry
             .rule_id
             .or(entry.rule.and_then(|rule| rule.id))
             .or_else(|| rule.map(|rule| rule.id.clone())),
         message,
-        detail: None,
-        file: file.and_then(|file| file.uri.or_else(|| by_index(file.index?))),
+        detail: way(&entry.code_flows, artifacts),
+        file: file.as_ref().and_then(|file| uri(file, artifacts)).map(str::to_owned),
         line: region.as_ref().and_then(|region| region.start_line).map(|line| line.to_string()),
         column: region.and_then(|region| region.start_column).map(|column| column.to_string()),
         data,
     };
     (outcome, finding)
+}
+
+/// The first way to the problem, a line for each step, as compilers print it.
+fn way(flows: &[CodeFlow], artifacts: &[Artifact]) -> Option<String> {
+    let steps = flows.first()?.thread_flows.iter().flat_map(|flow| &flow.locations);
+    let mut way = String::new();
+    for location in steps.filter_map(|step| step.location.as_ref()).take(STEPS_MAX) {
+        let physical = location.physical_location.as_ref();
+        let file =
+            physical.and_then(|found| uri(found.artifact_location.as_ref()?, artifacts)).unwrap_or("?");
+        let line = physical.and_then(|found| found.region.as_ref()?.start_line);
+        let line = line.map_or_else(|| "?".to_owned(), |line| line.to_string());
+        let message = location.message.as_ref().and_then(|message| message.text.as_deref());
+        append(&mut way, &format!("{file}:{line}: {}", message.unwrap_or_default()));
+    }
+    Some(way)
+}
+
+/// A file's address: its own, or that of the artifact with its index.
+fn uri<'a>(file: &'a ArtifactLocation, artifacts: &'a [Artifact]) -> Option<&'a str> {
+    let by_index =
+        |index: i64| artifacts.get(usize::try_from(index).ok()?)?.location.as_ref()?.uri.as_deref();
+    file.uri.as_deref().or_else(|| by_index(file.index?))
 }
 
 /// A message's text: its own, or by its id from the rule or the tool, with its arguments put in.
@@ -396,5 +440,7 @@ fn text(message: &Message, rule: Option<&Rule>, rules: &Rules<'_>) -> Option<Str
     Some(whole)
 }
 
+/// The most steps of a way that are kept.
+const STEPS_MAX: usize = 100;
 /// The most arguments that are put into a message.
 const ARGUMENTS_MAX: usize = 32;

@@ -29,13 +29,15 @@ fn a_compiler_that_analyses() {
               {"ruleId": "-Wanalyzer-double-free", "level": "warning", "message": {"text": "double-'free' of 'p'"},
                "locations": [{"physicalLocation": {"artifactLocation": {"uri": "src/a.c", "uriBaseId": "PWD"},
                  "region": {"startLine": 12, "startColumn": 3, "endColumn": 11}}, "logicalLocations": [{"name": "f", "fullyQualifiedName": "ns::f"}]}],
-               "codeFlows": [{"threadFlows": []}]},
+               "codeFlows": [{"threadFlows": [{"id": "main", "locations": [
+                 {"location": {"physicalLocation": {"artifactLocation": {"index": 0}, "region": {"startLine": 7}}, "message": {"text": "first 'free' here"}}, "nestingLevel": 1},
+                 {"location": {"message": {"text": "second"}}}, {}]}]}, {"threadFlows": []}]},
               {"ruleId": "error", "level": "error", "message": {"text": "expected ';'"}, "locations": [{"physicalLocation": {"artifactLocation": {"index": 0}, "region": {"startLine": 9}}}]},
               {"ruleId": "-Wx", "level": "note", "message": {"text": "n"}, "locations": []}]"#,
             "",
         ),
         "failed GNU C17 version=15.1.1
-  needs_inspection -Wanalyzer-double-free (double-'free' of 'p') column=3 file=src/a.c function=ns::f level=warning line=12 rule=-Wanalyzer-double-free
+  needs_inspection -Wanalyzer-double-free (double-'free' of 'p') column=3 file=src/a.c function=ns::f level=warning line=12 rule=-Wanalyzer-double-free <<src/a.c:7: first 'free' here|?:?: second>>
   failed error (expected ';') file=src/a.c level=error line=9 rule=error
   info -Wx (n) level=note rule=-Wx",
     );

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod python_c_api;
+mod updates;
+
 use super::show;
 use model::task_file::{self, TaskFile};
 use serde_json::{Map, Value, json};
@@ -25,6 +28,7 @@ struct Checkout {
 struct Ran {
     conclusion: Conclusion,
     log: String,
+    prepared: bool,
 }
 
 impl Ran {
@@ -76,20 +80,32 @@ impl Checkout {
         output.status.code().unwrap_or(-1)
     }
 
+    /// All of it. What makes ready and clears up must succeed.
     fn run(&self) -> Ran {
+        let ran = self.attempt();
+        assert!(ran.prepared, "{}", ran.log);
+        ran
+    }
+
+    /// All of it; a `prepare` that fails is an error of the task, as for a worker.
+    fn attempt(&self) -> Ran {
         let output = self.folder.path().join(".taskbot/output");
         fs::create_dir_all(&output).unwrap();
         fs::write(self.folder.path().join(".taskbot/inputs.json"), serde_json::to_vec(&self.inputs).unwrap())
             .unwrap();
         let mut log = String::new();
-        assert_eq!(self.sh(&self.task.prepare, &mut log), 0, "{log}");
-        let code = self.sh(&self.task.run, &mut log);
         let results = &self.task.results;
-        let path = results.path.as_deref().unwrap();
-        let documents = fs::read(output.join(path)).ok().map(|bytes| parse(results.format, path, &bytes));
-        let conclusion = conclude(code, &results.exit, documents.into_iter().collect());
+        let prepared = self.sh(&self.task.prepare, &mut log) == 0;
+        let conclusion = if prepared {
+            let code = self.sh(&self.task.run, &mut log);
+            let path = results.path.as_deref().unwrap();
+            let documents = fs::read(output.join(path)).ok().map(|bytes| parse(results.format, path, &bytes));
+            conclude(code, &results.exit, documents.into_iter().collect())
+        } else {
+            conclude(i32::from(u8::MAX), &results.exit, Vec::new())
+        };
         assert_eq!(self.sh(&self.task.cleanup, &mut log), 0, "{log}");
-        Ran { conclusion, log }
+        Ran { conclusion, log, prepared }
     }
 
     /// The folder into which `fetch` would have put files.
