@@ -9,12 +9,13 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     fs::File,
     io::{self, Write},
     ops::ControlFlow,
 };
+use store::StoredEvent;
 
 /// Carries `event record` out.
 pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
@@ -31,7 +32,7 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
     };
     let mut count: u64 = 0;
     let write = |out: &mut dyn Write, event: &Value| -> Result<()> {
-        writeln!(out, "{}", recorded(event)?).context("cannot write")?;
+        out.write_all(&recorded(event)?).context("cannot write")?;
         out.flush().context("cannot write")
     };
     if !args.ids.is_empty() {
@@ -90,21 +91,14 @@ fn complete_lines(held: &mut Vec<u8>) -> Vec<Vec<u8>> {
     lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
-/// An event in the form of a recorded message. The payload's own text is kept, so that its numbers stay as they are.
-fn recorded(event: &Value) -> Result<String> {
-    let payload = event["payload"].as_str().unwrap_or_default();
-    if payload.trim().is_empty() {
-        return Err(
-            Fault::new(fault::NOT_FOUND, format!("the body of event #{} has expired", event["seq"])).into()
-        );
+/// An event as a line of fedora-messaging's recorder.
+fn recorded(event: &Value) -> Result<Vec<u8>> {
+    let stored: StoredEvent = serde_json::from_value(event.clone()).context("the server sent no event")?;
+    if stored.body_expired {
+        let message = format!("the body of event #{} has expired", stored.seq);
+        return Err(Fault::new(fault::NOT_FOUND, message).into());
     }
-    let body: Box<serde_json::value::RawValue> =
-        serde_json::from_str(payload).context("the payload is no JSON")?;
-    let headers = event["headers"].as_object().cloned().unwrap_or_default();
-    let topic = event["topic"].as_str().unwrap_or_default().to_owned();
-    let id = event["id"].as_str().map(str::to_owned);
-    let message = model::event::RecordedMessage { id, topic, headers, body };
-    let text = serde_json::to_string(&message)?;
-    // One event, one line.
-    Ok(if text.contains('\n') { json!(serde_json::from_str::<Value>(&text)?).to_string() } else { text })
+    let mut line = Vec::new();
+    events::recorded::write_line(&stored.event, &mut line).context("the payload is no JSON")?;
+    Ok(line)
 }

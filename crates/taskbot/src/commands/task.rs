@@ -152,6 +152,8 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     field("state", paint(style_of(&label), &label))?;
     for (name, path) in [
         ("reason", "state.reason"),
+        ("problem", "state.error"),
+        ("again at", "state.next_try_at"),
         ("unmet", "state.unmet"),
         ("why", "state.why"),
         ("worker", "state.worker"),
@@ -210,8 +212,19 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     Ok(())
 }
 
+/// How an attempt ended: its outcome, or without one what its reason begins with (`cancelled by …`).
+fn attempt_outcome(attempt: &Value) -> String {
+    if let Some(outcome) = attempt["outcome"].as_str() {
+        return outcome.to_owned();
+    }
+    let reason = attempt["reason"].as_str().filter(|_| attempt["ended_at"].is_string());
+    let known = ["cancelled", "superseded", "handed back"];
+    let word = known.into_iter().find(|word| reason.is_some_and(|reason| reason.starts_with(word)));
+    word.or(reason).unwrap_or("-").to_owned()
+}
+
 fn show_attempt(attempt: &Value, now: DateTime<Utc>) -> Result<()> {
-    let outcome = text_at(attempt, "outcome");
+    let outcome = attempt_outcome(attempt);
     let took = output::duration_between(&attempt["started_at"], &attempt["ended_at"], now);
     field(
         "attempt",

@@ -97,7 +97,7 @@ impl Watcher<'_> {
         let same = self
             .last
             .as_ref()
-            .is_some_and(|last| last.label() == state.label() && attempt(last) == attempt(&state));
+            .is_some_and(|last| last.label() == state.label() && detail(last) == detail(&state));
         if !same {
             let line = format!(
                 "{} {}",
@@ -120,10 +120,12 @@ impl Watcher<'_> {
     }
 }
 
-const fn attempt(state: &TaskState) -> u32 {
+/// What tells two states with one label apart: the attempt, or why it waits.
+fn detail(state: &TaskState) -> (u32, Option<&str>) {
     match state {
-        TaskState::Running { attempt, .. } => *attempt,
-        _ => 0,
+        TaskState::Running { attempt, .. } => (*attempt, None),
+        TaskState::Waiting { error, .. } => (0, error.as_deref()),
+        _ => (0, None),
     }
 }
 
@@ -131,6 +133,10 @@ const fn attempt(state: &TaskState) -> u32 {
 fn describe(task: &Value, state: &TaskState) -> String {
     let label = state.label();
     let more = match state {
+        TaskState::Waiting { error: Some(error), next_try_at, .. } => {
+            let next = next_try_at.map(|at| format!("; tried again at {}", at.format("%H:%M:%S")));
+            format!(": {error}{}", next.unwrap_or_default())
+        }
         TaskState::Queued { unmet: Some(unmet), .. } => format!(": no known worker can run it: {unmet}"),
         TaskState::Queued { .. } => format!(" in {}", text_at(task, "queue")),
         TaskState::Running { attempt, worker, .. } => format!(" attempt {attempt} on {worker}"),

@@ -23,6 +23,8 @@ pub(super) async fn run(command: WorkerCommand, context: Context) -> Result<u8> 
                 column("WORKER", |worker| text_at(worker, "name")),
                 column("STATE", |worker| match worker["alive"].as_bool() {
                     Some(true) => text_at(worker, "mode"),
+                    // It said goodbye, or nothing for longer than it may.
+                    _ if worker["left_at"].is_string() => "stopped".to_owned(),
                     _ => "silent".to_owned(),
                 }),
                 column("SEEN", move |worker| output::age(&worker["last_seen"], now)),

@@ -22,6 +22,7 @@ struct Secrets {
 pub(crate) struct Source {
     nats: NatsSourceConfig,
     secrets: Secrets,
+    foreign: bool,
 }
 
 /// The bus to tell on.
@@ -34,7 +35,12 @@ pub(crate) struct Outlet {
 impl Source {
     /// A source without secrets.
     pub(crate) fn plain(nats: NatsSourceConfig) -> Self {
-        Self { nats, secrets: Secrets::default() }
+        Self { nats, secrets: Secrets::default(), foreign: false }
+    }
+
+    /// Whether it may bring events of other installations of ours, whose topics are under `taskbot.`.
+    pub(crate) const fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// What is configured, without its secrets.
@@ -154,13 +160,15 @@ fn source(file: &File<'_>, node: &Node, at: usize, installation: &str) -> Option
         "message" => Ok(Form::Message),
         other => Err(format!("`{other}` is no form; expected auto, body or message")),
     });
+    let mut foreign = false;
+    section.bool("foreign", &mut foreign);
     let span = section.span();
     section.finish();
     name?;
     checked(file, span, config.connection.clone(), &secrets, |connection| {
         NatsSourceConfig { connection, ..config.clone() }.check()
     });
-    Some(Source { nats: config, secrets })
+    Some(Source { nats: config, secrets, foreign })
 }
 
 /// Reads `outlet`.

@@ -115,7 +115,11 @@ fn values(config: &Config) -> Value {
             "folders": git.folders,
             "cache": size(git.cache_bytes),
         },
-        "sources": config.sources.iter().map(|source| json!({"nats": source.config()})).collect::<Vec<_>>(),
+        "sources": config.sources.iter().map(|source| {
+            let mut nats = json!(source.config());
+            nats["foreign"] = json!(source.is_foreign());
+            json!({"nats": nats})
+        }).collect::<Vec<_>>(),
         "outlet": config.outlet.as_ref().map(|outlet| json!({"nats": outlet.config()})),
         "files": {
             "url": files.url.as_deref().map(without_password),

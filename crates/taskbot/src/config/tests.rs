@@ -44,6 +44,10 @@ fn mistakes_have_their_place_and_a_way_out() {
             "sources: [{nats: {name: a, servers: [\"nats://h\"], user: u, stream: {name: S}}}]",
             "`user` and `password` go together",
         ),
+        (
+            "sources: [{nats: {name: a, servers: [\"nats://h\"], stream: {name: S}, foreign: maybe}}]",
+            "`sources[0].nats.foreign`",
+        ),
         ("sources: [{amqp: {}}]", "a source needs the field `nats`"),
         (
             "outlet: {nats: {servers: [\"nats://h\"], stream: {name: S, create: true}}}",

@@ -226,6 +226,12 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
     Settings {
         installation: config.installation.clone(),
         public_url: config.server.public_url.clone(),
+        foreign_sources: config
+            .sources
+            .iter()
+            .filter(|source| source.is_foreign())
+            .map(|source| source.config().name.clone())
+            .collect(),
         server: config.server.name.clone().unwrap_or_else(own),
         lease: config.server.lease,
         retention: config.retention.clone(),
