@@ -14,7 +14,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
+use std::collections::BTreeMap;
 
 /// JSON as its text: what is told is written once, and handed on as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -201,6 +202,39 @@ impl NewMessage {
         }
     }
 
+    /// All tasks of a batch have ended. `outcomes` has the worst of each task's name, `outcome` the worst of
+    /// all; a task that was cancelled or superseded counts as that, every error as `error`.
+    #[must_use]
+    pub fn batch(batch: BatchId, name: &str, ended: &[EndedTasks], depth: u32) -> Self {
+        let mut counts = BTreeMap::new();
+        let mut outcomes: BTreeMap<&TaskName, &str> = BTreeMap::new();
+        for tasks in ended {
+            let class = tasks.class();
+            *counts.entry(class).or_insert(0) += tasks.count;
+            let worst = outcomes.entry(&tasks.name).or_insert(class);
+            if badness(class) > badness(worst) {
+                *worst = class;
+            }
+        }
+        let worst = counts.keys().max_by_key(|class| badness(class));
+        Self {
+            topic: "taskbot.batch.finished".into(),
+            subject: batch.to_string(),
+            order_key: format!("batch:{batch}"),
+            data: JsonText::of(&json!({
+                "id": batch,
+                "name": name,
+                "tasks": ended.iter().map(|tasks| tasks.count).sum::<u64>(),
+                "outcome": worst,
+                "outcomes": outcomes,
+                "counts": counts,
+            })),
+            task: None,
+            depth,
+            traceparent: None,
+        }
+    }
+
     fn about_task(task: &Task, topic: &str, data: JsonText) -> Self {
         Self {
             topic: topic.into(),
@@ -272,6 +306,32 @@ struct RuleTold<'a> {
     verdict: &'a VerdictKind,
 }
 
+/// Tasks of a batch that ended alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedTasks {
+    /// Their name.
+    pub name: TaskName,
+    /// Their outcome, or `cancelled` or `superseded`.
+    pub word: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl EndedTasks {
+    fn class(&self) -> &str {
+        self.word.parse::<Outcome>().map_or(self.word.as_str(), |outcome| outcome.class())
+    }
+}
+
+/// How bad an end is; what never got to an outcome is worse than a good one, and better than a bad one.
+fn badness(class: &str) -> u8 {
+    match class {
+        "superseded" => 35,
+        "cancelled" => 36,
+        outcome => outcome.parse::<Outcome>().map_or(0, |outcome| outcome.severity() * 10),
+    }
+}
+
 /// What happened to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskChange {
@@ -323,5 +383,51 @@ impl TaskChange {
             TaskState::Superseded { .. } => Self::Superseded,
             _ => Self::Finished,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_tells_the_worst_of_each_task() {
+        let check = |ended: &[(&str, &str, u64)], expect: Value| {
+            let ended: Vec<_> = ended
+                .iter()
+                .map(|(name, word, count)| EndedTasks {
+                    name: (*name).into(),
+                    word: (*word).to_owned(),
+                    count: *count,
+                })
+                .collect();
+            let message = NewMessage::batch(BatchId::new(uuid::Uuid::nil()), "nightly", &ended, 1);
+            let mut data = message.data.value();
+            data.as_object_mut().unwrap().retain(|field, _| !["id", "name"].contains(&field.as_str()));
+            assert_eq!(data, expect);
+        };
+        check(
+            &[
+                ("depcheck", "error(infra)", 1),
+                ("depcheck", "failed", 1),
+                ("rpmlint", "passed", 3),
+                ("rpmlint", "skipped", 1),
+            ],
+            json!({
+                "tasks": 6,
+                "outcome": "error",
+                "outcomes": {"depcheck": "error", "rpmlint": "passed"},
+                "counts": {"error": 1, "failed": 1, "passed": 3, "skipped": 1},
+            }),
+        );
+        check(
+            &[("rpmlint", "cancelled", 1), ("rpmlint", "info", 1), ("rpmlint", "superseded", 1)],
+            json!({
+                "tasks": 3,
+                "outcome": "cancelled",
+                "outcomes": {"rpmlint": "cancelled"},
+                "counts": {"cancelled": 1, "info": 1, "superseded": 1},
+            }),
+        );
     }
 }

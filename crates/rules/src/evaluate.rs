@@ -1,6 +1,7 @@
 //! What a rule set says to an event. Pure: the same event, rules and time always give the same answer.
 
 mod due;
+mod matrix;
 mod then;
 
 pub use due::COLLECT_DUE;

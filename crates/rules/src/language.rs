@@ -258,8 +258,8 @@ pub struct TaskEntry {
     pub item: Option<ItemEntry>,
     /// The inputs.
     pub with: Tree,
-    /// The axes of the matrix.
-    pub matrix: Vec<Axis>,
+    /// The cells, for each of which the task is made once.
+    pub matrix: Matrix,
     /// What it needs of a worker.
     pub needs: NeedsEntry,
     /// Where it waits.
@@ -298,6 +298,25 @@ pub struct ItemEntry {
     pub kind: Text,
     /// Which one.
     pub id: Text,
+}
+
+/// Axes, and the cells that are left out and added.
+#[derive(Debug, Default)]
+pub struct Matrix {
+    /// The axes.
+    pub axes: Vec<Axis>,
+    /// Objects: a cell that has all their fields is left out.
+    pub exclude: Option<Values>,
+    /// Objects: each adds fields to the cells whose axes it agrees with, or is a cell of its own.
+    pub include: Option<Values>,
+}
+
+impl Matrix {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.axes.is_empty() && self.include.is_none()
+    }
 }
 
 /// An axis of a matrix.

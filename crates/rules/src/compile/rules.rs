@@ -381,7 +381,7 @@ impl Context<'_> {
 
 /// A variable of ours: what Rhai takes for one, and no name that has a meaning already.
 pub(super) fn check_variable(name: &str) -> Result<(), String> {
-    if ["event", EVENTS, "matrix"].contains(&name) {
+    if ["event", EVENTS, "matrix", "include", "exclude"].contains(&name) {
         return Err(format!("`{name}` has a meaning of its own; choose another name"));
     }
     let good = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')

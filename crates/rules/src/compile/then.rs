@@ -3,8 +3,8 @@
 use super::{ENTRIES_MAX, LOOPS_MAX, rules::check_variable, values::Context};
 use crate::{
     language::{
-        Action, Axis, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, NeedsEntry, PriorityEntry,
-        RepoOverrides, TaskEntry, Text, Tree, Values, default_queue,
+        Action, Axis, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Matrix, NeedsEntry,
+        PriorityEntry, RepoOverrides, TaskEntry, Text, Tree, Values, default_queue,
     },
     registry::{Registered, check_name, read_timeout},
     repo::{self, Scheme},
@@ -193,20 +193,21 @@ impl Context<'_> {
         Some(ItemEntry { kind: kind?, id: id? })
     }
 
-    fn matrix(&self, node: &Node, vars: &[&str]) -> Vec<Axis> {
+    fn matrix(&self, node: &Node, vars: &[&str]) -> Matrix {
         let Yaml::Map(entries) = &node.value else {
             let message =
                 format!("`matrix` must be a mapping from axes to lists, it is {}", node.value.kind());
             self.reader.error_help(&node.span, message, "write `matrix: {arch: [x86_64, aarch64]}`");
-            return Vec::new();
+            return Matrix::default();
         };
-        if entries.is_empty() || entries.len() > LOOPS_MAX {
-            let count = entries.len();
+        let is_axis = |name: &str| !matches!(name, "include" | "exclude");
+        let count = entries.iter().filter(|(key, _)| is_axis(&key.text)).count();
+        if count > LOOPS_MAX || (count == 0 && node.get("include").is_none()) {
             self.reader
                 .error(&node.span, format!("`matrix` must have 1 to {LOOPS_MAX} axes, it has {count}"));
         }
         let mut axes = Vec::new();
-        for (key, node) in entries {
+        for (key, node) in entries.iter().filter(|(key, _)| is_axis(&key.text)) {
             if let Err(why) = check_variable(&key.text) {
                 self.reader.error(&key.span, why);
                 continue;
@@ -216,7 +217,41 @@ impl Context<'_> {
             let values = values.unwrap_or_else(|| Values::List(Vec::new(), self.file.place(key.span.start)));
             axes.push(Axis { name: key.text.clone(), values });
         }
-        axes
+        let exclude = node.get("exclude").and_then(|node| {
+            let known = |name: &str| match axes.iter().any(|axis| axis.name == name) {
+                true => Ok(()),
+                false => Err(format!("`exclude` names `{name}`, which is no axis of this matrix")),
+            };
+            self.cells(node, "`exclude`", vars, known)
+        });
+        let include =
+            node.get("include").and_then(|node| self.cells(node, "`include`", vars, check_variable));
+        Matrix { axes, exclude, include }
+    }
+
+    /// A list of mappings, or an expression that gives one; each written name must be accepted by `check`.
+    fn cells(
+        &self,
+        node: &Node,
+        what: &str,
+        vars: &[&str],
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Values> {
+        if let Yaml::List(items) = &node.value {
+            for item in items {
+                let Yaml::Map(fields) = &item.value else {
+                    let message = format!("{what} must be a list of mappings, one is {}", item.value.kind());
+                    self.reader.error_help(&item.span, message, "write `- {arch: x86_64}`");
+                    continue;
+                };
+                for (key, _) in fields {
+                    if let Err(why) = check(&key.text) {
+                        self.reader.error(&key.span, why);
+                    }
+                }
+            }
+        }
+        self.values(node, what, vars)
     }
 
     fn needs(&self, node: &Node, vars: &[&str]) -> NeedsEntry {

@@ -1,6 +1,6 @@
 //! Wishes from the entries of `then`.
 
-use super::{Backstop, CELLS_MAX, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, values, with_scope};
+use super::{Backstop, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, matrix, with_scope};
 use crate::{
     compile::{RuleSet, check_git, check_topic},
     language::{
@@ -77,7 +77,9 @@ impl Make<'_, '_> {
         let input = self.input;
         match &entry.action {
             Action::Task(task) => {
-                let cells = with_scope(&input.scope(), turn, |scope| self.cells(task, entry, scope))?;
+                let cells = with_scope(&input.scope(), turn, |scope| {
+                    matrix::cells(&task.matrix, &entry.place, &self.rules.engine, scope)
+                })?;
                 for cell in cells {
                     let mut vars = turn.to_vec();
                     if !task.matrix.is_empty() {
@@ -92,32 +94,6 @@ impl Make<'_, '_> {
             }
             Action::Emit(emit) => with_scope(&input.scope(), turn, |scope| self.emit(entry, emit, scope)),
         }
-    }
-
-    /// The cells of the matrix; one empty cell without a matrix.
-    fn cells(
-        &self,
-        task: &TaskEntry,
-        entry: &Entry,
-        scope: &Scope,
-    ) -> Result<Vec<Map<String, Value>>, RuleError> {
-        let mut cells = vec![Map::new()];
-        for axis in &task.matrix {
-            let values = values(&axis.values, &self.rules.engine, scope)?;
-            if cells.len().saturating_mul(values.len()) > CELLS_MAX {
-                return Err(mistake(&entry.place, format!("the matrix has more than {CELLS_MAX} cells")));
-            }
-            let with_axis = |cell: &Map<String, Value>, value: &Value| {
-                let mut cell = cell.clone();
-                cell.insert(axis.name.clone(), value.clone());
-                cell
-            };
-            cells = cells
-                .iter()
-                .flat_map(|cell| values.iter().map(move |value| with_axis(cell, value)))
-                .collect();
-        }
-        Ok(cells)
     }
 
     fn shadow(&self) -> bool {

@@ -146,7 +146,8 @@ fn explanations_agree_with_the_evaluation() {
     ));
     let event = event(TOPIC, &body);
     let fired: Vec<_> = rules
-        .evaluate(&event, now()).unwrap()
+        .evaluate(&event, now())
+        .unwrap()
         .verdicts
         .into_iter()
         .map(|verdict| (verdict.rule, verdict.verdict))

@@ -184,6 +184,29 @@ fn collecting_limits_schedules_and_names_are_checked() {
 }
 
 #[test]
+fn cells_of_a_matrix_are_checked() {
+    let matrix = |matrix: &str| found(&rule(&format!("then: [{{task: rpmlint, matrix: {matrix}}}]")));
+    insta::assert_snapshot!(
+        [
+            matrix("{}"),
+            matrix("{exclude: [{a: 1}]}"),
+            matrix("{arch: [a], exclude: [{arhc: a}], include: [b, {Arch: c}]}"),
+            matrix("{arch: [a], include: {arch: b}}"),
+        ]
+        .join("\n"),
+        @r#"
+        rules.yaml:4:36: error: `matrix` must have 1 to 8 axes, it has 0
+        rules.yaml:4:36: error: `matrix` must have 1 to 8 axes, it has 0
+        rules.yaml:4:48: error: `exclude` names `a`, which is no axis of this matrix
+        rules.yaml:4:59: error: `exclude` names `arhc`, which is no axis of this matrix
+        rules.yaml:4:80: error: `include` must be a list of mappings, one is a text (write `- {arch: x86_64}`)
+        rules.yaml:4:84: error: `Arch` cannot be a variable: expected a lower-case letter, then letters, digits and `_`
+        rules.yaml:4:57: error: `include` must be a list or an expression that gives one, it is a mapping
+        "#
+    );
+}
+
+#[test]
 fn two_rules_of_one_name_name_each_other() {
     let mut files = files(&rule("then: [{task: rpmlint}]"));
     files.files.insert("more/again.yaml".into(), format!("\n{}", rule("then: [{task: rpmlint}]")).into());

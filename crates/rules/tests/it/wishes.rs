@@ -1,6 +1,6 @@
 //! What rules wish when they fire.
 
-use crate::{TOPIC, compiled, evaluated, event, files, now, rule, rule_set, update};
+use crate::{TOPIC, compiled, evaluated, event, files, indented, now, rule, rule_set, update};
 use model::{task::Trust, verdict::VerdictKind};
 use serde_json::{Value, json};
 use taskbot_rules::{Evaluation, RuleFiles};
@@ -453,5 +453,49 @@ fn limits_travel_with_the_wish() {
     assert_eq!(
         limits("limits: {per_hour: 5, per_day: 10, on_excess: pause}"),
         json!({"per_hour": 5, "per_day": 10, "on_excess": "pause"})
+    );
+}
+
+/// The cells of a matrix, in their order.
+fn cells(matrix: &str) -> Value {
+    let wishes = wishes(&format!("then:\n  - task: rpmlint\n    matrix:\n{}", indented(&indented(matrix))));
+    wishes.iter().map(|wish| wish["matrix"].clone()).collect()
+}
+
+#[test]
+fn a_matrix_leaves_out_and_adds_cells_as_github_actions_does() {
+    // The example of its documentation.
+    let fruits = "fruit: [apple, pear]\nanimal: [cat, dog]\ninclude:\n  - {color: green}\n  - {color: pink, animal: cat}\n  - {fruit: apple, shape: circle}\n  - {fruit: banana}\n  - {fruit: banana, animal: cat}";
+    assert_eq!(
+        cells(fruits),
+        json!([
+            {"fruit": "apple", "animal": "cat", "color": "pink", "shape": "circle"},
+            {"fruit": "apple", "animal": "dog", "color": "green", "shape": "circle"},
+            {"fruit": "pear", "animal": "cat", "color": "pink"},
+            {"fruit": "pear", "animal": "dog", "color": "green"},
+            {"fruit": "banana"},
+            {"fruit": "banana", "animal": "cat"},
+        ])
+    );
+    assert_eq!(
+        cells(
+            "arch: [x86_64, aarch64, s390x]\nv: [1, 2]\nexclude: [{arch: s390x}, {arch: aarch64, v: 2}]\ninclude: [{arch: aarch64, v: 2, slow: true}]"
+        ),
+        json!([
+            {"arch": "x86_64", "v": 1},
+            {"arch": "x86_64", "v": 2},
+            {"arch": "aarch64", "v": 1},
+            {"arch": "aarch64", "v": 2, "slow": true},
+        ])
+    );
+    assert_eq!(
+        cells("include: [{arch: x86_64}, {arch: riscv64, slow: true}]"),
+        json!([{"arch": "x86_64"}, {"arch": "riscv64", "slow": true}])
+    );
+    assert_eq!(
+        cells(
+            "n: event.body.update.builds.map(|b| nvr(b.nvr).name)\nexclude: '[#{n: \"bash\"}]'\ninclude: [{n: kernel, of: \"${event.body.agent}\"}]"
+        ),
+        json!([{"n": "kernel", "of": "alice"}])
     );
 }

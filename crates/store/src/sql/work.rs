@@ -7,17 +7,16 @@ use super::{
     outgoing::Outgoing,
     session::{Session, Sql},
     task_row::{TaskRow, refused, select_task},
-    value::values,
+    value::{Row, values},
 };
 use crate::{Result, StoreError};
 use chrono::{DateTime, Utc};
 use model::{
     TaskState,
     ids::{BatchId, GroupName, QueueName, Submitter},
-    message::{JsonText, NewMessage, TaskChange},
+    message::{EndedTasks, NewMessage, TaskChange},
     task::{Stop, WaitReason},
 };
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 const GROUP_BUSY: &str = "select count(*) as n from task \
@@ -43,6 +42,8 @@ const FIRST_TURN: &str = "insert into turn (queue, priority, turn) values ($1, $
 const UNMET: &str = "update lane set unmet = $2 where id = $1 and (unmet is null or unmet <> $2)";
 const COUNT_BATCH: &str = "update batch set tasks = tasks + $2, final_tasks = final_tasks + $3 where id = $1 \
     returning name, tasks, final_tasks";
+const BATCH_OUTCOMES: &str = "select name, case when state = 'finished' then outcome else state end as word, \
+    count(*) as n from task where batch_id = $1 group by 1, 2 order by 1, 2";
 
 /// Turns that a transaction gave out, by lane, priority and submitter.
 type Turns = BTreeMap<(QueueName, i64, i32, Submitter), i64>;
@@ -254,15 +255,17 @@ impl<'a> Work<'a> {
         if ended == 0 || tasks != final_tasks {
             return Ok(());
         }
-        let message = NewMessage {
-            topic: "taskbot.batch.finished".into(),
-            subject: batch.to_string(),
-            order_key: format!("batch:{batch}"),
-            data: JsonText::of(&json!({"id": batch, "name": row.text("name")?, "tasks": tasks})),
-            task: None,
-            depth,
-            traceparent: None,
+        let name = row.text("name")?;
+        let rows = self.session.all(BATCH_OUTCOMES, values![batch]).await?;
+        let read = |row: &Row| {
+            Ok(EndedTasks {
+                name: row.text("name")?.into(),
+                word: row.text("word")?,
+                count: row.number("n")?,
+            })
         };
+        let ended = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let message = NewMessage::batch(batch, &name, &ended, depth);
         self.out.chain(message, format!("batch.finished/{batch}/{final_tasks}"), depth, None, self.now);
         Ok(())
     }

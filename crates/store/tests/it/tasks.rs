@@ -170,8 +170,12 @@ async fn batches_count_and_are_told_once(bed: &Bed) {
     bed.finish(&bed.claim_one().await, "failed").await;
     assert_eq!(told(bed.topics().await), 2);
     let events = bed.store.unjudged(100, 1000).await.unwrap();
-    let own = events.iter().filter(|one| one.event.topic.as_str() == "taskbot.batch.finished").count();
-    assert_eq!(own, 2);
+    let own: Vec<_> =
+        events.iter().filter(|one| one.event.topic.as_str() == "taskbot.batch.finished").collect();
+    assert_eq!(own.len(), 2);
+    let body = own[1].event.check().unwrap();
+    assert_eq!(body["outcomes"], serde_json::json!({"job": "failed"}), "{body}");
+    assert_eq!(body["counts"], serde_json::json!({"failed": 1, "passed": 2}), "{body}");
     assert!(matches!(bed.store.batch("weekly").await, Err(StoreError::NotFound { .. })));
 }
 
