@@ -44,6 +44,16 @@ const PROGRAMS: &[Program] = programs! {
     "rpmbuild" => "rpm";
     "rpmlint" => "rpmlint";
     "cppcheck" => "cppcheck";
+    "spatch" => "coccinelle";
+    "createrepo_c" => "createrepo-c";
+    "cpio" => "cpio";
+    "grub-mkrescue" => "grub-common" "grub-pc-bin" "mtools";
+    "xorriso" => "xorriso";
+    "qemu-system-x86_64" => "qemu-system-x86";
+    "qemu-system-aarch64" => "qemu-system-arm";
+    "qemu-img" => "qemu-utils";
+    "grub-mkrescue" => "grub-common" "grub-pc-bin" "mtools";
+    "xorriso" => "xorriso";
 };
 
 /// What has no program of a fixed name in `PATH`.
@@ -53,7 +63,22 @@ const OTHERS: &[Program] = &[
         present: || postgres::find_binaries().is_ok(),
         packages: &["postgresql"],
     },
+    Program {
+        name: "Python bindings of RPM and libsolv",
+        present: has_rpm_bindings,
+        packages: &["python3-rpm", "python3-solv"],
+    },
     Program { name: "pip", present: has_pip, packages: &["python3-pip"] },
+    Program {
+        name: "UEFI for virtual machines",
+        present: || Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd").exists(),
+        packages: &["ovmf"],
+    },
+    Program {
+        name: "UEFI for virtual machines of ARM",
+        present: || Path::new("/usr/share/AAVMF/AAVMF_CODE.fd").exists(),
+        packages: &["qemu-efi-aarch64"],
+    },
     Program {
         name: "C headers",
         present: || Path::new("/usr/include/stdio.h").exists(),
@@ -64,6 +89,14 @@ const OTHERS: &[Program] = &[
 fn has_pip() -> bool {
     Command::new("python3")
         .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// They belong to the distribution's own Python.
+fn has_rpm_bindings() -> bool {
+    Command::new("/usr/bin/python3")
+        .args(["-c", "import rpm, solv"])
         .output()
         .is_ok_and(|output| output.status.success())
 }
@@ -124,8 +157,10 @@ pub(crate) fn missing_programs(shell: &Shell, scratch: &Path) -> Result<()> {
     eprintln!("           installing {}", packages.join(" "));
     let log = scratch.join("apt.log");
     apt(shell, privilege, &["update"], &log)?;
-    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    let pinned = same_qemu(&packages);
+    let mut install = vec!["install", "--yes", "--no-install-recommends", "--allow-downgrades"];
     install.extend(&packages);
+    install.extend(pinned.as_deref());
     apt(shell, privilege, &install, &log)?;
     let still: Vec<&str> = missing.iter().filter(|program| !(program.present)()).map(|p| p.name).collect();
     if !still.is_empty() {
@@ -133,6 +168,30 @@ pub(crate) fn missing_programs(shell: &Shell, scratch: &Path) -> Result<()> {
     }
     step_done(started, format_args!("installed {}", packages.join(" ")));
     Ok(())
+}
+
+/// QEMU's tools in the version of QEMU itself: tools from backports break an older QEMU.
+fn same_qemu(packages: &[&str]) -> Option<String> {
+    let wanted = packages.iter().find(|package| package.starts_with("qemu-system-"))?;
+    let policy = Command::new("apt-cache").args(["policy", wanted]).output().ok()?;
+    let policy = String::from_utf8_lossy(&policy.stdout).into_owned();
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    Some(format!("qemu-utils={version}"))
+}
+
+/// Fetches a package into a folder without installing it; the lists of packages are renewed if that is needed.
+pub(crate) fn download(shell: &Shell, package: &str, folder: &Path) -> Result<()> {
+    let log = folder.join("download.log");
+    let fetch = || {
+        let mut command = Command::new("apt-get");
+        command.args(["--quiet", "download", package]).current_dir(folder);
+        shell.run_quietly(&mut command, &log)
+    };
+    if fetch().is_ok() {
+        return Ok(());
+    }
+    apt(shell, Privilege::find()?, &["update"], &folder.join("update.log"))?;
+    fetch().with_context(|| format!("cannot fetch {package}"))
 }
 
 fn apt(shell: &Shell, privilege: Privilege, arguments: &[&str], log: &Path) -> Result<()> {

@@ -57,7 +57,8 @@ def c_files(tree):
 
 def run(command, timeout, cwd):
     """Exit code and output of a command; the code is None when it took too long."""
-    environment = dict(os.environ, LC_ALL="C")
+    # Some do not start without a home.
+    environment = {"HOME": str(cwd), **os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=timeout, check=False)
