@@ -1,5 +1,8 @@
-//! A task that does nothing in a container, by the worker's executor, against the bare engine API doing create,
-//! start, wait and remove.
+//! A task that does nothing in a container, by the worker's executor, against the bare engine API.
+//!
+//! The floor makes a container with the same isolation (limits, temporary file systems, init, no capabilities, a
+//! volume for the work folder, no logs kept), starts it, waits for its end and removes both. With files, the same
+//! archives are uploaded and downloaded. It attaches to no output, watches no limits and asks nothing twice.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on panics")]
 #![expect(clippy::print_stdout, reason = "its results go to standard output")]
@@ -8,9 +11,15 @@
 mod measure;
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    models::{ContainerCreateBody, HostConfig},
-    query_parameters::{CreateContainerOptions, RemoveContainerOptions, WaitContainerOptions},
+    API_DEFAULT_VERSION, Docker, body_full,
+    models::{
+        ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+        VolumeCreateRequest,
+    },
+    query_parameters::{
+        CreateContainerOptions, DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+        UploadToContainerOptionsBuilder, WaitContainerOptions,
+    },
 };
 use futures_util::TryStreamExt;
 use measure::{median, print, required};
@@ -46,22 +55,21 @@ async fn main() {
         ContainerConfig::new(name.clone(), vec![PathBuf::from(&socket)], state.path().join("layers"));
     config.default_image = Some(image.clone());
     let executor = Containers::new(config, Arc::new(SystemClock));
-    let (mut bare, mut run, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..WARM_UP + ROUNDS {
-        let times = [
-            timed(bare_container(&docker, &image)).await,
+        let measured = [
+            timed(bare_container(&docker, &image, false)).await,
             timed(attempt(&executor, &name, None)).await,
+            timed(bare_container(&docker, &image, true)).await,
             timed(attempt(&executor, &name, Some(state.path()))).await,
         ];
         if round >= WARM_UP {
-            bare.push(times[0]);
-            run.push(times[1]);
-            attempts.push(times[2]);
+            times.iter_mut().zip(measured).for_each(|(times, took)| times.push(took));
         }
     }
-    let floor = median(bare);
-    print("container: run nothing", median(run), "ms", Some(floor));
-    print("container: files in, run nothing, files out", median(attempts), "ms", Some(floor));
+    let [bare, run, bare_files, files] = times.map(median);
+    print("container: run nothing", run, "ms", Some(bare));
+    print("container: files in, run nothing, files out", files, "ms", Some(bare_files));
 }
 
 /// How long it takes, in milliseconds.
@@ -72,24 +80,79 @@ async fn timed(work: impl Future<Output = ()>) -> f64 {
 }
 
 /// The engine's API alone, with the isolation that tasks have.
-async fn bare_container(docker: &Docker, image: &str) {
-    let body = ContainerCreateBody {
-        image: Some(image.to_owned()),
-        cmd: Some(vec!["true".to_owned()]),
-        user: Some("65534:65534".to_owned()),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
-            readonly_rootfs: Some(true),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    };
-    let id = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+async fn bare_container(docker: &Docker, image: &str, files: bool) {
+    let volume = format!("bench-{}", SystemIds.next().simple());
+    let request = VolumeCreateRequest { name: Some(volume.clone()), ..VolumeCreateRequest::default() };
+    docker.create_volume(request).await.unwrap();
+    let created = docker.create_container(None::<CreateContainerOptions>, body(image, &volume)).await;
+    let id = created.unwrap().id;
+    if files {
+        let options = UploadToContainerOptionsBuilder::default().path("/task").build();
+        docker.upload_to_container(&id, Some(options), body_full(archive().into())).await.unwrap();
+    }
     docker.start_container(&id, None).await.unwrap();
     let ended: Vec<_> = docker.wait_container(&id, None::<WaitContainerOptions>).try_collect().await.unwrap();
     assert_eq!(ended[0].status_code, 0);
-    docker.remove_container(&id, None::<RemoveContainerOptions>).await.unwrap();
+    if files {
+        let options = DownloadFromContainerOptionsBuilder::default().path("/task/work/output").build();
+        let got: Vec<_> = docker.download_from_container(&id, Some(options)).try_collect().await.unwrap();
+        assert!(!got.is_empty());
+    }
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    docker.remove_container(&id, Some(options)).await.unwrap();
+    docker.remove_volume(&volume, None).await.unwrap();
+}
+
+fn body(image: &str, volume: &str) -> ContainerCreateBody {
+    let tmpfs = ["/tmp", "/var/tmp", "/run"]
+        .map(|folder| (folder.to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,size={}", 1 << 28)));
+    let work = Mount {
+        target: Some("/task".to_owned()),
+        source: Some(volume.to_owned()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+        ..Mount::default()
+    };
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["sh".to_owned()]),
+        cmd: Some(vec!["-c".to_owned(), "true".to_owned()]),
+        user: Some("65534:65534".to_owned()),
+        host_config: Some(HostConfig {
+            memory: Some(1 << 30),
+            memory_swap: Some(1 << 30),
+            nano_cpus: Some(1_000_000_000),
+            pids_limit: Some(512),
+            network_mode: Some("none".to_owned()),
+            readonly_rootfs: Some(true),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            tmpfs: Some(tmpfs.into()),
+            init: Some(true),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            mounts: Some(vec![work]),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The work folder of a task with one file.
+fn archive() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for folder in ["work/", "work/output/"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o777);
+        header.set_size(0);
+        builder.append_data(&mut header, folder, std::io::empty()).unwrap();
+    }
+    let file = &b"run: \"true\"\n"[..];
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(file.len() as u64);
+    builder.append_data(&mut header, "work/task.yaml", file).unwrap();
+    builder.into_inner().unwrap()
 }
 
 /// What an attempt does with its environment; with a folder, files are taken in and out too.
