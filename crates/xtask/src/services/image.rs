@@ -42,7 +42,7 @@ pub(super) fn remove(engine: &Engine) {
 }
 
 /// BusyBox under all the names it knows, and the folders and files that programs expect.
-fn fill(root: &Path) -> Result<()> {
+pub(super) fn fill(root: &Path) -> Result<()> {
     let busybox = find_static_busybox()?;
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "usr/bin", "var/tmp"] {
         fs::create_dir_all(root.join(folder))?;

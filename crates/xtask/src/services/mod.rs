@@ -6,6 +6,7 @@ mod daemon;
 mod docker;
 mod engine_api;
 mod image;
+mod machines;
 mod nats;
 pub(crate) mod postgres;
 
@@ -45,6 +46,7 @@ struct Service {
 const SERVICES: &[Service] = &[
     Service { name: "NATS", variable: nats::URL, start: nats::start },
     Service { name: "PostgreSQL", variable: postgres::URL, start: postgres::start },
+    Service { name: "virtual machines", variable: machines::KERNEL, start: machines::start },
     Service { name: "Docker engine", variable: docker::SOCKET, start: docker::start },
 ];
 

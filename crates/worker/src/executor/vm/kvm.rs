@@ -6,8 +6,9 @@ use tokio::process::Command;
 
 /// How long that guest may take; where KVM hangs it never ends.
 const GUEST_LIMIT: Duration = Duration::from_secs(15);
-/// The size of a boot sector in bytes.
+/// The size of a boot sector, and of the disk that it is on, in bytes: a smaller one is not read.
 const SECTOR: usize = 512;
+const DISK: usize = 1 << 20;
 /// `mov al, 16; out 0xf4, al; hlt`: tells the exit device to end QEMU with 2 * 16 + 1.
 const BOOT_SECTOR: [u8; 6] = [0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xf4];
 const BOOT_SECTOR_CODE: i32 = 33;
@@ -25,6 +26,7 @@ pub(super) async fn guest_runs(arch: &str, kvm: bool) -> Result<(), String> {
         let mut sector = BOOT_SECTOR.to_vec();
         sector.resize(SECTOR - 2, 0);
         sector.extend([0x55, 0xaa]);
+        sector.resize(DISK, 0);
         sector
     } else {
         SWITCH_OFF.iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -37,7 +39,7 @@ pub(super) async fn guest_runs(arch: &str, kvm: bool) -> Result<(), String> {
     command.args(["-cpu", if kvm { "host" } else { "max" }]);
     if x86 {
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive"]);
-        command.arg(format!("format=raw,readonly=on,file={}", file.display()));
+        command.arg(format!("format=raw,file={}", file.display()));
     } else {
         command.arg("-kernel").arg(&file);
     }
