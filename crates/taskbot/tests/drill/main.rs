@@ -19,5 +19,6 @@ mod corpus;
 mod kill;
 mod mixed;
 mod outage;
+mod reload;
 mod shipped;
 mod shutdown;
