@@ -115,6 +115,28 @@ fn a_backtest_shows_what_a_change_adds_and_removes() {
 }
 
 #[test]
+fn a_backtest_counts_against_limits_and_collects() {
+    let rules = r#"rules:
+  - name: limited
+    on: org.example.build
+    then: [{task: check}]
+    limits: {per_hour: 2, on_excess: drop}
+  - name: collecting
+    on: org.example.build
+    collect: {key: "${event.body.state}", quiet: 30m}
+    then: [{task: check}]
+"#;
+    let events = [(8, "a", "x"), (9, "a", "x"), (9, "b", "x"), (9, "c", "x"), (9, "d", "y"), (11, "e", "x")];
+    let folder = folder(rules, &events);
+    let given = here(folder.path(), &["rule", "backtest", "--dump", "dump.jsonl", "-o", "json"]);
+    let found = given.expect(0, &[]).json();
+    let [limited, collecting] = [&found["rules"][0], &found["rules"][1]];
+    assert_eq!((&limited["tasks"], &limited["over_limit"]), (&json!(6), &json!(2)), "{limited}");
+    assert_eq!((&collecting["collected"], &collecting["windows"]), (&json!(6), &json!(4)), "{collecting}");
+    here(folder.path(), &["rule", "backtest", "--dump", "dump.jsonl"]).expect(0, &["2/h drop", "WINDOWS"]);
+}
+
+#[test]
 fn the_history_of_a_server_is_judged_too() {
     let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", TASKS)], &["--no-worker"]);
     let dump: String = (0..700).map(|at| line(at, 8, &format!("p{at}"), "done")).collect();

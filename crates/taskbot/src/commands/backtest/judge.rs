@@ -7,6 +7,7 @@ use rules::{Evaluation, RuleSet, TaskWish};
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
 };
 
 /// The rule set that is tried, and the one that it is compared with.
@@ -48,6 +49,7 @@ pub(super) struct Judged {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) verdicts: Vec<(u32, Kind)>,
+    pub(super) collects: Vec<Collect>,
     pub(super) tasks: Vec<Wish>,
 }
 
@@ -57,6 +59,18 @@ pub(super) enum Kind {
     Fired,
     Error,
     Other,
+}
+
+/// An event that a rule would have collected for a later firing.
+#[derive(Debug)]
+pub(super) struct Collect {
+    /// The place of its rule in the set.
+    pub(super) rule: u32,
+    /// The hash of rule and key.
+    pub(super) key: u64,
+    /// How long nothing must come for the firing, and the longest that it waits, in seconds.
+    pub(super) quiet: i64,
+    pub(super) at_most: i64,
 }
 
 /// A task that would have been made.
@@ -153,13 +167,19 @@ impl Judges {
         let tasks = evaluation.tasks.iter().map(|wish| Wish {
             rule: place(&wish.rule),
             key: key(wish, event),
-            dedupe: wish.dedupe.as_ref().map(|dedupe| {
-                let window = i64::try_from(dedupe.window.as_secs()).unwrap_or(i64::MAX);
-                (hash(&(wish.rule.as_str(), &dedupe.key)), window)
-            }),
+            dedupe: wish
+                .dedupe
+                .as_ref()
+                .map(|dedupe| (hash(&(wish.rule.as_str(), &dedupe.key)), seconds(dedupe.window))),
             words: with_words.then(|| words(wish).into()),
         });
-        Ok(Said { verdicts: verdicts.collect(), tasks: tasks.collect() })
+        let collects = evaluation.collects.iter().map(|wish| Collect {
+            rule: place(&wish.rule),
+            key: hash(&(wish.rule.as_str(), &wish.key)),
+            quiet: seconds(wish.quiet),
+            at_most: wish.at_most_every.map_or(i64::MAX, seconds),
+        });
+        Ok(Said { verdicts: verdicts.collect(), collects: collects.collect(), tasks: tasks.collect() })
     }
 }
 
@@ -169,6 +189,10 @@ fn evaluate(set: &RuleSet, event: &Event) -> Result<Evaluation, EventError> {
     let now = if known { event.received_at } else { event.time.unwrap_or(event.received_at) };
     event.check_head()?;
     set.evaluate(event, now)
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn key(wish: &TaskWish, event: &Event) -> u128 {

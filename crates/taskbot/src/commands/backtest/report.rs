@@ -23,7 +23,7 @@ pub(super) fn show(format: Format, summary: &Summary) -> Result<()> {
         }
         // Rules that had nothing to say are counted, not listed.
         let heard: Vec<&RuleSummary> =
-            summary.rules.iter().filter(|rule| rule.fired + rule.errors > 0).collect();
+            summary.rules.iter().filter(|rule| rule.fired + rule.errors + rule.collected > 0).collect();
         if !heard.is_empty() {
             output::say("")?;
             table(format, &heard, &rule_columns(&heard))?;
@@ -108,11 +108,23 @@ fn rule_columns(rules: &[&RuleSummary]) -> Vec<Column> {
         column("PEAK/H", |rule| text_at(rule, "peak_per_hour")),
         column("AT", |rule| hour(&rule["peak_at"])),
     ];
-    if rules.iter().any(|rule| rule.limit_per_hour.is_some()) {
-        columns.push(column("LIMIT/H", |rule| text_at(rule, "limit_per_hour")));
+    if rules.iter().any(|rule| rule.collected > 0) {
+        columns.push(column("COLLECTED", |rule| text_at(rule, "collected")));
+        columns.push(column("WINDOWS", |rule| text_at(rule, "windows")));
+    }
+    if rules.iter().any(|rule| rule.limits.is_some()) {
+        columns.push(column("LIMITS", |rule| limits(&rule["limits"])));
         columns.push(column("OVER", |rule| text_at(rule, "over_limit")));
     }
     columns
+}
+
+/// Limits in words: `100/h 500/d park`.
+fn limits(limits: &Value) -> String {
+    let each = [("per_hour", "/h"), ("per_day", "/d"), ("on_excess", "")];
+    let words = each.iter().filter(|(name, _)| !limits[name].is_null());
+    let words: Vec<_> = words.map(|(name, unit)| format!("{}{unit}", text_at(limits, name))).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
 fn hour(at: &Value) -> String {

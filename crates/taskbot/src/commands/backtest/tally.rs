@@ -3,6 +3,7 @@
 
 use super::judge::{Judged, JudgedBatch, Judges, Kind, Said, Wish};
 use chrono::{DateTime, TimeDelta, Utc};
+use model::limits::Limits;
 use rules::RuleSet;
 use serde::Serialize;
 use std::{
@@ -39,6 +40,8 @@ struct Side {
     rules: Vec<Counters>,
     /// Until when a dedupe key joins wishes, in seconds.
     joined: HashMap<u64, i64>,
+    /// When the window of a collecting rule and key began, and when it is over, in seconds.
+    windows: HashMap<u64, (i64, i64)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +50,8 @@ struct Counters {
     errors: u64,
     tasks: u64,
     joined: u64,
+    collected: u64,
+    windows: u64,
     hours: HashMap<i64, u32>,
 }
 
@@ -109,15 +114,25 @@ pub(super) struct RuleSummary {
     pub(super) tasks: u64,
     /// Wishes that were joined with an earlier one by their dedupe key.
     pub(super) joined: u64,
+    /// Events that were collected for a later firing, and how many firings that would have been.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) collected: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) windows: u64,
     /// The most tasks of one hour of the clock, and which hour.
     pub(super) peak_per_hour: u32,
     pub(super) peak_at: Option<DateTime<Utc>>,
-    /// The rule's limit for an hour.
+    /// The rule's limits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) limit_per_hour: Option<u32>,
-    /// How many tasks were over it.
+    pub(super) limits: Option<Limits>,
+    /// How many tasks were over them, by hours and days of the clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_limit: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How two sets differ in what they make.
@@ -301,6 +316,16 @@ impl Side {
                 Kind::Other => {}
             }
         }
+        for collect in said.collects {
+            let Some(counters) = self.rules.get_mut(collect.rule as usize) else { continue };
+            counters.collected += 1;
+            let window = self.windows.entry(collect.key).or_insert((at, i64::MIN));
+            if at > window.1 {
+                *window = (at, at);
+                counters.windows += 1;
+            }
+            window.1 = at.saturating_add(collect.quiet).min(window.0.saturating_add(collect.at_most));
+        }
         let mut made = Vec::new();
         for wish in said.tasks {
             let Some(counters) = self.rules.get_mut(wish.rule as usize) else { continue };
@@ -324,6 +349,7 @@ impl Side {
 
 fn summary(rule: &rules::Rule, counters: Counters) -> RuleSummary {
     let hours: BTreeMap<i64, u32> = counters.hours.into_iter().collect();
+    let over_limit = rule.limits.map(|limits| surplus(&hours, limits));
     // Of equal peaks the first one.
     let peak = hours.iter().rev().max_by_key(|(_, count)| **count);
     RuleSummary {
@@ -336,7 +362,39 @@ fn summary(rule: &rules::Rule, counters: Counters) -> RuleSummary {
         peak_per_hour: peak.map_or(0, |(_, count)| *count),
         peak_at: peak
             .and_then(|(hour, _)| DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::try_hours(*hour)?)),
-        limit_per_hour: None,
-        over_limit: None,
+        collected: counters.collected,
+        windows: counters.windows,
+        limits: rule.limits,
+        over_limit,
+    }
+}
+
+/// How many tasks are over the limits. One that an hour's limit holds back does not count for its day.
+fn surplus(hours: &BTreeMap<i64, u32>, limits: Limits) -> u64 {
+    let mut over = 0;
+    let mut days: BTreeMap<i64, u64> = BTreeMap::new();
+    for (hour, count) in hours {
+        let made = limits.per_hour.map_or(*count, |most| most.min(*count));
+        over += u64::from(count - made);
+        *days.entry(hour.div_euclid(24)).or_default() += u64::from(made);
+    }
+    let per_day = limits.per_day.map_or(u64::MAX, u64::from);
+    over + days.values().map(|made| made.saturating_sub(per_day)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::limits::OnExcess;
+
+    #[test]
+    fn what_is_over_the_limits() {
+        let hours: BTreeMap<i64, u32> = [(0, 10), (1, 3), (30, 7)].into();
+        let over =
+            |per_hour, per_day| surplus(&hours, Limits { per_hour, per_day, on_excess: OnExcess::default() });
+        assert_eq!(over(None, None), 0);
+        assert_eq!(over(Some(5), None), 5 + 2);
+        assert_eq!(over(None, Some(8)), 5);
+        assert_eq!(over(Some(5), Some(6)), 5 + 2 + 2);
     }
 }
