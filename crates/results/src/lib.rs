@@ -16,6 +16,7 @@ pub mod parse_error;
 pub mod parsed;
 
 pub mod tap;
+mod tap_level;
 mod tap_line;
 
 pub mod junit;

@@ -1,5 +1,6 @@
 //! The Test Anything Protocol, versions 13 and 14, as <https://testanything.org/tap-version-14-specification.html>
-//! states them, with subtests by indentation of four spaces.
+//! states them, with subtests by indentation of four spaces, and those in
+//! braces that node-tap prints: `ok 1 - name {`, the subtest, `}`.
 //!
 //! A document without a version line is read as version 13. What is read more strictly than harnesses do,
 //! since a lost line must never turn into a pass:
@@ -12,16 +13,11 @@
 
 use crate::{
     parse_error::Fault,
-    parsed::{
-        DEPTH_MAX, Parsed, ParsedResult, RESULTS_MAX, Stop, append, clean_name, clean_text, worse, worst,
-    },
-    tap_line::{Directive, Line, Point, classify},
+    parsed::{DEPTH_MAX, Parsed, ParsedResult, RESULTS_MAX, Stop, append, clean_name},
+    tap_level::{Level, Plan, check_plan, diagnose, result, skipped, tidy},
+    tap_line::{Line, Point, classify},
 };
-use model::{
-    Outcome,
-    outcome::words::{self, TapDirective},
-};
-use std::collections::BTreeSet;
+use model::Outcome;
 
 /// How many spaces a subtest is indented by.
 const SUBTEST_INDENT: usize = 4;
@@ -40,27 +36,6 @@ pub(crate) fn read(text: &str) -> Result<Parsed, Fault> {
         }
     }
     reader.end(number.max(1))
-}
-
-/// A document or a subtest that is being read.
-#[derive(Debug, Default)]
-struct Level {
-    /// The line on which it began.
-    begun: u32,
-    plan: Option<Plan>,
-    points: Vec<ParsedResult>,
-    numbers: BTreeSet<u64>,
-    /// The name that a `# Subtest:` comment gave to the next subtest.
-    next_name: Option<String>,
-}
-
-#[derive(Debug)]
-struct Plan {
-    count: u64,
-    line: u32,
-    /// Whether points stood before it.
-    last: bool,
-    comment: Option<String>,
 }
 
 /// What the line before allows.
@@ -109,7 +84,11 @@ impl Reader {
                 return Ok(Some(Stop::BailedOut { line: number, reason: reason.to_owned() }));
             }
             Line::Comment(comment) => self.comment(comment),
-            Line::Other => self.other(number, text)?,
+            Line::Other => {
+                if !self.brace(number, indent, text)? {
+                    self.other(number, text)?;
+                }
+            }
             Line::NearMiss => {
                 return Err(Fault::new(
                     number,
@@ -132,7 +111,7 @@ impl Reader {
             }
             Line::Point(point) => {
                 let children = self.enter_or_close(number, indent, text)?;
-                self.point(number, point, children)?;
+                self.point(number, text, point, children)?;
             }
         }
         Ok(None)
@@ -171,13 +150,31 @@ impl Reader {
     fn comment(&mut self, comment: &str) {
         let level = self.level();
         if let Some(name) = comment.strip_prefix("Subtest") {
+            level.opens = false;
             level.next_name = Some(clean_name(name.trim_start_matches(':')));
             return;
         }
         // Many producers explain a failure in comments behind it.
-        if let Some(point) = level.points.last_mut().filter(|point| !point.outcome.is_good()) {
+        if let Some(point) = level.points.last_mut().filter(|point| explained(point.outcome)) {
             append(point.detail.get_or_insert_default(), comment);
         }
+    }
+
+    /// Takes the braces around the subtest of the point before, as node-tap prints those that it buffers; says
+    /// whether it did.
+    fn brace(&mut self, number: u32, indent: usize, text: &str) -> Result<bool, Fault> {
+        let outer = self.depth() * SUBTEST_INDENT;
+        let level = self.level();
+        match text {
+            "{" if indent == outer && level.last_point.is_some() => level.opens = true,
+            "}" if indent + SUBTEST_INDENT == outer && level.owner.is_some() => {
+                let Some(level) = self.subtests.pop() else { return Ok(false) };
+                check_plan(&level, number)?;
+                self.level().adopt(level);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn other(&self, number: u32, text: &str) -> Result<(), Fault> {
@@ -227,8 +224,11 @@ impl Reader {
             return Err(Fault::new(number, format!("subtests are nested deeper than {DEPTH_MAX}"))
                 .help("flatten them"));
         }
+        let above = self.level();
+        let owner = above.last_point.take().filter(|_| above.opens);
+        above.opens = false;
         if depth > self.depth() {
-            self.subtests.push(Level { begun: number, ..Level::default() });
+            self.subtests.push(Level { begun: number, owner, ..Level::default() });
         }
         self.begun = true;
         Ok(())
@@ -244,6 +244,13 @@ impl Reader {
         let level = self.subtests.pop();
         if let Some(level) = &level {
             check_plan(level, number)?;
+            if level.owner.is_some() {
+                return Err(Fault::new(
+                    number,
+                    format!("the subtest from line {} is not closed", level.begun),
+                )
+                .help("its point ends with `{`: print `}` behind it, at the point's indentation"));
+            }
         }
         Ok(level)
     }
@@ -263,7 +270,13 @@ impl Reader {
         Ok(())
     }
 
-    fn point(&mut self, number: u32, point: Point<'_>, subtest: Option<Level>) -> Result<(), Fault> {
+    fn point(
+        &mut self,
+        number: u32,
+        text: &str,
+        point: Point<'_>,
+        subtest: Option<Level>,
+    ) -> Result<(), Fault> {
         self.count += 1;
         if self.count > RESULTS_MAX {
             return Err(
@@ -295,6 +308,8 @@ impl Reader {
         let name = level.next_name.take().filter(|name| !name.is_empty() && point.description.is_empty());
         let result = result(&name.unwrap_or_else(|| point.description.clone()), id, &point, subtest);
         level.points.push(result);
+        level.last_point = Some((text.to_owned(), id));
+        level.opens = text.ends_with(" {");
         self.context = Context::Point;
         Ok(())
     }
@@ -342,117 +357,9 @@ fn unclosed_yaml(number: u32, begun: u32) -> Fault {
         .help("end it with a line `  ...`, indented as its start")
 }
 
-/// Checks a finished level: one plan, as many points, all numbers inside.
-fn check_plan(level: &Level, number: u32) -> Result<(), Fault> {
-    let points = level.points.len() as u64;
-    let Some(plan) = &level.plan else {
-        return Err(Fault::new(number, format!("no plan for {points} test points"))
-            .help("print `1..N` before or after the points; without it a truncated document looks whole"));
-    };
-    if plan.count != points {
-        return Err(Fault::new(
-            number,
-            format!("the plan on line {} says {} test points, but there are {points}", plan.line, plan.count),
-        )
-        .help("the tests died early, the document is truncated, or the plan is wrong"));
-    }
-    match level.numbers.last() {
-        Some(&last) if last > plan.count => {
-            Err(Fault::new(number, format!("test number {last} is outside of the plan 1..{}", plan.count))
-                .help("number the points from 1 without holes"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The reason of a level that planned nothing.
-fn skipped(level: &Level) -> Option<String> {
-    let plan = level.plan.as_ref().filter(|plan| plan.count == 0)?;
-    let comment = plan.comment.as_deref().unwrap_or_default();
-    let reason = match comment.get(..4) {
-        Some(word) if word.eq_ignore_ascii_case("skip") => {
-            comment[4..].trim_start_matches(|c: char| c.is_alphabetic() || c == ':').trim()
-        }
-        _ => comment,
-    };
-    Some(if reason.is_empty() { "nothing to test".to_owned() } else { reason.to_owned() })
-}
-
-/// A point with its subtest, if it closes one.
-fn result(name: &str, id: u64, point: &Point<'_>, subtest: Option<Level>) -> ParsedResult {
-    let name = if name.trim().is_empty() { id.to_string() } else { name.to_owned() };
-    let own = words::tap(point.ok, None);
-    let mut result = ParsedResult::new(&name, own);
-    result.duration_ms = point.duration_ms;
-    if let Some(level) = subtest {
-        // An `ok` over a subtest that ran nothing says no more than the subtest did.
-        if let Some(reason) = skipped(&level) {
-            result.message = Some(reason);
-            if point.ok {
-                result.outcome = Outcome::Skipped;
-            }
-        }
-        if let Some(children) = worst(level.points.iter().map(|point| point.outcome)) {
-            result.outcome = if point.ok { worse_or_skipped(children) } else { worse(own, children) };
-            if point.ok && !result.outcome.is_good() {
-                result.message = Some("reported as ok, but its subtest is not".to_owned());
-            }
-        }
-        result.children = level.points;
-    }
-    match point.directive {
-        Some(Directive::Skip(reason)) => {
-            result.outcome = words::tap(point.ok, Some(TapDirective::Skip));
-            result.message = Some(reason.to_owned()).filter(|reason| !reason.is_empty());
-        }
-        Some(Directive::Todo(reason)) => {
-            if !result.outcome.is_good() {
-                result.outcome = words::tap(false, Some(TapDirective::Todo));
-            }
-            let how = if point.ok { "to do, but passes" } else { "to do" };
-            result.message =
-                Some(if reason.is_empty() { how.to_owned() } else { format!("{how}: {reason}") });
-        }
-        None => {}
-    }
-    result
-}
-
-/// The outcome of an `ok` over children whose worst is this: what did not run is not passed.
-fn worse_or_skipped(children: Outcome) -> Outcome {
-    match children {
-        Outcome::NotApplicable | Outcome::Skipped => children,
-        _ => worse(Outcome::Passed, children),
-    }
-}
-
-/// Adds a YAML block to its point: whole as text, and what has a place of its own there.
-fn diagnose(point: &mut ParsedResult, yaml: &str) {
-    append(point.detail.get_or_insert_default(), yaml);
-    for line in yaml.lines() {
-        let Some((key, value)) = line.split_once(':') else { continue };
-        let value = value.trim().trim_matches(['"', '\'']);
-        match key {
-            "message"
-                if point.message.is_none()
-                    && !value.is_empty()
-                    && !matches!(value, "|" | ">" | "|-" | ">-") =>
-            {
-                point.message = Some(value.to_owned());
-            }
-            "duration_ms" if point.duration_ms.is_none() => {
-                point.duration_ms = crate::duration::millis(value, 1.0);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Cuts texts to their limits, once all of them is known.
-fn tidy(result: &mut ParsedResult) {
-    result.message = result.message.take().and_then(|text| clean_text(&text));
-    result.detail = result.detail.take().and_then(|text| clean_text(&text));
-    result.children.iter_mut().for_each(tidy);
+/// Whether comments behind a point of this outcome are about it.
+fn explained(outcome: Outcome) -> bool {
+    !outcome.is_good() || outcome == Outcome::Info
 }
 
 /// A line of the document, short enough for an error.

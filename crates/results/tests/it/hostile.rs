@@ -45,6 +45,11 @@ fn tap_line() -> impl Strategy<Value = String> {
         "noise",
         "pragma +strict",
         "NOT OK",
+        "ok 1 - a {",
+        "not ok 2 {",
+        "{",
+        "}",
+        "1..1",
         "",
     ]);
     (indent, text).prop_map(|(indent, text)| format!("{indent}{text}"))

@@ -173,6 +173,51 @@ fn subtests() {
     );
 }
 
+#[test]
+fn buffered_subtests() {
+    check(
+        "TAP version 14\nok 1 - a {\n    ok 1 - x\n    not ok 2 - y # TODO z\n    1..2\n}\n\nnot ok 2 - b # time=4.2ms {\n    not ok 1 - c {\n        not ok 1 - deep\n        1..1\n    }\n    1..1\n}\nok 3 - plain\n1..3\n",
+        "info a\n  passed x\n  info y (to do: z)\nfailed b [4 ms]\n  failed c\n    failed deep\npassed plain",
+    );
+    check(
+        "1..2\nnot ok 1 - a\n  ---\n  message: why\n  ...\n{\n    not ok 1 - x\n    1..1\n}\nok 2 - b {\n    1..0 # SKIP dry\n}\n",
+        "failed a (why) <<message: why>>\n  failed x\nskipped b (dry)",
+    );
+    check(
+        "1..1\nok 1 - liar {\n    not ok 1\n    1..1\n}\n",
+        "failed liar (reported as ok, but its subtest is not)\n  failed 1",
+    );
+    // A brace that only looks like one.
+    check("1..2\nok 1 - parses {\nok 2 - parses }\n", "passed parses {\npassed parses }");
+    check(
+        "1..2\nok 1 - parses {\n# Subtest: b\n    ok 1 - x\n    1..1\nok 2 - b\n",
+        "passed parses {\npassed b\n  passed x",
+    );
+    check(
+        "1..2\nok 1 - a {\n    ok 1 - x\n    1..1\nok 2 - b\n",
+        "results:5: the subtest from line 3 is not closed; its point ends with `{`: print `}` behind it, at the point's indentation",
+    );
+    check(
+        "1..1\nok 1 - a {\n    ok 1 - x\n    1..2\n}\n",
+        "results:5: the plan on line 4 says 2 test points, but there are 1; the tests died early, the document is truncated, or the plan is wrong",
+    );
+    check(
+        "1..1\nok 1 - a {\n    ok 1 - x\n    1..1\n",
+        "results:4: the document ends inside the subtest from line 3; the document is truncated, or the subtest lacks the test point that closes it",
+    );
+}
+
+#[test]
+fn what_perl_prints_is_read() {
+    let script = "use Test::More tests => 3; ok(1, 'a # b'); subtest grp => sub { plan tests => 2; ok(1, 'x'); \
+        TODO: { local $TODO = 'later'; ok(0, 'y'); } }; SKIP: { skip 'no net', 1; ok(1); }";
+    let output = std::process::Command::new("perl").args(["-e", script]).output().unwrap();
+    check(
+        &String::from_utf8_lossy(&output.stdout),
+        "passed a # b\ninfo grp\n  passed x\n  info y (to do: later) <<Failed (TODO) test 'y'|at -e line 1.>>\nskipped 3 (no net)",
+    );
+}
+
 const STRICT: &str = "`noise` is no TAP, and the document set `pragma +strict`; print other output to standard error or behind `#`";
 
 #[test]
