@@ -69,13 +69,13 @@ async fn refuse(
 /// A judgement that says that there is none.
 fn fault(rules: &RuleSet, message: String) -> Judgement {
     let verdict = VerdictKind::Error { message, file: String::new(), line: 0, column: 0 };
-    Judgement {
-        revision: rules.revision().clone(),
-        verdicts: vec![Verdict { rule: "(all)".into(), verdict, clauses: Vec::new() }],
-        tasks: Vec::new(),
-        cancels: Vec::new(),
-        emits: Vec::new(),
-    }
+    let verdicts = vec![Verdict { rule: "(all)".into(), verdict, clauses: Vec::new() }];
+    Judgement { verdicts, ..nothing(rules) }
+}
+
+/// A judgement that says nothing.
+pub(crate) fn nothing(rules: &RuleSet) -> Judgement {
+    Judgement::none(rules.revision().clone())
 }
 
 async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, unjudged: &Unjudged) -> Judgement {
@@ -83,12 +83,16 @@ async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, unjudged: &Unjud
     let (clock, ids) = (Arc::clone(scheduler.clock()), Arc::clone(scheduler.ids()));
     let (event, generation) = (unjudged.event.clone(), unjudged.generation);
     let judge = move || {
-        let evaluation = set.evaluate(&event, clock.now()).map_err(|error| error.to_string())?;
-        Ok(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
+        let mut evaluation = set.evaluate(&event, clock.now()).map_err(|error| error.to_string())?;
+        let candidates = std::mem::take(&mut evaluation.candidates);
+        Ok((wish::judgement(&*ids, set.revision(), &event, generation, evaluation), candidates))
     };
     let judged = tokio::task::spawn_blocking(judge).await;
     match judged.unwrap_or_else(|error| Err(format!("judging stopped: {error}"))) {
-        Ok(judgement) => judgement,
+        Ok((judgement, candidates)) => {
+            scheduler.counters().judged(rules, &candidates, &judgement.verdicts, scheduler.clock().now());
+            judgement
+        }
         Err(message) => {
             tracing::error!(event = %unjudged.seq, message, "event could not be judged");
             fault(rules, message)

@@ -1,7 +1,9 @@
 //! The parts put together, and the loops kept going.
 
 use crate::{
-    chain, dispatch,
+    chain,
+    counters::{self, Counters},
+    dispatch,
     files::Files,
     ingest,
     metrics::Metrics,
@@ -9,7 +11,7 @@ use crate::{
     resolve::{self, Repositories},
     rulebook::{self, Rulebook},
     settings::Settings,
-    sweep, upkeep,
+    sweep, timers, upkeep,
     wake::Wake,
     watch as folder,
 };
@@ -53,6 +55,7 @@ struct Inner {
     parts: Parts,
     wake: Wake,
     metrics: Metrics,
+    counters: Counters,
     sources: Mutex<Vec<(SourceName, watch::Receiver<SourceHealth>)>>,
 }
 
@@ -80,6 +83,7 @@ impl Scheduler {
             parts,
             wake: Wake::default(),
             metrics: Metrics::default(),
+            counters: Counters::default(),
             sources: Mutex::default(),
         }))
     }
@@ -149,6 +153,10 @@ impl Scheduler {
         self.outlet().map(|outlet| outlet.health().borrow().clone())
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
     pub(crate) fn repositories(&self) -> &dyn Repositories {
         &*self.0.parts.repositories
     }
@@ -172,6 +180,8 @@ impl Scheduler {
         loops.start("rules", rulebook::run(self.clone(), loops.stop.clone()));
         loops.start("rules folder", folder::run(self.clone(), loops.stop.clone()));
         loops.start("own events", chain::run(self.clone(), loops.stop.clone()));
+        loops.start("timers", timers::run(self.clone(), loops.stop.clone()));
+        loops.start("rule counters", counters::run(self.clone(), loops.stop.clone()));
         loops.start("resolver", resolve::run(self.clone(), loops.stop.clone()));
         loops.start("reaper", dispatch::run_reaper(self.clone(), loops.stop.clone()));
         loops.start("outbox stamper", relay::run_stamper(self.clone(), loops.stop.clone()));

@@ -52,6 +52,9 @@ struct JudgedBatch {
     /// The place of each commit.
     places: Vec<usize>,
     refused: Vec<(usize, Refused)>,
+    /// The rules that judged, and for each commit those that were looked at.
+    rules: Option<Arc<RuleSet>>,
+    candidates: Vec<Vec<u32>>,
 }
 
 impl JudgedBatch {
@@ -127,13 +130,15 @@ impl Scheduler {
                     continue;
                 }
                 match judge_one(&rules, &*ids, incoming, now) {
-                    Ok(commit) => {
+                    Ok((commit, candidates)) => {
                         batch.places.push(place);
+                        batch.candidates.push(candidates);
                         batch.commits.push(commit);
                     }
                     Err(refused) => batch.refused.push((place, *refused)),
                 }
             }
+            batch.rules = Some(rules);
             batch
         };
         tokio::task::spawn_blocking(judge)
@@ -165,8 +170,11 @@ impl Scheduler {
             }
             match self.store().commit_events(commits).await {
                 Ok(committed) => {
-                    for (place, committed) in places.iter().zip(committed) {
-                        taken[*place] = Some(committed.into());
+                    for (n, committed) in part.zip(committed) {
+                        if let Committed::New { .. } = committed {
+                            self.count(batch, n);
+                        }
+                        taken[batch.places[n]] = Some(committed.into());
                     }
                 }
                 Err(error) if error.is_transient() => return Err(error),
@@ -189,6 +197,14 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Counts what rules said to an event that was new.
+    fn count(&self, batch: &JudgedBatch, n: usize) {
+        if let (Some(rules), Some(judgement)) = (&batch.rules, &batch.commits[n].judgement) {
+            let now = self.clock().now();
+            self.counters().judged(rules, &batch.candidates[n], &judgement.verdicts, now);
+        }
     }
 
     /// Puts an event to the dead letters.
@@ -220,7 +236,7 @@ fn judge_one(
     ids: &dyn model::Ids,
     incoming: Incoming,
     now: chrono::DateTime<chrono::Utc>,
-) -> Result<EventCommit, Box<Refused>> {
+) -> Result<(EventCommit, Vec<u32>), Box<Refused>> {
     let Incoming { event, body } = incoming;
     // What a source has parsed, it has checked.
     if let (None, Err(error)) = (body, event.check_head()) {
@@ -228,11 +244,14 @@ fn judge_one(
     }
     // A fault of ours in judging one event must not hold up the others for ever.
     let judged = catch_unwind(AssertUnwindSafe(|| {
-        let evaluation = rules.evaluate(&event, now)?;
-        Ok(wish::judgement(ids, rules.revision(), &event, 0, evaluation))
+        let mut evaluation = rules.evaluate(&event, now)?;
+        let candidates = std::mem::take(&mut evaluation.candidates);
+        Ok((wish::judgement(ids, rules.revision(), &event, 0, evaluation), candidates))
     }));
     match judged {
-        Ok(Ok(judgement)) => Ok(EventCommit { event, judgement: Some(judgement) }),
+        Ok(Ok((judgement, candidates))) => {
+            Ok((EventCommit { event, judgement: Some(judgement) }, candidates))
+        }
         Ok(Err::<_, EventError>(error)) => Err(Box::new(Refused { event, reason: error.to_string() })),
         Err(_) => {
             let reason = "judging it broke; a fault of this program".to_owned();

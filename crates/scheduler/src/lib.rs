@@ -18,8 +18,10 @@ pub mod rulebook;
 mod watch;
 
 pub mod chain;
+mod counters;
 mod door;
 pub mod ingest;
+mod timers;
 mod wish;
 
 pub mod files;
@@ -30,6 +32,7 @@ pub mod dispatch;
 pub mod live;
 pub mod relay;
 
+pub mod holds;
 pub mod service;
 pub mod sweep;
 pub mod upkeep;

@@ -22,18 +22,18 @@ const GATHER: Duration = Duration::from_millis(10);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A lease as this server knows it.
-struct Lease {
+pub(crate) struct Lease {
     work: &'static str,
     held_until: Option<Instant>,
 }
 
 impl Lease {
-    const fn of(work: &'static str) -> Self {
+    pub(crate) const fn of(work: &'static str) -> Self {
         Self { work, held_until: None }
     }
 
     /// Whether this server holds it, asking the database only when that is not known for long enough.
-    async fn holds(&mut self, scheduler: &Scheduler) -> store::Result<bool> {
+    pub(crate) async fn holds(&mut self, scheduler: &Scheduler) -> store::Result<bool> {
         let now = Instant::now();
         if self.held_until.is_some_and(|until| until > now + LEASE_RENEW) {
             return Ok(true);
@@ -46,7 +46,7 @@ impl Lease {
     }
 
     /// Gives it back, so that another server need not wait for its end.
-    async fn end(self, scheduler: &Scheduler) {
+    pub(crate) async fn end(self, scheduler: &Scheduler) {
         if let Err(error) = scheduler.store().end_lease(self.work, &scheduler.settings().server).await {
             tracing::debug!(%error, work = self.work, "the lease ends by itself");
         }

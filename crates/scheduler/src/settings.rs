@@ -8,6 +8,10 @@ use store::Retention;
 pub const INGEST_BATCH_MAX: usize = 256;
 /// The most events of our own that are judged at a time.
 pub const CHAIN_BATCH_MAX: u32 = 64;
+/// The most windows that are closed, and held events that are judged, at a time.
+pub const TIMERS_BATCH_MAX: u32 = 64;
+/// The most parked tasks that one call releases or drops.
+pub const PARKED_BATCH_MAX: u32 = 1000;
 /// The most repositories that one server reads at the same time.
 pub const RESOLVE_PARALLEL_MAX: usize = 8;
 /// The most tasks that one server is resolving; those of one event and repository wait for each other.

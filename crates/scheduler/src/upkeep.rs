@@ -30,6 +30,7 @@ async fn go_round(scheduler: &Scheduler) -> store::Result<()> {
         return Ok(());
     }
     scheduler.store().forget_workers(millis(settings.forget_workers_after)).await?;
+    scheduler.store().forget_rates().await?;
     let pruned = scheduler.prune(&settings.retention, false).await?;
     if pruned.rows.values().any(|count| *count > 0) {
         tracing::info!(rows = ?pruned.rows, files = pruned.keys.len(), "pruned");

@@ -20,6 +20,8 @@ pub struct Wake {
     pub logs: Bell,
     /// Another rule set may be active.
     pub rules: Bell,
+    /// A hold has ended.
+    pub timers: Bell,
 }
 
 /// A bell that wakes everyone who listens. Rings that nobody heard yet count as one, and cost no more than one

@@ -9,7 +9,7 @@ use rules::{
     evaluate::Evaluation,
     wish::{CancelWhat, TaskWish},
 };
-use store::{CancelWish, Dedupe, Judgement, NewOrigin, NewTask};
+use store::{CancelWish, Dedupe, Judgement, NewCollect, NewOrigin, NewTask};
 
 /// The judgement that an evaluation comes to. In shadow mode a rule's wishes are judged and not made.
 pub(crate) fn judgement(
@@ -19,6 +19,7 @@ pub(crate) fn judgement(
     generation: u32,
     evaluation: Evaluation,
 ) -> Judgement {
+    let limits = evaluation.tasks.iter().filter_map(|wish| Some((wish.rule.clone(), wish.limits?))).collect();
     let tasks = evaluation.tasks.into_iter().filter(|wish| !wish.shadow);
     let tasks = tasks.map(|wish| new_task(ids, event, generation, wish)).collect();
     let cancels = evaluation
@@ -41,7 +42,19 @@ pub(crate) fn judgement(
             traceparent: event.traceparent.clone(),
         })
         .collect();
-    Judgement { revision: revision.clone(), verdicts: evaluation.verdicts, tasks, cancels, emits }
+    // In shadow mode too: what comes of a window is judged when it is due, and then only shown.
+    let collects = evaluation
+        .collects
+        .into_iter()
+        .map(|wish| NewCollect {
+            rule: wish.rule,
+            key: wish.key,
+            quiet: wish.quiet,
+            at_most_every: wish.at_most_every,
+        })
+        .collect();
+    let verdicts = evaluation.verdicts;
+    Judgement { revision: revision.clone(), verdicts, tasks, cancels, emits, collects, limits }
 }
 
 fn cancel_what(what: CancelWhat) -> store::CancelWhat {

@@ -1,15 +1,17 @@
 //! The inbox: events, what rules said to them, and what became of it, in one transaction.
 
-use super::{NewTask, Page, Result};
+use super::{NewCollect, NewTask, Page, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
     Event, EventId, Item, Revision, RuleName, TaskId, Topic,
     ids::{EventSeq, GroupName, SourceName},
+    limits::Limits,
     message::NewMessage,
-    verdict::Verdict,
+    verdict::{Verdict, VerdictKind},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An event with what the rules said to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +33,37 @@ pub struct Judgement {
     pub tasks: Vec<NewTask>,
     /// Tasks to cancel.
     pub cancels: Vec<CancelWish>,
-    /// Messages to tell, which are also events of ours where their topic may chain.
+    /// Messages to tell, which are also events of ours where their topic may chain. The subject is the rule.
     pub emits: Vec<NewMessage>,
+    /// Events to collect for a later firing.
+    pub collects: Vec<NewCollect>,
+    /// The limits of the rules that have some.
+    pub limits: BTreeMap<RuleName, Limits>,
+}
+
+impl Judgement {
+    /// Nothing was said.
+    #[must_use]
+    pub const fn none(revision: Revision) -> Self {
+        Self {
+            revision,
+            verdicts: Vec::new(),
+            tasks: Vec::new(),
+            cancels: Vec::new(),
+            emits: Vec::new(),
+            collects: Vec::new(),
+            limits: BTreeMap::new(),
+        }
+    }
+
+    /// Whether any rule wishes something to be done.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        let acts = |verdict: &Verdict| {
+            matches!(verdict.verdict, VerdictKind::Fired { .. } | VerdictKind::Collected { .. })
+        };
+        self.verdicts.iter().any(acts)
+    }
 }
 
 /// A rule's wish to cancel what is not final: all tasks of an item, or of a group.

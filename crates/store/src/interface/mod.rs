@@ -8,6 +8,7 @@ mod queue;
 mod results;
 mod resultsdb;
 mod rule_sets;
+mod rules_at_work;
 mod tasks;
 mod upkeep;
 
@@ -19,6 +20,7 @@ pub use queue::*;
 pub use results::*;
 pub use resultsdb::*;
 pub use rule_sets::*;
+pub use rules_at_work::*;
 pub use tasks::*;
 pub use upkeep::*;
 
@@ -26,6 +28,7 @@ pub use upkeep::*;
 pub trait Store:
     RuleSets
     + Inbox
+    + RulesAtWork
     + Tasks
     + Queue
     + Results
@@ -41,6 +44,7 @@ pub trait Store:
 impl<T> Store for T where
     T: RuleSets
         + Inbox
+        + RulesAtWork
         + Tasks
         + Queue
         + Results

@@ -74,6 +74,17 @@ pub enum NewOrigin {
     Given(Origin),
 }
 
+impl NewOrigin {
+    /// The rule that wished it.
+    #[must_use]
+    pub const fn rule(&self) -> Option<&RuleName> {
+        match self {
+            Self::Rule { rule, .. } => Some(rule),
+            Self::Given(origin) => origin.rule(),
+        }
+    }
+}
+
 /// Joins the same wish from several events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dedupe {

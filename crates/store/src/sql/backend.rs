@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
     (
         1,
         "start",
@@ -52,6 +52,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
         "pins_and_goodbyes",
         include_str!("../../../../migrations/sqlite/0020_pins_and_goodbyes.sql"),
         include_str!("../../../../migrations/postgres/0020_pins_and_goodbyes.sql"),
+    ),
+    (
+        21,
+        "rules_in_practice",
+        include_str!("../../../../migrations/sqlite/0021_rules_in_practice.sql"),
+        include_str!("../../../../migrations/postgres/0021_rules_in_practice.sql"),
     ),
 ];
 

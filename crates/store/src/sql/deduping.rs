@@ -1,8 +1,8 @@
 //! Wishes with a `dedupe` key: one within a window, by the database's clock.
 
 use super::{
-    session::{Bulk, Kind, Session},
-    value::values,
+    session::{Bulk, Kind, Session, Sql},
+    value::{Value, values},
 };
 use crate::{Dedupe, Result};
 use chrono::{DateTime, Utc};
@@ -32,6 +32,20 @@ pub(crate) async fn make_wishes(session: &mut Session, wishes: Wishes) -> Result
     let rows = wishes.into_iter().map(|(hash, until)| values![hash, now, until]).collect();
     let made = session.insert(&WISH, rows).await?;
     made.iter().map(|row| row.hash("hash")).collect()
+}
+
+const FORGET: Sql = Sql {
+    sqlite: "delete from wish where hash in (select unhex(value) from json_each($1))",
+    postgres: "delete from wish where hash = any($1)",
+};
+
+/// Forgets wishes that this transaction made, and that came to nothing.
+pub(crate) async fn forget(session: &mut Session, hashes: &[[u8; 32]]) -> Result<()> {
+    if !hashes.is_empty() {
+        let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
+        session.run(FORGET, vec![Value::Hashes(hashes)]).await?;
+    }
+    Ok(())
 }
 
 /// The end of a wish's window. One that is too long for the calendar is a hundred years.

@@ -2,31 +2,22 @@
 
 use super::{
     SqlStore,
+    applying::{Judged, apply},
     conflict::{self, says_the_same},
-    deduping::{Wishes, hash_of, make_wishes, until},
     inbox_read::{self, read_event},
-    making::Cancelling,
     outgoing::{EVENT_COLUMNS, event_values},
     places::Wanted,
-    session::{Bulk, Dialect, Kind, Session, Sql, columns_of, transaction},
-    tasks::{making, milliseconds},
-    value::{Value, json, values},
-    work::Work,
+    session::{Bulk, Dialect, Session, Sql, columns_of, transaction},
+    tasks::milliseconds,
+    value::{Value, values},
 };
 use crate::{
     Committed, EventCommit, EventQuery, Firing, Inbox, Judgement, Page, Result, StoreError, StoredEvent,
     Unjudged,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use model::{
-    Event, EventId, TaskId,
-    event::OWN_SOURCE,
-    ids::EventSeq,
-    message::NewMessage,
-    verdict::{Verdict, VerdictKind},
-};
-use std::collections::{HashMap, HashSet};
+use model::{EventId, ids::EventSeq};
+use std::collections::HashMap;
 
 const INSERT_SQLITE: Bulk = Bulk {
     table: "event",
@@ -52,17 +43,6 @@ const KNOWN: Sql = Sql {
     postgres: "select e.domain, e.id, e.seq, e.content_hash from unnest($1::text[], $2::text[]) as w (domain, id) \
         join event e on e.domain = w.domain and e.id = w.id",
 };
-const FIRING: Bulk = Bulk {
-    table: "firing",
-    columns: &[
-        ("event_seq", Kind::Int),
-        ("generation", Kind::Int),
-        ("revision", Kind::Text),
-        ("verdict", Kind::Text),
-        ("at", Kind::Time),
-    ],
-    tail: "",
-};
 const TAKE_UNJUDGED: Sql = Sql {
     sqlite: "update event set hold_until = $2 where seq in (\
         select seq from event where hold_until is not null and hold_until <= $1 order by seq limit $3) \
@@ -78,14 +58,6 @@ const LOCK_UNJUDGED: Sql = Sql {
 const JUDGED: &str = "update event set revision = $2, hold_until = null where seq = $1";
 const REPLAY: &str = "update event set generation = generation + 1, hold_until = $2 \
     where seq = $1 and payload is not null returning generation";
-
-/// An event that is in the inbox now, with what the rules said.
-struct Judged<'a> {
-    seq: EventSeq,
-    generation: u32,
-    event: &'a Event,
-    judgement: &'a Judgement,
-}
 
 #[async_trait]
 impl Inbox for SqlStore {
@@ -147,7 +119,7 @@ async fn commit(store: &SqlStore, session: &mut Session, batch: &[EventCommit]) 
         if let Some(seq) = new.remove(&identity(commit)) {
             committed.push(Committed::New { seq, tasks: Vec::new() });
             if let Some(judgement) = &commit.judgement {
-                judged.push(Judged { seq, generation: 0, event, judgement });
+                judged.push(Judged { seq, generation: 0, event, judgement, again: false });
             }
             continue;
         }
@@ -225,81 +197,6 @@ async fn known<'a>(
     Ok(batch.iter().filter_map(of).collect())
 }
 
-/// Writes what rules said to events, in their order. Gives the tasks that were made for each.
-async fn apply(
-    store: &SqlStore,
-    session: &mut Session,
-    judged: &[Judged<'_>],
-) -> Result<HashMap<EventSeq, Vec<TaskId>>> {
-    let now = session.now;
-    let mut fresh = make_wishes(session, wishes_of(judged, now)).await?;
-    let mut work = Work::new(session, store);
-    let (mut makings, mut cancels, mut firings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut wished: HashMap<TaskId, EventSeq> = HashMap::new();
-    for (order, one) in judged.iter().enumerate() {
-        let Judged { seq, generation, event, judgement } = one;
-        // An event of ours has been told by the message that it is.
-        if *generation == 0 && event.source.as_str() != OWN_SOURCE {
-            work.out.tell(NewMessage::event(*seq, event, &judgement.revision));
-        }
-        let mut duplicates = Vec::new();
-        for task in &judgement.tasks {
-            // The first of several with one key takes it away.
-            if let Some(dedupe) = &task.dedupe
-                && !fresh.remove(&hash_of(dedupe))
-            {
-                duplicates.push(duplicate(task, dedupe));
-                continue;
-            }
-            wished.insert(task.id, *seq);
-            let mut making = making(store, task, Some(*seq), order, now);
-            making.row.generation = *generation;
-            makings.push(making);
-        }
-        cancels.extend(judgement.cancels.iter().map(|wish| Cancelling { wish, order }));
-        for verdict in judgement
-            .verdicts
-            .iter()
-            .chain(&duplicates)
-            .filter(|verdict| verdict.verdict != VerdictKind::NoMatch)
-        {
-            work.out.tell(NewMessage::rule(*seq, event, &verdict.rule, &verdict.verdict));
-            firings.push(values![*seq, *generation, &judgement.revision, json(verdict)?, now]);
-        }
-        for (n, message) in judgement.emits.iter().enumerate() {
-            let id = format!("emit/{seq}/{generation}/{n}");
-            work.out.chain(message.clone(), id, event.depth, event.cause, now);
-        }
-    }
-    work.session.insert(&FIRING, firings).await?;
-    let order: Vec<_> = makings.iter().map(|making| making.row.task.id).collect();
-    let made: HashSet<_> = work.make(makings, &cancels).await?;
-    work.done().await?;
-    let mut by_event: HashMap<EventSeq, Vec<TaskId>> = HashMap::new();
-    for id in order.into_iter().filter(|id| made.contains(id)) {
-        if let Some(seq) = wished.get(&id) {
-            by_event.entry(*seq).or_default().push(id);
-        }
-    }
-    Ok(by_event)
-}
-
-fn wishes_of(judged: &[Judged<'_>], now: DateTime<Utc>) -> Wishes {
-    let tasks = judged.iter().flat_map(|one| &one.judgement.tasks);
-    tasks
-        .filter_map(|task| task.dedupe.as_ref())
-        .map(|dedupe| (hash_of(dedupe), until(now, dedupe)))
-        .collect()
-}
-
-fn duplicate(task: &crate::NewTask, dedupe: &crate::Dedupe) -> Verdict {
-    let rule = match &task.origin {
-        crate::NewOrigin::Rule { rule, .. } => rule.clone(),
-        crate::NewOrigin::Given(origin) => origin.rule().cloned().unwrap_or_else(|| "".into()),
-    };
-    Verdict { rule, verdict: VerdictKind::Duplicate { key: dedupe.key.clone() }, clauses: Vec::new() }
-}
-
 async fn unjudged(session: &mut Session, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>> {
     let now = session.now;
     let rows = session.all(TAKE_UNJUDGED, values![now, now + milliseconds(hold_ms), limit]).await?;
@@ -322,7 +219,8 @@ async fn judge(
     let Some(row) = session.first(LOCK_UNJUDGED, values![seq, generation]).await? else { return Ok(false) };
     let stored = read_event(&row)?;
     session.run(JUDGED, values![seq, &judgement.revision]).await?;
-    apply(store, session, &[Judged { seq, generation, event: &stored.event, judgement }]).await?;
+    let judged = Judged { seq, generation, event: &stored.event, judgement, again: false };
+    apply(store, session, &[judged]).await?;
     Ok(true)
 }
 

@@ -11,7 +11,7 @@ use model::{
     TaskId, TaskState,
     ids::GroupName,
     message::TaskChange,
-    task::{OnNew, Stop},
+    task::{OnNew, Stop, WaitReason},
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -121,7 +121,7 @@ impl Work<'_> {
         let superseding: Vec<_> = makings
             .iter()
             .filter_map(|making| making.row.task.group.as_ref().map(|group| (making, group)))
-            .filter(|(_, group)| group.on_new != OnNew::Keep)
+            .filter(|(making, group)| group.on_new != OnNew::Keep && !is_parked(&making.row))
             .collect();
         if superseding.is_empty() {
             return Ok(());
@@ -142,6 +142,21 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Supersedes what is older than a task that was parked: it took nobody's place while it waited for an operator.
+    pub(crate) async fn supersede_older(&mut self, newer: &TaskRow) -> Result<()> {
+        let Some(group) = newer.task.group.as_ref().filter(|group| group.on_new != OnNew::Keep) else {
+            return Ok(());
+        };
+        for mut row in open(self.session, OPEN_OF_GROUPS, vec![Value::texts([&group.name])]).await? {
+            let running = matches!(row.task.state, TaskState::Running { .. });
+            // Ids grow with time.
+            if row.task.id < newer.task.id && (!running || group.on_new == OnNew::Supersede) {
+                self.stop(&mut row, Stop::Supersede { by: newer.task.id }).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn cancel(&mut self, cancel: &Cancelling<'_>, order: &HashMap<TaskId, usize>) -> Result<()> {
         let rows = match &cancel.wish.what {
             CancelWhat::Item(item) => open(self.session, OPEN_OF_ITEM, values![&item.kind, &item.id]).await?,
@@ -157,6 +172,10 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn is_parked(row: &TaskRow) -> bool {
+    matches!(row.task.state, TaskState::Waiting { reason: WaitReason::Parked, .. })
 }
 
 async fn open(session: &mut Session, sql: Sql, values: Vec<Value>) -> Result<Vec<TaskRow>> {

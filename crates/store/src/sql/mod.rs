@@ -18,8 +18,17 @@ mod probe;
 
 mod rule_sets;
 
+mod applying;
+mod collecting;
 mod conflict;
+mod counters;
 mod deduping;
+mod holds;
+mod limits;
+mod schedules;
+
+mod rules_at_work;
+
 mod inbox;
 mod inbox_read;
 

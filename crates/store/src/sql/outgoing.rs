@@ -121,6 +121,11 @@ impl Outgoing {
         self.tell(message);
     }
 
+    /// An event of ours that is told by another message than itself.
+    pub(crate) fn own_event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
     /// Writes it all. To be called when every row that it tells of is locked: then the order of ids is, for
     /// each task, the order of commits.
     pub(crate) async fn write(self, session: &mut Session) -> Result<()> {

@@ -27,7 +27,8 @@ const BODIES: Kind = Kind {
     name: "bodies",
     table: "event",
     key: "seq",
-    old: "payload is not null and hold_until is null and received_at < $1",
+    old: "payload is not null and hold_until is null and received_at < $1 \
+        and seq not in (select event_seq from held_event) and seq not in (select event_seq from collect_event)",
     clear: Some("payload = null"),
     with: &[],
 };
@@ -35,7 +36,8 @@ const EVENTS: Kind = Kind {
     name: "events",
     table: "event",
     key: "seq",
-    old: "hold_until is null and received_at < $1",
+    old: "hold_until is null and received_at < $1 \
+        and seq not in (select event_seq from held_event) and seq not in (select event_seq from collect_event)",
     clear: None,
     with: &[("firing", "event_seq"), ("commit_pin", "event_seq")],
 };

@@ -205,6 +205,7 @@ async fn release(store: &SqlStore, session: &mut Session, task: TaskId, lane: i6
         let message = format!("task {} is {}, not parked", row.task.id, row.task.state.label());
         return Err(StoreError::Conflict(message));
     }
+    work.supersede_older(&row).await?;
     if matches!(row.task.kind, TaskKind::Repo { resolved: None, .. }) {
         row.task.state = row.task.state.clone().wait(work.now, WaitReason::Resolving).map_err(refused)?;
         row.hold_until = work.now;

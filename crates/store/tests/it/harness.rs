@@ -6,6 +6,7 @@ use model::{
     TaskKey,
     attempt::AttemptRef,
     ids::{EventSeq, SourceName, WorkerName},
+    limits::Limits,
     message::Message,
     protocol::{Assignment, AttemptEnd, FinishRequest},
     result::NewResult,
@@ -107,9 +108,19 @@ impl Bed {
         }
     }
 
-    /// Another server on the same database; on SQLite the first one must have been closed.
+    /// Another server on the same database.
     pub(crate) async fn second(&self) -> Arc<dyn Store> {
         open(&self.place).await
+    }
+
+    /// A server that starts after the first one has stopped. The first one's lock lasts as long as the bed, so on
+    /// SQLite it gets the file elsewhere.
+    pub(crate) async fn restarted(&self) -> Arc<dyn Store> {
+        self.store.close().await;
+        let Some(file) = self.file() else { return self.second().await };
+        let copy = file.with_file_name("restarted.db");
+        std::fs::copy(&file, &copy).unwrap();
+        Arc::new(SqliteStore::open(&copy, Arc::new(SystemClock), Arc::new(SystemIds)).await.unwrap())
     }
 
     /// Where the SQLite file is.
@@ -148,6 +159,22 @@ impl Bed {
             store::Committed::New { seq, .. } => seq,
             other => panic!("not new: {other:?}"),
         }
+    }
+
+    /// Commits one event that was judged so.
+    pub(crate) async fn judged(&self, id: &str, judgement: Judgement) -> (EventSeq, Vec<TaskId>) {
+        let commit =
+            EventCommit { event: event(id, &format!(r#"{{"id": "{id}"}}"#)), judgement: Some(judgement) };
+        match self.store.commit_events(&[commit]).await.unwrap().remove(0) {
+            store::Committed::New { seq, tasks } => (seq, tasks),
+            other => panic!("not new: {other:?}"),
+        }
+    }
+
+    /// What rules said to an event, in one word each.
+    pub(crate) async fn said(&self, seq: EventSeq) -> Vec<String> {
+        let firings = self.store.firings(seq).await.unwrap();
+        firings.iter().map(|one| one.verdict.verdict.as_str().to_owned()).collect()
     }
 
     /// Makes tasks that are queued at once.
@@ -251,17 +278,14 @@ pub(crate) fn revision() -> Revision {
 
 pub(crate) fn judgement(tasks: Vec<NewTask>) -> Judgement {
     let count = u32::try_from(tasks.len()).unwrap();
-    Judgement {
-        revision: revision(),
-        verdicts: vec![Verdict {
-            rule: "lint".into(),
-            verdict: VerdictKind::Fired { tasks: count },
-            clauses: Vec::new(),
-        }],
-        tasks,
-        cancels: Vec::new(),
-        emits: Vec::new(),
-    }
+    let verdict = VerdictKind::Fired { tasks: count };
+    let verdicts = vec![Verdict { rule: "lint".into(), verdict, clauses: Vec::new() }];
+    Judgement { verdicts, tasks, ..Judgement::none(revision()) }
+}
+
+/// What a rule with limits says.
+pub(crate) fn limited(limits: Limits, tasks: Vec<NewTask>) -> Judgement {
+    Judgement { limits: [("lint".into(), limits)].into(), ..judgement(tasks) }
 }
 
 /// A task as a rule wishes it: waits to be resolved.
