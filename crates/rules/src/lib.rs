@@ -47,6 +47,8 @@ pub mod evaluate;
 
 pub mod explain;
 
+mod yaml_text;
+
 pub mod rule_test;
 
 pub mod filter;

@@ -5,20 +5,31 @@
 //! - Rules that `expect` does not name do not count, but `expect: {}` says that no rule fires at all.
 //! - The mode of a rule does not count: a rule is tested before it is switched on.
 //! - A rule that errs fails the test if it is named, and any does with `expect: {}`.
+//! - `{no_match: body.new}` says that the rule does not fire, and which clauses do not hold (paths, or `on`,
+//!   `if`, `for_each`); `{error: text}` says that it errs, with this text in the message.
+
+mod accept;
+mod compare;
+mod junit;
+
+pub use accept::accept;
+pub use junit::junit;
 
 use crate::{
     compile::RuleSet,
     evaluate::{Firing, Input, Said, guarded},
     explain::Trace,
     language::Rule,
-    source::Place,
+    source::{Place, RuleError},
 };
 use chrono::{DateTime, Utc};
 use model::{
     Event, RuleName, SourceName, Topic,
     event::{check_id, hashed_id, json_kind, sent_at},
+    verdict::ClauseState,
 };
 use serde_json::{Map, Value};
+use std::ops::Range;
 
 /// The source of a test's event, if it names none.
 pub const TEST_SOURCE: &str = "test";
@@ -34,8 +45,32 @@ pub struct TestCase {
     pub message: TestMessage,
     /// The time that ages count from; the message's own time if missing.
     pub now: Option<DateTime<Utc>>,
-    /// What the rules are expected to wish.
-    pub expect: Vec<(RuleName, Vec<Expected>)>,
+    /// What the rules are expected to say.
+    pub expect: Vec<ExpectedOf>,
+    /// The bytes of `expect` in the file.
+    pub(crate) expect_span: Range<usize>,
+}
+
+/// What one rule is expected to say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedOf {
+    /// The rule.
+    pub rule: RuleName,
+    /// What it is expected to say.
+    pub what: Expect,
+    /// The bytes of its name in the file.
+    pub(crate) span: Range<usize>,
+}
+
+/// What a rule is expected to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expect {
+    /// It wishes these; none says that it does not fire.
+    Wishes(Vec<Expected>),
+    /// It does not fire, and these clauses do not hold: paths, or `on`, `if`, `for_each`.
+    NoMatch(Vec<String>),
+    /// It errs, and this is a part of the message.
+    Error(String),
 }
 
 /// The message of a test.
@@ -169,13 +204,14 @@ fn run_one(rules: &RuleSet, test: &TestCase) -> TestOutcome {
     let input = Input::new(event, body, now);
     let mut differences = Vec::new();
     if test.expect.is_empty() {
+        let none = Expect::Wishes(Vec::new());
         for rule in rules.hearing(&input) {
-            differences.extend(difference(rules, rule, &input, &[]));
+            differences.extend(difference(rules, rule, &input, &none));
         }
     }
-    for (name, expected) in &test.expect {
-        if let Some(rule) = rules.rule(name) {
-            differences.extend(difference(rules, rule, &input, expected));
+    for expected in &test.expect {
+        if let Some(rule) = rules.rule(&expected.rule) {
+            differences.extend(difference(rules, rule, &input, &expected.what));
         }
     }
     TestOutcome {
@@ -188,28 +224,72 @@ fn run_one(rules: &RuleSet, test: &TestCase) -> TestOutcome {
 }
 
 /// What is not as expected of one rule; nothing if all is.
-fn difference(rules: &RuleSet, rule: &Rule, input: &Input<'_>, expected: &[Expected]) -> Option<String> {
-    let said = if rules.hears(rule, input) {
-        guarded(rule, || rules.judge(rule, input, &mut Trace::off()))
-    } else {
-        Ok(Said::NoMatch)
-    };
+fn difference(rules: &RuleSet, rule: &Rule, input: &Input<'_>, expect: &Expect) -> Option<String> {
     let name = &rule.name;
-    let got = match said {
-        Err(error) => return Some(format!("{name}: erred at {error}")),
-        Ok(Said::NoMatch) if expected.is_empty() => return None,
-        Ok(Said::NoMatch) => return Some(format!("{name}: does not fire{}", why_not(rules, rule, input))),
-        Ok(Said::TooDeep) if expected.is_empty() => return None,
-        Ok(Said::TooDeep) => {
-            return Some(format!("{name}: the chain is too long (depth {})", input.event.depth));
+    match (wished(rules, rule, input), expect) {
+        (Err(error), Expect::Error(part)) if error.message.contains(part.as_str()) => None,
+        (Err(error), Expect::Error(part)) => {
+            Some(format!("{name}: is expected to err with `{part}`, but erred at {error}"))
         }
-        Ok(Said::Collected(wish)) => vec![wish.to_json()],
-        Ok(Said::Fired(firing)) => shown(&firing),
-    };
-    if expected.is_empty() {
-        return Some(format!("{name}: is expected not to fire, but wishes\n{}", listed("    + ", &got)));
+        (Err(error), _) => Some(format!("{name}: erred at {error}")),
+        (Ok(_), Expect::Error(part)) => {
+            Some(format!("{name}: is expected to err with `{part}`, but does not"))
+        }
+        (Ok(Wished::TooDeep), Expect::Wishes(expected)) if expected.is_empty() => None,
+        (Ok(Wished::TooDeep), _) => {
+            Some(format!("{name}: the chain is too long (depth {})", input.event.depth))
+        }
+        (Ok(Wished::Nothing), Expect::Wishes(expected)) if expected.is_empty() => None,
+        (Ok(Wished::Nothing), Expect::Wishes(_)) => {
+            Some(format!("{name}: does not fire{}", why_not(rules, rule, input)))
+        }
+        (Ok(Wished::Nothing), Expect::NoMatch(clauses)) => {
+            let failed = failed_clauses(rules, rule, input);
+            let held: Vec<_> =
+                clauses.iter().filter(|clause| !failed.contains(clause)).map(String::as_str).collect();
+            let why = || why_not(rules, rule, input);
+            (!held.is_empty())
+                .then(|| format!("{name}: does not fire, but not because of {}{}", held.join(", "), why()))
+        }
+        (Ok(Wished::Things(got)), Expect::Wishes(expected)) if !expected.is_empty() => {
+            compare::compare(name, expected, got)
+        }
+        (Ok(Wished::Things(got)), _) => {
+            let got = compare::listed("    + ", &got);
+            Some(format!("{name}: is expected not to fire, but wishes\n{got}"))
+        }
     }
-    compare(name, expected, got)
+}
+
+/// What a rule wishes, in the words of `expect`.
+enum Wished {
+    Nothing,
+    TooDeep,
+    Things(Vec<Value>),
+}
+
+fn wished(rules: &RuleSet, rule: &Rule, input: &Input<'_>) -> Result<Wished, RuleError> {
+    if !rules.hears(rule, input) {
+        return Ok(Wished::Nothing);
+    }
+    Ok(match guarded(rule, || rules.judge(rule, input, &mut Trace::off()))? {
+        Said::NoMatch => Wished::Nothing,
+        Said::TooDeep => Wished::TooDeep,
+        Said::Collected(wish) => Wished::Things(vec![wish.to_json()]),
+        Said::Fired(firing) => Wished::Things(shown(&firing)),
+    })
+}
+
+/// The clauses that do not hold: their paths, or the names of their blocks where they have none.
+fn failed_clauses(rules: &RuleSet, rule: &Rule, input: &Input<'_>) -> Vec<String> {
+    let verdict = rules.explained_as_active(rule, input);
+    let failed = verdict.clauses.into_iter().filter(|clause| {
+        let counts = |held: bool| if clause.block.starts_with("unless") { held } else { !held };
+        clause.state != ClauseState::NotReached && counts(clause.state == ClauseState::Held)
+    });
+    failed
+        .map(|clause| if clause.path.is_empty() || clause.block == "on" { clause.block } else { clause.path })
+        .collect()
 }
 
 fn shown(firing: &Firing) -> Vec<Value> {
@@ -221,7 +301,6 @@ fn shown(firing: &Firing) -> Vec<Value> {
 
 /// The clauses that did not hold, one in a line.
 fn why_not(rules: &RuleSet, rule: &Rule, input: &Input<'_>) -> String {
-    use model::verdict::ClauseState;
     let verdict = rules.explained_as_active(rule, input);
     let mut out = String::new();
     for clause in verdict.clauses {
@@ -241,93 +320,4 @@ fn why_not(rules: &RuleSet, rule: &Rule, input: &Input<'_>) -> String {
         ));
     }
     out
-}
-
-fn listed(mark: &str, wishes: &[Value]) -> String {
-    wishes.iter().map(|wish| format!("{mark}{wish}")).collect::<Vec<_>>().join("\n")
-}
-
-/// Pairs expected and got; each expected one takes the got one that meets it.
-fn compare(name: &RuleName, expected: &[Expected], got: Vec<Value>) -> Option<String> {
-    let pairs = paired(expected, &got);
-    let missing: Vec<&Expected> = expected
-        .iter()
-        .zip(&pairs)
-        .filter(|(_, pair)| pair.is_none())
-        .map(|(expected, _)| expected)
-        .collect();
-    let left: Vec<Value> = got
-        .into_iter()
-        .enumerate()
-        .filter(|(at, _)| !pairs.contains(&Some(*at)))
-        .map(|(_, wish)| wish)
-        .collect();
-    if missing.is_empty() && left.is_empty() {
-        return None;
-    }
-    let mut out = format!("{name}: wishes other things than expected (- expected, + wished)");
-    for expected in missing {
-        out.push_str(&format!("\n    - {}", expected.wish));
-        // The one that is nearest says most: the fields that differ.
-        let near = left.iter().map(|wish| differing("", &expected.wish, wish)).min_by_key(Vec::len);
-        if let Some(fields) = near.filter(|fields| fields.len() <= 3) {
-            for field in fields {
-                out.push_str(&format!("\n        {field}"));
-            }
-        }
-    }
-    if !left.is_empty() {
-        out.push('\n');
-        out.push_str(&listed("    + ", &left));
-    }
-    Some(out)
-}
-
-/// For each expected wish the place of a wish that meets it, each used once, as many as possible.
-fn paired(expected: &[Expected], got: &[Value]) -> Vec<Option<usize>> {
-    /// Finds a wish for one expected, moving others where they have another choice (Kuhn's algorithm).
-    fn find(at: usize, meets: &[Vec<bool>], taken: &mut [Option<usize>], tried: &mut [bool]) -> bool {
-        for wish in 0..taken.len() {
-            if !meets[at][wish] || tried[wish] {
-                continue;
-            }
-            tried[wish] = true;
-            if taken[wish].is_none_or(|other| find(other, meets, taken, tried)) {
-                taken[wish] = Some(at);
-                return true;
-            }
-        }
-        false
-    }
-    let meets: Vec<Vec<bool>> = expected
-        .iter()
-        .map(|expected| got.iter().map(|wish| differing("", &expected.wish, wish).is_empty()).collect())
-        .collect();
-    let mut taken = vec![None; got.len()];
-    for at in 0..expected.len() {
-        find(at, &meets, &mut taken, &mut vec![false; got.len()]);
-    }
-    (0..expected.len()).map(|at| taken.iter().position(|taken| *taken == Some(at))).collect()
-}
-
-/// The fields of `expected` that `got` does not have so, each in words. Lists must be equal in length.
-fn differing(path: &str, expected: &Value, got: &Value) -> Vec<String> {
-    let inner = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match (expected, got) {
-        (Value::Object(expected), Value::Object(got)) => expected
-            .iter()
-            .flat_map(|(name, expected)| match got.get(name) {
-                Some(got) => differing(&inner(name), expected, got),
-                None => vec![format!("{}: expected {expected}, there is none", inner(name))],
-            })
-            .collect(),
-        (Value::Array(expected), Value::Array(got)) if expected.len() == got.len() => expected
-            .iter()
-            .zip(got)
-            .enumerate()
-            .flat_map(|(at, (expected, got))| differing(&format!("{path}[{at}]"), expected, got))
-            .collect(),
-        _ if expected == got || crate::predicate::equal(expected, got) == Some(true) => Vec::new(),
-        _ => vec![format!("{path}: expected {expected}, got {got}")],
-    }
 }

@@ -3,7 +3,8 @@
 use super::Document;
 use crate::{
     load::RuleFiles,
-    rule_test::{Expected, TestCase, TestMessage, merge},
+    path::Path,
+    rule_test::{Expect, Expected, ExpectedOf, TestCase, TestMessage, merge},
 };
 use chrono::{DateTime, Utc};
 use model::{
@@ -50,10 +51,12 @@ impl ReadTests<'_> {
         let name = name_node.and_then(|node| self.reader.name_of(node, "`name`"));
         let message = fields.require(self.reader, "event").and_then(|node| self.event(node));
         let now = fields.get("now").and_then(|node| self.now(node));
-        let expect = fields.require(self.reader, "expect").and_then(|node| self.expect(node));
+        let expect_node = fields.require(self.reader, "expect");
+        let expect = expect_node.and_then(|node| self.expect(node));
         fields.finish(self.reader);
         let place = self.document.file.place(name_node?.span.start);
-        Some(TestCase { name: name?, place, message: message?, now, expect: expect? })
+        let expect_span = expect_node?.span.clone();
+        Some(TestCase { name: name?, place, message: message?, now, expect: expect?, expect_span })
     }
 
     fn now(&self, node: &Node) -> Option<DateTime<Utc>> {
@@ -126,7 +129,7 @@ impl ReadTests<'_> {
             .ok()
     }
 
-    fn expect(&self, node: &Node) -> Option<Vec<(RuleName, Vec<Expected>)>> {
+    fn expect(&self, node: &Node) -> Option<Vec<ExpectedOf>> {
         let Yaml::Map(entries) = &node.value else {
             let message =
                 format!("`expect` must be a mapping from rules to lists, it is {}", node.value.kind());
@@ -149,11 +152,47 @@ impl ReadTests<'_> {
                 );
                 self.reader.error_help(&key.span, format!("there is no rule `{}`", key.text), help);
             }
-            let Some(items) = self.reader.list_of(node, "what a rule is expected to wish") else { continue };
-            let expected = items.iter().filter_map(|item| self.expected(item)).collect();
-            expect.push((rule, expected));
+            let Some(what) = self.expected_of(node) else { continue };
+            expect.push(ExpectedOf { rule, what, span: key.span.clone() });
         }
         Some(expect)
+    }
+
+    /// A list of wishes, `{no_match: clauses}` or `{error: text}`.
+    fn expected_of(&self, node: &Node) -> Option<Expect> {
+        let reader = self.reader;
+        if let Yaml::List(items) = &node.value {
+            return Some(Expect::Wishes(items.iter().filter_map(|item| self.expected(item)).collect()));
+        }
+        let help = "write a list of wishes, `[]` for none, `{no_match: path}` or `{error: text}`";
+        if !matches!(node.value, Yaml::Map(_)) {
+            let message =
+                format!("what a rule is expected to wish must be a list, it is {}", node.value.kind());
+            reader.error_help(&node.span, message, help);
+            return None;
+        }
+        let mut fields = reader.fields(node, "what a rule is expected to say")?;
+        let (no_match, error) = (fields.get("no_match"), fields.get("error"));
+        fields.finish(reader);
+        match (no_match, error) {
+            (Some(node), None) => {
+                let clauses = reader.texts_of(node, "`no_match`")?;
+                for clause in &clauses {
+                    if !["on", "if", "for_each"].contains(&clause.as_str())
+                        && let Err(error) = Path::parse(clause)
+                    {
+                        let help = "name the path of a clause, or `on`, `if` or `for_each`";
+                        reader.error_help(&node.span, format!("`{clause}`: {error}"), help);
+                    }
+                }
+                Some(Expect::NoMatch(clauses))
+            }
+            (None, Some(node)) => reader.name_of(node, "`error`").map(Expect::Error),
+            (None, None) | (Some(_), Some(_)) => {
+                reader.error_help(&node.span, "expected either `no_match` or `error`", help);
+                None
+            }
+        }
     }
 
     fn expected(&self, node: &Node) -> Option<Expected> {

@@ -119,21 +119,21 @@ fn mistakes_in_tests_are_marked() {
     files.files.insert("fixtures/bad.json".into(), "{".into());
     files.files.insert("more.test.yaml".into(), "rules: []\ntests: 5\n".into());
     insta::assert_snapshot!(refused(&files).to_string(), @r#"
-    more.test.yaml:1:1: error: a test file has no field `rules` (known are tests)
-    more.test.yaml:2:8: error: `tests` must be a list, it is a number
-    rules.yaml:9:6: error: a test needs the field `name`
-    rules.yaml:10:22: error: there is no file `fixtures/updaet.json` (did you mean `fixtures/update.json`?)
-    rules.yaml:11:22: error: the message has no `body`
-    rules.yaml:12:45: error: a test's event has no field `heders` (did you mean `headers`?)
-    rules.yaml:13:22: error: an event must be a file, a message or {file, patch}, it is a number
-    rules.yaml:14:52: error: `expect` must be a mapping from rules to lists, it is a list (write `expect: {rule: [{task: name}]}`, or `{}` for nothing)
-    rules.yaml:16:58: error: an expected wish has no field `itm` (did you mean `item`?)
-    rules.yaml:17:56: error: what a rule is expected to wish must be a list, it is a number
-    rules.yaml:18:51: error: a test's event has no field `pach` (did you mean `patch`?)
-    rules.yaml:19:22: error: the message's `body` must be an object, it is a number
-    rules.yaml:20:20: error: `yesterday` is no time; expected one such as 2026-11-01T10:00:00Z
-    rules.yaml:21:22: error: fixtures/bad.json is no JSON: EOF while parsing an object at line 1 column 1
-    "#);
+        more.test.yaml:1:1: error: a test file has no field `rules` (known are tests)
+        more.test.yaml:2:8: error: `tests` must be a list, it is a number
+        rules.yaml:9:6: error: a test needs the field `name`
+        rules.yaml:10:22: error: there is no file `fixtures/updaet.json` (did you mean `fixtures/update.json`?)
+        rules.yaml:11:22: error: the message has no `body`
+        rules.yaml:12:45: error: a test's event has no field `heders` (did you mean `headers`?)
+        rules.yaml:13:22: error: an event must be a file, a message or {file, patch}, it is a number
+        rules.yaml:14:52: error: `expect` must be a mapping from rules to lists, it is a list (write `expect: {rule: [{task: name}]}`, or `{}` for nothing)
+        rules.yaml:16:58: error: an expected wish has no field `itm` (did you mean `item`?)
+        rules.yaml:17:56: error: what a rule is expected to wish must be a list, it is a number (write a list of wishes, `[]` for none, `{no_match: path}` or `{error: text}`)
+        rules.yaml:18:51: error: a test's event has no field `pach` (did you mean `patch`?)
+        rules.yaml:19:22: error: the message's `body` must be an object, it is a number
+        rules.yaml:20:20: error: `yesterday` is no time; expected one such as 2026-11-01T10:00:00Z
+        rules.yaml:21:22: error: fixtures/bad.json is no JSON: EOF while parsing an object at line 1 column 1
+        "#);
 }
 
 #[test]
@@ -230,4 +230,142 @@ tests:
     let outcomes = rule_test::run(&compiled(&files).rule_set);
     assert_eq!(outcomes.len(), 4);
     assert!(outcomes.iter().all(|outcome| outcome.passed), "{outcomes:#?}");
+}
+
+#[test]
+fn a_non_match_names_the_clause_that_it_is_for() {
+    let patched = |patch: &str| format!("{{file: fixtures/update.json, patch: {patch}}}");
+    for (patch, expect) in [
+        ("{body: {new: 2}}", "{r: {no_match: body.new}}"),
+        ("{body: {new: null}}", "{r: {no_match: [body.new]}}"),
+        ("{topic: org.other}", "{r: {no_match: \"on\"}}"),
+        ("{body: {builds: []}}", "{r: {no_match: for_each}}"),
+        ("{body: {builds: 5}}", "{r: {error: must give a list}}"),
+    ] {
+        assert_eq!(outcome(&patched(patch), expect), "passed", "{expect}");
+    }
+    insta::assert_snapshot!(
+        [
+            outcome(&patched("{body: {new: 2}}"), "{r: {no_match: body.builds}}"),
+            outcome(&patched("{}"), "{r: {no_match: body.new}}"),
+            outcome(&patched("{body: {builds: 5}}"), "{r: {error: timeout}}"),
+            outcome(&patched("{body: {builds: 5}}"), "{r: {no_match: body.new}}"),
+            outcome(&patched("{}"), "{r: {error: timeout}}"),
+        ]
+        .join("\n"),
+        @r#"
+        r: does not fire, but not because of body.builds
+            failed: when body.new is 1, found 2
+        r: is expected not to fire, but wishes
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"a","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"a"}}
+            + {"git":"https://git.example.org/rpmlint.git","item":{"id":"b","type":"build"},"priority":0,"queue":"default","ref":"main","task":"rpmlint","trust":"untrusted","with":{"n":1,"nvr":"b"}}
+        r: is expected to err with `timeout`, but erred at rules.yaml:5:24: the expression must give a list, it gives a number
+        r: erred at rules.yaml:5:24: the expression must give a list, it gives a number
+        r: is expected to err with `timeout`, but does not
+        "#
+    );
+}
+
+#[test]
+fn junit_has_a_suite_for_each_file() {
+    let mut files =
+        with_tests("  - {name: \"a <good> one\", event: fixtures/update.json, expect: {r: [{}, {}]}}\n");
+    let tests = "tests:\n  - {name: b, event: fixtures/update.json, expect: {r: [{item: {id: c}}, {}]}}\n";
+    files.files.insert("more.test.yaml".into(), tests.into());
+    let outcomes = rule_test::run(&compiled(&files).rule_set);
+    insta::assert_snapshot!(rule_test::junit(&outcomes), @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites name="taskbot rule test" tests="2" skipped="0" failures="1" errors="0">
+            <testsuite name="more.test.yaml" tests="1" skipped="0" errors="0" failures="1">
+                <testcase name="b" classname="more.test.yaml" file="more.test.yaml" line="2">
+                    <failure message="r: wishes other things than expected (- expected, + wished)">r: wishes other things than expected (- expected, + wished)
+            - {&quot;item&quot;:{&quot;id&quot;:&quot;c&quot;}}
+                item.id: expected &quot;c&quot;, got &quot;b&quot;
+            + {&quot;git&quot;:&quot;https://git.example.org/rpmlint.git&quot;,&quot;item&quot;:{&quot;id&quot;:&quot;b&quot;,&quot;type&quot;:&quot;build&quot;},&quot;priority&quot;:0,&quot;queue&quot;:&quot;default&quot;,&quot;ref&quot;:&quot;main&quot;,&quot;task&quot;:&quot;rpmlint&quot;,&quot;trust&quot;:&quot;untrusted&quot;,&quot;with&quot;:{&quot;n&quot;:1,&quot;nvr&quot;:&quot;b&quot;}}</failure>
+                </testcase>
+            </testsuite>
+            <testsuite name="rules.yaml" tests="1" skipped="0" errors="0" failures="0">
+                <testcase name="a &lt;good&gt; one" classname="rules.yaml" file="rules.yaml" line="9"/>
+            </testsuite>
+        </testsuites>
+        "#);
+}
+
+/// The files with what the rules say now; its tests must pass.
+fn accepted(files: &RuleFiles) -> String {
+    let changed = rule_test::accept(files, &compiled(files).rule_set);
+    let mut after = files.clone();
+    for (path, text) in &changed {
+        after.files.insert(path.clone(), text.as_str().into());
+    }
+    let outcomes = rule_test::run(&compiled(&after).rule_set);
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}\n{changed:#?}");
+    assert!(rule_test::accept(&after, &compiled(&after).rule_set).is_empty());
+    let changed = changed.get("more.test.yaml").cloned().unwrap_or_default();
+    assert!(changed.is_empty() || changed.contains("# kept"), "{changed}");
+    changed
+}
+
+#[test]
+fn what_is_said_now_can_be_accepted() {
+    let mut files = with_tests("  - {name: t, event: fixtures/update.json, expect: {r: [{}, {}]}}\n");
+    files.files.insert(
+        "more.test.yaml".into(),
+        r#"# kept
+tests:
+  # in flow style
+  - {name: a, event: fixtures/update.json, expect: {other: [], r: [{item: {id: "c}"}}]}}  # kept
+  - name: b
+    event: fixtures/update.json
+    expect: {}   # nothing
+  - name: c
+    expect:
+      # before
+      other: []
+      r:
+        - {item: {id: b}}   # one
+        - item: {id: c}
+
+      # after
+    event: fixtures/update.json
+  - name: d
+    event: {file: fixtures/update.json, patch: {body: {new: 2}}}
+    expect:
+      r: {no_match: body.builds}
+  - name: e
+    event: {file: fixtures/update.json, patch: {body: {new: 2}}}
+    expect:
+      "r":
+      - {}
+"#
+        .into(),
+    );
+    insta::assert_snapshot!(accepted(&files), @r#"
+        # kept
+        tests:
+          # in flow style
+          - {name: a, event: fixtures/update.json, expect: {other: [], r: [{item: {id: a, type: build}, task: rpmlint, with: {"n": 1, nvr: a}}, {item: {id: b, type: build}, task: rpmlint, with: {"n": 1, nvr: b}}]}}  # kept
+          - name: b
+            event: fixtures/update.json
+            expect: {r: [{item: {id: a, type: build}, task: rpmlint, with: {"n": 1, nvr: a}}, {item: {id: b, type: build}, task: rpmlint, with: {"n": 1, nvr: b}}]}   # nothing
+          - name: c
+            expect:
+              # before
+              other: []
+              r:
+                - {item: {id: a, type: build}, task: rpmlint, with: {"n": 1, nvr: a}}
+                - {item: {id: b}}
+
+              # after
+            event: fixtures/update.json
+          - name: d
+            event: {file: fixtures/update.json, patch: {body: {new: 2}}}
+            expect:
+              r: {no_match: body.new}
+          - name: e
+            event: {file: fixtures/update.json, patch: {body: {new: 2}}}
+            expect:
+              "r": []
+        "#);
 }
