@@ -51,6 +51,8 @@ mod yaml_text;
 
 pub mod rule_test;
 
+pub mod rule_new;
+
 pub mod filter;
 
 pub use compile::{Compiled, RuleSet, compile};

@@ -10,6 +10,7 @@ mod explain;
 mod index;
 mod load;
 mod mistakes;
+mod rule_new;
 mod rule_tests;
 mod shipped;
 mod wishes;
