@@ -247,6 +247,12 @@ fn mark(around: &mut Frame, frame: &Frame, outcome: Outcome) {
     if first && frame.result.message.is_some() {
         around.result.message.clone_from(&frame.result.message);
     }
+    let text = frame.text.trim();
+    if outcome == Outcome::Skipped && around.result.message.is_none() && text.lines().count() == 1 {
+        // bats and others give the reason as text alone.
+        around.result.message = clean_text(text);
+        return;
+    }
     let detail = around.result.detail.get_or_insert_default();
     let head = frame.result.message.as_deref().filter(|_| !first);
     append(detail, head.unwrap_or_default());

@@ -140,16 +140,15 @@ fn worse_or_skipped(children: Outcome) -> Outcome {
 /// Adds a YAML block to its point: whole as text, and what has a place of its own there.
 pub(crate) fn diagnose(point: &mut ParsedResult, yaml: &str) {
     append(point.detail.get_or_insert_default(), yaml);
-    for line in yaml.lines() {
+    let mut lines = yaml.lines().peekable();
+    while let Some(line) = lines.next() {
         let Some((key, value)) = line.split_once(':') else { continue };
         let value = value.trim().trim_matches(['"', '\'']);
         match key {
-            "message"
-                if point.message.is_none()
-                    && !value.is_empty()
-                    && !matches!(value, "|" | ">" | "|-" | ">-") =>
-            {
-                point.message = Some(value.to_owned());
+            "message" if point.message.is_none() => {
+                let block = matches!(value, "|" | ">" | "|-" | ">-");
+                let first = if block { lines.peek().map_or("", |line| line.trim()) } else { value };
+                point.message = Some(first.to_owned()).filter(|message| !message.is_empty());
             }
             "duration_ms" if point.duration_ms.is_none() => {
                 point.duration_ms = crate::duration::millis(value, 1.0);

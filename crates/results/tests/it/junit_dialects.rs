@@ -67,7 +67,7 @@ error(task) example.org/b [0 ms]
 </testsuite></testsuites>"#,
         "failed a.bats [40 ms] hostname=h timestamp=2026-03-01T10:00:00
   passed a.bats.adds [10 ms]
-  skipped a.bats.skips [0 ms] <<no net>>
+  skipped a.bats.skips [0 ms] (no net)
   failed a.bats.fails [10 ms] (failure) <<(in test file a.bats, line 7)>>",
     );
     check(

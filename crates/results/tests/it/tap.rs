@@ -130,6 +130,10 @@ fn diagnostics() {
         "results:5: the YAML block from line 3 is not closed; end it with a line `  ...`, indented as its start",
     );
     check("1..1\nnoise\n  ---\nok 1", "passed 1");
+    check(
+        "TAP version 13\n1..2\nnot ok 1 skips # SKIP no net\nnot ok 2 fails\n  ---\n  message: |\n    (in test file a.bats, line 3)\n      `false' failed\n  ...\n",
+        "skipped skips (no net)\nfailed fails ((in test file a.bats, line 3)) <<message: ||  (in test file a.bats, line 3)|    `false' failed>>",
+    );
 }
 
 #[test]

@@ -11,7 +11,13 @@ fn check(document: &str, expect: &str) {
 #[test]
 fn tests_with_logs_notes_and_guests() {
     check(
-        "- name: /tests/smoke
+        "- __class__: {module: tmt.result, name: Result}
+  name: /tests/smoke
+  check: []
+  subresult: []
+  web-link: null
+  original-result: pass
+  end-time: '2026-03-01T10:01:02.5+00:00'
   serial-number: 1
   fmf-id: {name: /tests/smoke, ref: main, url: 'https://git.example.org/audit'}
   context: {distro: [fedora-42], arch: [x86_64], level: 3.10}
