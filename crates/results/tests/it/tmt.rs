@@ -2,6 +2,7 @@
 
 use super::shown;
 use model::task_file::ResultFormat;
+use taskbot_results::parse;
 
 #[track_caller]
 fn check(document: &str, expect: &str) {
@@ -123,6 +124,10 @@ fn limits() {
         &"- {name: /a, result: pass}\n".repeat(many),
         &format!("results:1: more than {} results; report fewer", many - 1),
     );
+    // As many tests as an attempt may report, each as long as tmt writes them.
+    let entry = "- __class__:\n    module: tmt.result\n    name: Result\n  check: []\n  context:\n    arch:\n    - x86_64\n    distro:\n    - fedora-42\n  data-path: data/guest/default-0/tests/a-1/data\n  duration: 00:00:00\n  end-time: '2026-03-01T10:00:00.0+00:00'\n  fmf-id:\n    name: /tests/a\n    path: /\n    ref: main\n    url: https://git.example.org/a\n  guest:\n    __class__:\n      module: tmt.result\n      name: ResultGuestData\n    name: default-0\n    primary-address: localhost\n    role: null\n  ids:\n    extra-nitrate: null\n    extra-task: null\n    id: null\n  log:\n  - data/output.txt\n  - data/failures.yaml\n  name: /tests/a\n  note: []\n  original-result: pass\n  result: pass\n  serial-number: 1\n  start-time: '2026-03-01T10:00:00.0+00:00'\n  subresult: []\n  web-link: null\n";
+    let read = parse(ResultFormat::Tmt, "r", entry.repeat(many - 1).as_bytes());
+    assert_eq!(read.map(|parsed| parsed.results.len()), Ok(many - 1));
     let deep = (0..20).rev().fold("{name: /x, result: pass}".to_owned(), |inner, _| {
         format!("{{name: /x, result: pass, subresult: [{inner}]}}")
     });
