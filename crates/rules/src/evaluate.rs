@@ -221,7 +221,20 @@ impl RuleSet {
         Ok(out)
     }
 
-    /// The same without the index: every rule that the event is for is judged. Slow, and meant for tests of
+    /// The rules whose clauses hold, by their places among [`Self::rules`]; scripts and loops are not asked. An
+    /// event for one rule alone (something is due) has no clauses.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn matching(&self, event: &Event, now: DateTime<Utc>) -> Result<Vec<u32>, EventError> {
+        let reading = self.index.read(event)?;
+        let mut candidates = self.index.candidates(&reading);
+        let rules = std::mem::take(&mut candidates.rules);
+        let holds = |number: &u32| self.index.holds(*number, &self.rules[*number as usize], &candidates, now);
+        Ok(rules.into_iter().filter(holds).collect())
+    }
+
+    /// As [`Self::evaluate`], without the index: every rule that the event is for is judged. Slow, and meant for tests of
     /// the index and for measuring it.
     ///
     /// # Errors
@@ -512,5 +525,23 @@ mod tests {
             "rules.yaml:2:11: internal error while judging the rule: index 5 is out of bounds"
         );
         assert_eq!(guarded(rule, || Ok(1)), Ok(1));
+    }
+    #[test]
+    fn a_function_that_panics_costs_its_rule_only() {
+        let files = RuleFiles::of([
+            ("tasks.yaml", "tasks: {t: {git: \"https://git.example.org/t\"}}"),
+            (
+                "rules.yaml",
+                "rules:\n- {name: bad, on: a, if: 'nvr(\"x\") == 1', then: [{task: t}]}\n- {name: good, on: a, then: [{task: t}]}\n",
+            ),
+        ]);
+        let mut rules = compile(&files, &Options::default()).unwrap().rule_set;
+        rules.engine.rhai_mut().register_fn("nvr", |_: &str| -> i64 { panic!("broken") });
+        let message = r#"{"topic": "a", "body": {}}"#;
+        let message: model::event::RecordedMessage = serde_json::from_str(message).unwrap();
+        let event = message.into_event(&"bus".into(), DateTime::UNIX_EPOCH);
+        let evaluation = rules.evaluate(&event, DateTime::UNIX_EPOCH).unwrap();
+        let verdicts: Vec<_> = evaluation.verdicts.iter().map(|verdict| verdict.verdict.as_str()).collect();
+        assert_eq!((verdicts, evaluation.tasks.len()), (vec!["error", "fired"], 1));
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::{
     compile::RuleSet,
-    evaluate::{BlockName, Input, guarded, verdict_kind},
+    evaluate::{BlockName, Input, Said, guarded, verdict_kind},
     language::{Mode, Rule},
-    predicate::{Clause, Judged},
+    predicate::{Block, Clause, Judged},
     source::RuleError,
 };
 use chrono::{DateTime, Utc};
 use model::{
     Event, RuleName,
+    event::EventError,
     verdict::{ClauseState, ClauseVerdict, Verdict, VerdictKind},
 };
 use serde_json::Value;
@@ -196,6 +197,33 @@ impl RuleSet {
         self.rule(rule).map(|rule| self.explained(rule, &input))
     }
 
+    /// Rules that do not fire, but miss by one clause only, with every clause marked: at most `max`, those that
+    /// listen to the event's topic first. To miss by the topic alone counts for rules with clauses that hold.
+    ///
+    /// # Errors
+    /// What is wrong with its body, as [`Event::body`] says it.
+    pub fn near_misses(
+        &self,
+        event: &Event,
+        now: DateTime<Utc>,
+        max: usize,
+    ) -> Result<Vec<Verdict>, EventError> {
+        let body = event.body()?;
+        let input = Input::new(event, &body, now);
+        let (near, elsewhere): (Vec<&Rule>, Vec<&Rule>) = self
+            .rules()
+            .iter()
+            .filter(|rule| rule.mode != Mode::Off)
+            .partition(|rule| self.hears(rule, &input));
+        let near = near.into_iter().filter(|rule| match misses(rule, &input) {
+            0 => matches!(guarded(rule, || self.judge(rule, &input, &mut Trace::off())), Ok(Said::NoMatch)),
+            misses => misses == 1,
+        });
+        let has_clauses = |rule: &&Rule| !(rule.when.is_empty() && rule.any.is_empty());
+        let elsewhere = elsewhere.into_iter().filter(has_clauses).filter(|rule| misses(rule, &input) == 0);
+        Ok(near.chain(elsewhere).take(max).map(|rule| self.explained(rule, &input)).collect())
+    }
+
     fn explained(&self, rule: &Rule, input: &Input<'_>) -> Verdict {
         if rule.mode != Mode::Off {
             return self.explained_as_active(rule, input);
@@ -239,6 +267,24 @@ impl RuleSet {
         let clauses = trace.0.unwrap_or_default();
         Verdict { rule: rule.name.clone(), verdict: kind.unwrap_or(VerdictKind::NoMatch), clauses }
     }
+}
+
+/// How many clauses of a rule do not hold: of `any` those of the block that misses least, of a block of `unless`
+/// that holds one. Not counted beyond 2.
+fn misses(rule: &Rule, input: &Input<'_>) -> usize {
+    let failing = |block: &Block| {
+        block.iter().filter(|clause| !clause.judge(input.subject(), input.now).held()).take(2).count()
+    };
+    let mut misses = failing(&rule.when);
+    for block in &rule.unless {
+        if misses < 2 && failing(block) == 0 {
+            misses += 1;
+        }
+    }
+    if misses < 2 {
+        misses += rule.any.iter().map(failing).min().unwrap_or_default();
+    }
+    misses
 }
 
 fn on_words(rule: &Rule) -> String {

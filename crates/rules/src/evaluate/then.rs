@@ -102,7 +102,9 @@ impl Make<'_, '_> {
 
     /// Counts a wish, before it is made.
     fn count(&mut self, place: &Place) -> Result<(), RuleError> {
-        self.clock.check(place)?;
+        if self.made > 0 {
+            self.clock.check(place)?;
+        }
         self.made += 1;
         if self.made <= WISHES_MAX {
             return Ok(());
@@ -160,10 +162,25 @@ impl Make<'_, '_> {
             timeout_cap: task.timeout_cap,
             shadow: self.shadow(),
         };
-        if self.seen.tasks.insert(wish.key(self.input.event, 0)) {
+        if self.is_new(&wish) {
+            if self.firing.tasks.is_empty() {
+                // Most rules wish one task, and a wish is large.
+                self.firing.tasks.reserve_exact(1);
+            }
             self.firing.tasks.push(wish);
         }
         Ok(())
+    }
+
+    /// Whether it was not wished yet. A sole wish needs no key.
+    fn is_new(&mut self, wish: &TaskWish) -> bool {
+        let event = self.input.event;
+        match self.firing.tasks.as_slice() {
+            [] => return true,
+            [first] => drop(self.seen.tasks.insert(first.key(event, 0))),
+            _ => {}
+        }
+        self.seen.tasks.insert(wish.key(event, 0))
     }
 
     fn name(&self, text: &Text, what: &str, place: &Place, scope: &Scope) -> Result<String, RuleError> {
@@ -329,5 +346,8 @@ fn mistake(place: &Place, message: String) -> RuleError {
 
 /// How long an object is as JSON text.
 fn json_bytes(fields: &Map<String, Value>) -> usize {
+    if fields.is_empty() {
+        return "{}".len();
+    }
     serde_json::to_vec(fields).map_or(usize::MAX, |text| text.len())
 }

@@ -123,6 +123,11 @@ impl Engine {
     pub(crate) const fn rhai(&self) -> &rhai::Engine {
         &self.rhai
     }
+
+    #[cfg(test)]
+    pub(crate) const fn rhai_mut(&mut self) -> &mut rhai::Engine {
+        &mut self.rhai
+    }
 }
 
 /// A closure shares the variables that it reads with their scope, under a lock; reading one while a chain of

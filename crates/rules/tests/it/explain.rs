@@ -176,3 +176,39 @@ fn found_values_fit_a_line() {
         assert!(found.chars().count() <= 201 && found.ends_with('…'), "{found}");
     }
 }
+
+#[test]
+fn near_misses_lack_one_clause() {
+    let body = update();
+    let rules = rule_set(&format!(
+        r#"
+rules:
+  - {{name: fires, on: {TOPIC}, when: {{body.agent: alice}}, then: [{{task: rpmlint}}]}}
+  - {{name: other-topic, on: org.other, when: {{body.agent: alice}}, then: [{{task: rpmlint}}]}}
+  - {{name: other-topic-and-more, on: org.other, when: {{body.agent: bob}}, then: [{{task: rpmlint}}]}}
+  - {{name: other-topic-no-clause, on: org.other, then: [{{task: rpmlint}}]}}
+  - {{name: one, on: {TOPIC}, when: {{body.agent: bob, body.new: 1}}, then: [{{task: rpmlint}}]}}
+  - {{name: two, on: {TOPIC}, when: {{body.agent: bob, body.new: 2}}, then: [{{task: rpmlint}}]}}
+  - {{name: unless, on: {TOPIC}, unless: [{{body.new: 1}}], then: [{{task: rpmlint}}]}}
+  - {{name: unless-and-more, on: {TOPIC}, when: {{body.new: 2}}, unless: [{{body.new: 1}}], then: [{{task: rpmlint}}]}}
+  - {{name: any, on: {TOPIC}, any: [{{body.new: 2, body.agent: bob}}, {{body.new: 1, body.agent: bob}}], then: [{{task: rpmlint}}]}}
+  - {{name: script, on: {TOPIC}, if: event.body.new == 2, then: [{{task: rpmlint}}]}}
+  - {{name: script-errs, on: {TOPIC}, if: event.body.new, then: [{{task: rpmlint}}]}}
+  - {{name: loop, on: {TOPIC}, for_each: {{b: {{in: "[]"}}}}, then: [{{task: rpmlint}}]}}
+  - {{name: switched-off, on: {TOPIC}, mode: "off", when: {{body.new: 2}}, then: [{{task: rpmlint}}]}}
+"#
+    ));
+    let names = |max| {
+        let verdicts = rules.near_misses(&event(TOPIC, &body), now(), max).unwrap();
+        verdicts.iter().map(|verdict| verdict.rule.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(100), "one unless any script loop other-topic");
+    assert_eq!(names(2), "one unless");
+    let verdicts = rules.near_misses(&event(TOPIC, &body), now(), 1).unwrap();
+    insta::assert_snapshot!(lines(&verdicts[0]), @r#"
+    one: no_match
+      held on topic | matches org.example.update.request.testing | found "org.example.update.request.testing"
+      failed when body.agent | is bob | found "alice"
+      held when body.new | is 1 | found 1
+    "#);
+}

@@ -10,6 +10,7 @@ mod explain;
 mod index;
 mod load;
 mod mistakes;
+mod robust;
 mod rule_new;
 mod rule_tests;
 mod shipped;
