@@ -9,7 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use model::diagnostic::{Diagnostic, Report};
-use scheduler::{dispatch::DispatchError, files::FileError, rulebook::RuleSetError, service::ServiceError};
+use scheduler::{
+    dispatch::DispatchError, files::FileError, resolve::LookUpError, rulebook::RuleSetError, service::ServiceError,
+};
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 use utoipa::ToSchema;
@@ -164,6 +166,13 @@ impl From<RuleSetError> for Problem {
             RuleSetError::Wrong(report) => Self::wrong(detail, report),
             RuleSetError::TestsFail(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             RuleSetError::NoFolder => Self::new(StatusCode::CONFLICT, detail),
+            RuleSetError::NothingBefore => Self::new(StatusCode::NOT_FOUND, detail),
+            RuleSetError::Repository(LookUpError::Later(_)) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
+            RuleSetError::Repository(LookUpError::Wrong(_)) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+            }
             RuleSetError::Store(error) => error.into(),
         }
     }

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod settings;
 pub mod wake;
 
+pub mod rule_source;
 pub mod rulebook;
 
 mod watch;

@@ -1,12 +1,16 @@
 //! The rules that are in force: loaded whole, checked, tested, then active in one step on every server. A bad
 //! set leaves the old one in force, and says so.
 
-use crate::Scheduler;
+use crate::{
+    Scheduler,
+    resolve::LookUpError,
+    rule_source::{ReadRules, RuleRepository, RuleSource},
+};
 use model::{Revision, diagnostic::Report, ids::RuleName};
 use rules::{
     compile::{RuleSet, compile},
     language::Mode,
-    load::{Options, RuleFiles, read_folder},
+    load::{Options, RuleFiles},
     rule_test::{self, TestOutcome},
 };
 use std::{
@@ -14,17 +18,19 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
-use store::{Activation, StoreError, StoredRuleSet};
+use store::{Activation, Pin, StoreError, StoredRuleSet};
 use tokio_util::sync::CancellationToken;
 
 /// How many compiled rule sets are kept for judging past events again.
 const COMPILED_KEPT_MAX: usize = 8;
+/// How far back a rollback looks that names no revision, in activations.
+const HISTORY_MAX: u32 = 100;
 
 /// The rules that are in force on this server.
 #[derive(Debug)]
 pub struct Rulebook {
     options: Options,
-    folder: Option<PathBuf>,
+    source: RuleSource,
     current: RwLock<Arc<InForce>>,
     compiled: Mutex<HashMap<Revision, Arc<RuleSet>>>,
     problem: Mutex<Option<String>>,
@@ -46,9 +52,15 @@ pub enum RuleSetError {
     /// Its own tests fail.
     #[error("{} of the rule set's own tests {}", .0.len(), if .0.len() == 1 { "fails" } else { "fail" })]
     TestsFail(Vec<TestOutcome>),
-    /// There is no folder to read.
-    #[error("no rules folder is configured; rules come by the API only")]
+    /// There is nowhere to read.
+    #[error("no rules folder and no repository are configured; rules come by the API only")]
     NoFolder,
+    /// The repository that rules are kept in could not be read.
+    #[error("the repository of the rules: {0}")]
+    Repository(#[from] LookUpError),
+    /// There is nothing to go back to.
+    #[error("no earlier rule set was in force")]
+    NothingBefore,
     /// The store said no.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,7 +70,11 @@ impl RuleSetError {
     /// Whether the same set may be taken later without anybody changing it.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Repository(error) => matches!(error, LookUpError::Later(_)),
+            _ => false,
+        }
     }
 
     /// Everything that is wrong, for people.
@@ -78,6 +94,16 @@ impl RuleSetError {
     }
 }
 
+/// How a rule set comes to be the active one.
+struct Import<'a> {
+    origin: &'a str,
+    commit: Option<&'a str>,
+    by: &'a str,
+    /// What must be active now, when it matters.
+    expected: Option<&'a Revision>,
+    pin: Pin,
+}
+
 /// A checked rule set.
 #[derive(Debug)]
 pub struct Checked {
@@ -92,13 +118,23 @@ pub struct Checked {
 impl Rulebook {
     /// With no rules in force. `folder` is where [`Scheduler::reload_rules`] reads.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "there is nothing in an empty rule set that could be wrong")]
     pub fn new(options: Options, folder: Option<PathBuf>) -> Self {
+        Self::with_source(options, folder.map_or(RuleSource::Nowhere, RuleSource::Folder))
+    }
+
+    /// With no rules in force; they are kept in a git repository.
+    #[must_use]
+    pub fn from_git(options: Options, repository: Arc<dyn RuleRepository>) -> Self {
+        Self::with_source(options, RuleSource::git(repository))
+    }
+
+    #[expect(clippy::expect_used, reason = "there is nothing in an empty rule set that could be wrong")]
+    fn with_source(options: Options, source: RuleSource) -> Self {
         let empty = compile(&RuleFiles::default(), &options).expect("an empty rule set compiles");
         let in_force = InForce { serial: 0, set: Arc::new(empty.rule_set) };
         Self {
             options,
-            folder,
+            source,
             current: RwLock::new(Arc::new(in_force)),
             compiled: Mutex::default(),
             problem: Mutex::default(),
@@ -121,7 +157,17 @@ impl Rulebook {
     /// The folder that rules are read from.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
-        self.folder.as_deref()
+        self.source.folder()
+    }
+
+    pub(crate) const fn source(&self) -> &RuleSource {
+        &self.source
+    }
+
+    /// Whether rules are read from anywhere, rather than coming by the API only.
+    #[must_use]
+    pub const fn has_source(&self) -> bool {
+        self.source.is_anywhere()
     }
 
     /// Compiles files and runs their tests.
@@ -168,8 +214,9 @@ impl Rulebook {
 }
 
 impl Scheduler {
-    /// Reads the rules folder, and makes what it holds the active rule set. Modes that were switched by hand
-    /// stay for the rules that are still there.
+    /// Reads the rules folder or repository, and makes what it holds the active rule set. Modes that were switched
+    /// by hand stay for the rules that are still there. After a rollback nothing changes as long as it holds what was
+    /// rolled back ([`Activation::held_back`]).
     ///
     /// # Errors
     /// The files are wrong or their tests fail (the old set stays in force), or the database is away.
@@ -181,9 +228,61 @@ impl Scheduler {
     }
 
     async fn reload(&self, by: &str) -> Result<Activation, RuleSetError> {
-        let files = self.load_folder().await?;
-        let origin = self.rulebook().folder().map(|folder| folder.display().to_string()).unwrap_or_default();
-        self.activate(files, &origin, by, None).await
+        let ReadRules { mut files, origin, commit } = self.rulebook().source().read().await?;
+        let active = self.store().active().await?;
+        if let Some(active) = &active
+            && self.is_held_back(active, &files).await?
+        {
+            tracing::info!(
+                revision = active.revision.short(),
+                "the rules are as they were when they were rolled back"
+            );
+            return Ok(active.clone());
+        }
+        files.modes = self.switched_modes().await?;
+        let import =
+            Import { origin: &origin, commit: commit.as_deref(), by, expected: None, pin: Pin::Follow };
+        self.activate(files, import).await
+    }
+
+    /// Whether these files are what a rollback took out of force.
+    async fn is_held_back(&self, active: &Activation, files: &RuleFiles) -> Result<bool, RuleSetError> {
+        let Some(held_back) = &active.held_back else { return Ok(false) };
+        let held_back = self.store().rule_set(held_back.as_str()).await?;
+        Ok(files_of(&held_back)?.files == files.files)
+    }
+
+    /// Goes back to a rule set that was in force before: the one named (by its revision or the start of it), else
+    /// the last one that was another. The folder or repository is not followed until it holds something new.
+    ///
+    /// # Errors
+    /// There is no such set, it does not compile any more, or the database is away.
+    pub async fn roll_back_rules(
+        &self,
+        revision: Option<&str>,
+        by: &str,
+    ) -> Result<Activation, RuleSetError> {
+        let target = match revision {
+            Some(revision) => self.store().rule_set(revision).await?.revision,
+            None => self.revision_before().await?,
+        };
+        let set = self.rule_set_of(&target).await?;
+        let activation = self.store().activate(&target, None, by, Pin::HoldBack).await?;
+        self.rulebook().put_in_force(activation.serial, set);
+        self.rulebook().set_problem(None);
+        self.wake().rules.ring();
+        Ok(activation)
+    }
+
+    async fn revision_before(&self) -> Result<Revision, RuleSetError> {
+        let past = self.store().activations(HISTORY_MAX).await?;
+        let active = past.first().ok_or(RuleSetError::NothingBefore)?.clone();
+        // Going back twice goes further back, not forth.
+        let is_other = |earlier: &Activation| {
+            earlier.revision != active.revision && Some(&earlier.revision) != active.held_back.as_ref()
+        };
+        let before = past.into_iter().find(is_other);
+        before.map(|before| before.revision).ok_or(RuleSetError::NothingBefore)
     }
 
     /// The rules in force, to judge events by. A server that has none yet looks for the active revision; where
@@ -197,24 +296,11 @@ impl Scheduler {
                 RuleSetError::Store(error) => error,
                 other => StoreError::Unavailable(format!("the active rule set cannot be used: {other}")),
             })?;
-            if self.rulebook().serial() == 0 && self.rulebook().folder().is_some() {
-                return Err(StoreError::Unavailable("the rules folder was not loaded yet".to_owned()));
+            if self.rulebook().serial() == 0 && self.rulebook().has_source() {
+                return Err(StoreError::Unavailable("the rules were not loaded yet".to_owned()));
             }
         }
         Ok(self.rulebook().current())
-    }
-
-    async fn load_folder(&self) -> Result<RuleFiles, RuleSetError> {
-        let folder = self.rulebook().folder().ok_or(RuleSetError::NoFolder)?.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
-        let mut files = match read {
-            Ok(read) => read.map_err(RuleSetError::Wrong)?,
-            Err(error) => {
-                return Err(StoreError::Conflict(format!("reading the rules stopped: {error}")).into());
-            }
-        };
-        files.modes = self.switched_modes().await?;
-        Ok(files)
     }
 
     /// The modes that were switched by hand in the active rule set.
@@ -237,19 +323,13 @@ impl Scheduler {
         origin: &str,
         by: &str,
     ) -> Result<Activation, RuleSetError> {
-        let activated = self.activate(files, origin, by, None).await;
+        let import = Import { origin, commit: None, by, expected: None, pin: Pin::Follow };
+        let activated = self.activate(files, import).await;
         self.rulebook().set_problem(activated.as_ref().err().map(RuleSetError::details));
         activated
     }
 
-    /// `expected` is what must be active now, when it matters.
-    async fn activate(
-        &self,
-        mut files: RuleFiles,
-        origin: &str,
-        by: &str,
-        expected: Option<&Revision>,
-    ) -> Result<Activation, RuleSetError> {
+    async fn activate(&self, mut files: RuleFiles, import: Import<'_>) -> Result<Activation, RuleSetError> {
         let mut checked = self.check_rules(files.clone()).await;
         if let Ok(good) = &checked {
             // A switch outlives a reload, but not the rule that it is for.
@@ -265,13 +345,14 @@ impl Scheduler {
         let stored = StoredRuleSet {
             revision: set.revision().clone(),
             content,
-            origin: origin.to_owned(),
-            commit: None,
-            by: by.to_owned(),
+            origin: import.origin.to_owned(),
+            commit: import.commit.map(str::to_owned),
+            by: import.by.to_owned(),
             created_at: self.clock().now(),
         };
         self.store().put_rule_set(&stored).await?;
-        let activation = self.store().activate(set.revision(), expected, by).await?;
+        let Import { expected, by, pin, .. } = import;
+        let activation = self.store().activate(set.revision(), expected, by, pin).await?;
         self.rulebook().remember(&set);
         self.rulebook().put_in_force(activation.serial, set);
         self.wake().rules.ring();
@@ -309,7 +390,14 @@ impl Scheduler {
             return Err(not_found().into());
         }
         files.modes.insert(rule.clone(), mode);
-        self.activate(files, &stored.origin, by, Some(&active.revision)).await
+        let import = Import {
+            origin: &stored.origin,
+            commit: stored.commit.as_deref(),
+            by,
+            expected: Some(&active.revision),
+            pin: Pin::Keep,
+        };
+        self.activate(files, import).await
     }
 
     /// The rule set of a revision, compiled: for judging a past event again as it was judged then.

@@ -1,4 +1,5 @@
-//! The rules folder watched: a changed file leads to a reload, once the changes have settled.
+//! The rules folder watched: a changed file leads to a reload, once the changes have settled. A repository is asked
+//! now and then whether its ref has moved.
 
 use crate::Scheduler;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -13,6 +14,9 @@ const SETTLED_AT_LAST: Duration = Duration::from_secs(5);
 
 /// Watches the folder until told to stop. When it cannot be watched, says so: SIGHUP and the API still work.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
+    if let Some(every) = scheduler.rulebook().source().poll_every() {
+        return poll(&scheduler, every, &stop).await;
+    }
     let Some(folder) = scheduler.rulebook().folder().map(Path::to_owned) else {
         return stop.cancelled().await;
     };
@@ -42,6 +46,25 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(scheduler.settings().poll_every) => {}
             }
+        }
+    }
+}
+
+/// Looks now and then whether the repository's ref has moved. A commit whose rules are bad is not read again: the next
+/// one is.
+async fn poll(scheduler: &Scheduler, every: Duration, stop: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let reloaded = match scheduler.rulebook().source().has_moved().await {
+            Ok(false) => continue,
+            Ok(true) => scheduler.reload_rules("repository").await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = reloaded {
+            tracing::warn!(%error, details = %error.details(), "the repository's rules are not taken; the old ones stay in force");
         }
     }
 }

@@ -35,7 +35,20 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, P
         Some(active) => Some(scheduler.store().rule_set(active.revision.as_str()).await?),
         None => None,
     };
-    let rules: Vec<_> = set.rules().iter().map(summary).collect();
+    // What this server has counted and not written yet belongs to it.
+    scheduler.write_counters().await?;
+    let counts = scheduler.store().rule_counts().await?;
+    let holds = scheduler.store().rule_holds().await?;
+    let rules: Vec<_> = set
+        .rules()
+        .iter()
+        .map(|rule| {
+            let mut shown = summary(rule);
+            shown["counts"] = json!(counts.iter().find(|count| count.rule == rule.name));
+            shown["hold"] = json!(holds.iter().find(|hold| hold.rule.as_ref() == Some(&rule.name)));
+            shown
+        })
+        .collect();
     Ok(Json(json!({
         "revision": set.revision(),
         "activated_at": active.as_ref().map(|active| active.at),
@@ -242,18 +255,7 @@ pub(crate) async fn rollback(
     Json(body): Json<Rollback>,
 ) -> Result<Json<Activation>, Problem> {
     let scheduler = state.scheduler();
-    let revision = match body.revision {
-        Some(revision) => revision,
-        None => {
-            let past = scheduler.store().activations(HISTORY_MAX).await?;
-            let active = past.first().map(|active| active.revision.clone());
-            let before = past.into_iter().find(|earlier| Some(&earlier.revision) != active.as_ref());
-            let none = || StoreError::NotFound { what: "earlier rule set", id: "(none)".to_owned() };
-            before.ok_or_else(none)?.revision.to_string()
-        }
-    };
-    let stored = scheduler.store().rule_set(&revision).await?;
-    let activation = scheduler.activate_rules(files_of(&stored)?, &stored.origin, &caller.name).await?;
+    let activation = scheduler.roll_back_rules(body.revision.as_deref(), &caller.name).await?;
     audit(&state, &caller, "rules.rollback", &activation).await?;
     Ok(Json(activation))
 }
@@ -269,17 +271,21 @@ pub(crate) struct ActiveSet {
     by: String,
     /// When.
     at: DateTime<Utc>,
+    /// After a rollback: the revision that the rules folder or repository holds, which is not loaded again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_back: Option<String>,
 }
 
 #[utoipa::path(get, path = "/api/v1/rule-sets", tag = "rules", responses((status = 200, description = "Which rule sets were in force, newest first", body = Vec<ActiveSet>)))]
 /// Lists which rule sets were in force, newest first.
 pub(crate) async fn history(State(state): State<ApiState>) -> Result<Json<Vec<ActiveSet>>, Problem> {
     let past = state.scheduler().store().activations(HISTORY_MAX).await?;
-    let shown = past.into_iter().map(|Activation { serial, revision, by, at }| ActiveSet {
+    let shown = past.into_iter().map(|Activation { serial, revision, by, at, held_back }| ActiveSet {
         serial,
         revision: revision.to_string(),
         by,
         at,
+        held_back: held_back.map(|revision| revision.to_string()),
     });
     Ok(Json(shown.collect()))
 }

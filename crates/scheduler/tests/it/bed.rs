@@ -172,7 +172,7 @@ impl Bed {
         });
         let parts = parts(settings, &store, &repos);
         let scheduler = Scheduler::new(change(parts));
-        if scheduler.rulebook().folder().is_none() {
+        if !scheduler.rulebook().has_source() {
             scheduler.activate_rules(files(RULES), "test", "tester").await.unwrap();
         }
         Self { scheduler, store, repos, _folder: folder, database, running: Vec::new() }

@@ -34,6 +34,21 @@ pub struct Activation {
     pub by: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// What a rollback took out of force: as long as the folder or repository that rules are read from holds the
+    /// same, it is not made active again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<Revision>,
+}
+
+/// Whether the folder or repository that rules are read from is followed after an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// It is.
+    Follow,
+    /// As it was before.
+    Keep,
+    /// Not while it holds what is active now: a rollback.
+    HoldBack,
 }
 
 /// Rule sets.
@@ -45,13 +60,14 @@ pub trait RuleSets: Send + Sync {
     /// A rule set by its whole revision, or by a prefix of at least 6 digits that only one has.
     async fn rule_set(&self, revision: &str) -> Result<StoredRuleSet>;
 
-    /// Makes a revision that is kept the active one. Making the active one active again changes nothing.
-    /// `expected` is the revision that must be active now, when given; else it is a conflict.
+    /// Makes a revision that is kept the active one. Making the active one active again in the same way changes
+    /// nothing. `expected` is the revision that must be active now, when given; else it is a conflict.
     async fn activate(
         &self,
         revision: &Revision,
         expected: Option<&Revision>,
         by: &str,
+        pin: Pin,
     ) -> Result<Activation>;
 
     /// The active one.

@@ -6,7 +6,7 @@ use super::{
     session::{Session, transaction},
     task_row::{TaskRow, refused},
     tasks::cut,
-    value::{Value, json, values},
+    value::{json, values},
     work::Work,
 };
 use crate::{Finished, Result, StoreError};
@@ -23,8 +23,6 @@ use sha2::{Digest, Sha256};
 
 const ATTEMPT_DIGEST: &str =
     "select digest from attempt where task_id = $1 and number = $2 and fence = $3 and ended_at is not null";
-const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
-    environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";
 const LOSE_ATTEMPT: &str =
     "update attempt set ended_at = $3, outcome = $4, reason = $5 where task_id = $1 and number = $2";
 const EXPIRED: &str = "select id, fence, attempts from task where state = 'running' and lease_until < $1 \
@@ -64,12 +62,18 @@ async fn finish_in(
     };
     let reason = reason.map(|reason| cut(&reason, TASK_TEXT_BYTES_MAX));
     let (shown, why) = as_stopped(&row, outcome, reason.as_deref());
-    let mut values = values![row.task.id, request.attempt.attempt, work.now, shown, why, digest];
-    values.push(json(&request.phases)?.into());
-    values.push(Value::from(request.environment.as_ref().map(json).transpose()?));
-    values.extend(values![request.log_bytes, request.log_truncated]);
-    work.session.run(END_ATTEMPT, values).await?;
+    let ended = values![
+        work.now,
+        shown,
+        why,
+        digest,
+        json(&request.phases)?,
+        request.environment.as_ref().map(json).transpose()?,
+        request.log_bytes,
+        request.log_truncated,
+    ];
     end_attempt(&mut work, &mut row, outcome, reason).await?;
+    row.save_with_attempt(work.session, request.attempt.attempt, ended).await?;
     // Only the attempt that decides the task speaks for the item.
     if let TaskState::Finished { .. } = row.task.state {
         let all = publish(&row) == Publish::All;
@@ -102,7 +106,7 @@ fn publish(row: &TaskRow) -> Publish {
 }
 
 /// What follows an attempt that ended so, without an outcome when it was handed back: the task is final, or
-/// waits for another attempt.
+/// waits for another attempt. The caller saves it.
 async fn end_attempt(
     work: &mut Work<'_>,
     row: &mut TaskRow,
@@ -135,7 +139,7 @@ async fn end_attempt(
             work.requeue(row, not_before).await?;
         }
     }
-    row.save(work.session).await
+    Ok(())
 }
 
 /// Ends attempts whose lease is over, each in a transaction of its own.
@@ -170,6 +174,7 @@ async fn lose(store: &SqlStore, session: &mut Session, held: Held) -> Result<boo
     let values = values![held.task, held.attempt.attempt, work.now, shown, why];
     work.session.run(LOSE_ATTEMPT, values).await?;
     end_attempt(&mut work, &mut row, Some(outcome), Some(reason)).await?;
+    row.save(work.session).await?;
     work.done().await?;
     Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore, files, results_read, resultsdb,
-    session::{Bulk, Kind, Session, Sql, transaction},
+    session::{Bulk, Dialect, Kind, Session, columns_of, transaction},
     task_row::TaskRow,
     tasks::cut,
     value::{Row, Value, json, values},
@@ -38,15 +38,22 @@ const RESULT: Bulk = Bulk {
         ("created_at", Kind::Time),
         ("listed", Kind::Bool),
     ],
-    tail: "returning id",
+    tail: "returning id, previous_outcome",
 };
-/// The last outcome of each scenario, by the index.
-const PREVIOUS: Sql = Sql {
-    sqlite: "select unhex(s.value) as scenario, (select r.outcome from result r \
-        where r.scenario = unhex(s.value) order by r.id desc limit 1) as outcome from json_each($1) s",
-    postgres: "select s.scenario, (select r.outcome from result r \
-        where r.scenario = s.scenario order by r.id desc limit 1) as outcome from unnest($1::bytea[]) as s (scenario)",
-};
+/// The same, and the last outcome of each scenario is read by the index in the same round trip.
+const RESULT_POSTGRES: &str = "insert into result (parent, task_id, attempt, testcase, item_type, item_id, scenario, \
+        outcome, previous_outcome, note, duration_ms, data, created_at, listed) \
+    select u.parent, u.task_id, u.attempt, u.testcase, u.item_type, u.item_id, u.scenario, u.outcome, \
+        (select r.outcome from result r where r.scenario = u.scenario order by r.id desc limit 1), \
+        u.note, u.duration_ms, u.data, u.created_at, u.listed \
+    from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
+        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::boolean[]) \
+        with ordinality as u (parent, task_id, attempt, testcase, item_type, item_id, scenario, outcome, \
+        previous_outcome, note, duration_ms, data, created_at, listed, place) \
+    order by u.place returning id, previous_outcome";
+/// SQLite: the last outcome of each scenario, by the index.
+const PREVIOUS: &str = "select unhex(s.value) as scenario, (select r.outcome from result r \
+    where r.scenario = unhex(s.value) order by r.id desc limit 1) as outcome from json_each($1) s";
 const LOG_CHUNK: &str = "insert into log_chunk (task_id, attempt, seq, size_bytes, key, created_at) \
     values ($1, $2, $3, $4, $5, $6) on conflict (task_id, attempt, seq) do nothing";
 const ARTIFACT: &str = "insert into artifact (id, task_id, attempt, name, size_bytes, sha256, key, published, \
@@ -178,7 +185,10 @@ async fn store_level(
     listed: bool,
 ) -> Result<Vec<StoredResult>> {
     let scenarios: Vec<_> = level.iter().map(Node::scenario).collect();
-    let previous = previous(work.session, &scenarios).await?;
+    let previous = match work.session.dialect() {
+        Dialect::Sqlite => previous(work.session, &scenarios).await?,
+        Dialect::Postgres => HashMap::new(),
+    };
     let (task, attempt) = (from.map(|(task, _)| task.id), from.map(|(_, attempt)| attempt));
     let mut stored: Vec<_> = level
         .iter()
@@ -217,12 +227,17 @@ async fn store_level(
         ])
     });
     let rows = rows.collect::<Result<_>>()?;
-    let inserted = work.session.insert(&RESULT, rows).await?;
+    let inserted = match work.session.dialect() {
+        Dialect::Sqlite => work.session.insert(&RESULT, rows).await?,
+        Dialect::Postgres => work.session.all(RESULT_POSTGRES, columns_of(&RESULT, rows)).await?,
+    };
     // Numbers are given in the order of the rows; `returning` promises no order.
-    let mut ids = inserted.iter().map(|row| row.int("id")).collect::<Result<Vec<_>>>()?;
-    ids.sort_unstable();
-    for (result, id) in stored.iter_mut().zip(ids) {
+    let read = |row: &Row| Ok((row.int("id")?, row.parsed_opt("previous_outcome")?));
+    let mut inserted = inserted.iter().map(read).collect::<Result<Vec<_>>>()?;
+    inserted.sort_unstable_by_key(|(id, _)| *id);
+    for (result, (id, previous)) in stored.iter_mut().zip(inserted) {
         result.id = ResultId(id);
+        result.previous_outcome = previous;
     }
     Ok(stored)
 }

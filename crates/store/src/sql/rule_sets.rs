@@ -5,7 +5,7 @@ use super::{
     session::{Session, Sql, transaction},
     value::{Row, values},
 };
-use crate::{Activation, Result, RuleSets, StoreError, StoredRuleSet};
+use crate::{Activation, Pin, Result, RuleSets, StoreError, StoredRuleSet};
 use async_trait::async_trait;
 use model::Revision;
 
@@ -20,7 +20,8 @@ const LAST: &str = "select * from activation order by serial desc limit $1";
 /// Who activates waits for who does so before.
 const LOCK: Sql =
     Sql { sqlite: "select one from clock", postgres: "lock table activation in share row exclusive mode" };
-const ACTIVATE: &str = "insert into activation (revision, by_whom, at) values ($1, $2, $3) returning *";
+const ACTIVATE: &str =
+    "insert into activation (revision, by_whom, at, held_back) values ($1, $2, $3, $4) returning *";
 
 #[async_trait]
 impl RuleSets for SqlStore {
@@ -40,8 +41,9 @@ impl RuleSets for SqlStore {
         revision: &Revision,
         expected: Option<&Revision>,
         by: &str,
+        pin: Pin,
     ) -> Result<Activation> {
-        transaction!(self, |session| activate(session, revision, expected, by))
+        transaction!(self, |session| activate(session, revision, expected, by, pin))
     }
 
     async fn active(&self) -> Result<Option<Activation>> {
@@ -81,6 +83,7 @@ async fn activate(
     revision: &Revision,
     expected: Option<&Revision>,
     by: &str,
+    pin: Pin,
 ) -> Result<Activation> {
     session.run(LOCK, Vec::new()).await?;
     let active = last(session, 1).await?.into_iter().next();
@@ -91,8 +94,10 @@ async fn activate(
         let active = now_active.map_or("none", |revision| revision.short());
         return Err(StoreError::Conflict(format!("revision {active} is active, not {}", expected.short())));
     }
+    let held_back = held_back(active.as_ref(), pin);
     if let Some(active) = active
         && active.revision == *revision
+        && (active.held_back == held_back || pin == Pin::HoldBack)
     {
         return Ok(active);
     }
@@ -101,7 +106,18 @@ async fn activate(
         return Err(StoreError::NotFound { what: "rule set", id: revision.to_string() });
     }
     let now = session.now;
-    read(&session.one(ACTIVATE, values![revision, by, now]).await?)
+    read(&session.one(ACTIVATE, values![revision, by, now, held_back.as_ref()]).await?)
+}
+
+/// What is held back from now on.
+fn held_back(active: Option<&Activation>, pin: Pin) -> Option<Revision> {
+    let active = active?;
+    match pin {
+        Pin::Follow => None,
+        Pin::Keep => active.held_back.clone(),
+        // What was held back before is what the folder holds.
+        Pin::HoldBack => active.held_back.clone().or_else(|| Some(active.revision.clone())),
+    }
 }
 
 async fn last(session: &mut Session, limit: u32) -> Result<Vec<Activation>> {
@@ -114,5 +130,6 @@ fn read(row: &Row) -> Result<Activation> {
         revision: row.text("revision")?.into(),
         by: row.text("by_whom")?,
         at: row.time("at")?,
+        held_back: row.text_opt("held_back")?.map(Into::into),
     })
 }

@@ -1,7 +1,7 @@
 //! The row of a task: reading, writing, and the columns that its state is kept in.
 
 use super::{
-    session::{Bulk, Kind, Session, Sql},
+    session::{Bulk, Dialect, Kind, Session, Sql},
     value::{Row, Value, json, values},
 };
 use crate::{NewOrigin, NewTask, Result, StoreError};
@@ -91,10 +91,29 @@ const INSERT: Bulk = Bulk {
 };
 
 /// By id alone: with a partial index's predicate the planner may read that index from end to end.
-const UPDATE: &str = "update task set state = $2, wait_reason = $3, since = $4, not_before = $5, worker = $6, \
-    phase = $7, lease_until = $8, stop = $9, outcome = $10, reason = $11, ended_attempt = $12, lane_id = $13, \
-    turn = $14, attempts = $15, handed_back = $16, fence = $17, tries = $18, hold_until = $19 where id = $1";
-const UPDATE_BODY: &str = "update task set body = $2 where id = $1";
+macro_rules! update_task {
+    ($more:literal) => {
+        concat!(
+            "update task set state = $2, wait_reason = $3, since = $4, not_before = $5, worker = $6, \
+             phase = $7, lease_until = $8, stop = $9, outcome = $10, reason = $11, ended_attempt = $12, \
+             lane_id = $13, turn = $14, attempts = $15, handed_back = $16, fence = $17, tries = $18, \
+             hold_until = $19",
+            $more,
+            " where id = $1"
+        )
+    };
+}
+const UPDATE: &str = update_task!("");
+const UPDATE_WHOLE: &str = update_task!(", body = $20");
+/// How an attempt ended.
+const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
+    environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";
+/// PostgreSQL: both in one round trip.
+const UPDATE_AND_END_ATTEMPT: &str = concat!(
+    "with ended as (update attempt set ended_at = $21, outcome = $22, reason = $23, digest = $24, phases = $25, \
+        environment = $26, log_bytes = $27, log_truncated = $28 where task_id = $1 and number = $20) ",
+    update_task!("")
+);
 
 /// The start of every query of whole tasks.
 macro_rules! select_task {
@@ -223,8 +242,31 @@ impl TaskRow {
 
     /// Writes all that can change.
     pub(crate) async fn save_whole(&self, session: &mut Session) -> Result<()> {
-        self.save(session).await?;
-        session.run(UPDATE_BODY, values![self.task.id, self.body()?]).await?;
+        let mut values = values![self.task.id];
+        values.extend(self.changing_values(session.now)?);
+        values.push(self.body()?.into());
+        session.run(UPDATE_WHOLE, values).await?;
+        Ok(())
+    }
+
+    /// Writes what changes most, and how an attempt of it ended: `ended_at outcome reason digest phases environment
+    /// log_bytes log_truncated`.
+    pub(crate) async fn save_with_attempt(
+        &self,
+        session: &mut Session,
+        number: u32,
+        ended: Vec<Value>,
+    ) -> Result<()> {
+        let key = values![self.task.id, number];
+        if session.dialect() == Dialect::Sqlite {
+            session.run(END_ATTEMPT, [key, ended].concat()).await?;
+            return self.save(session).await;
+        }
+        let mut values = values![self.task.id];
+        values.extend(self.changing_values(session.now)?);
+        values.extend(values![number]);
+        values.extend(ended);
+        session.run(UPDATE_AND_END_ATTEMPT, values).await?;
         Ok(())
     }
 

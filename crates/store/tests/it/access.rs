@@ -3,13 +3,14 @@
 use crate::harness::*;
 use model::{Ids as _, Revision, SystemIds};
 use serde_json::json;
-use store::{AuditRecord, Role, StoreError, StoredRuleSet, Token};
+use store::{AuditRecord, Pin, Role, StoreError, StoredRuleSet, Token};
 
 conformance!(
     tokens_are_kept_used_and_revoked,
     changes_are_recorded_newest_first,
     rule_sets_are_kept_by_content,
     the_active_revision_is_a_row_that_all_follow,
+    a_rollback_holds_back_what_it_took_out_of_force,
 );
 
 async fn tokens_are_kept_used_and_revoked(bed: &Bed) {
@@ -91,16 +92,39 @@ async fn the_active_revision_is_a_row_that_all_follow(bed: &Bed) {
     assert_eq!(bed.store.active().await.unwrap(), None);
     let (one, two) = (rule_set("1"), rule_set("2"));
     bed.store.put_rule_set(&one).await.unwrap();
-    let missing = bed.store.activate(&two.revision, None, "ada").await.unwrap_err();
+    let missing = bed.store.activate(&two.revision, None, "ada", Pin::Follow).await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }));
     bed.store.put_rule_set(&two).await.unwrap();
-    let first = bed.store.activate(&one.revision, None, "ada").await.unwrap();
-    assert_eq!(bed.store.activate(&one.revision, None, "bob").await.unwrap(), first, "changes nothing");
-    let conflict = bed.store.activate(&two.revision, Some(&two.revision), "bob").await.unwrap_err();
+    let first = bed.store.activate(&one.revision, None, "ada", Pin::Follow).await.unwrap();
+    assert_eq!(
+        bed.store.activate(&one.revision, None, "bob", Pin::Follow).await.unwrap(),
+        first,
+        "changes nothing"
+    );
+    let conflict =
+        bed.store.activate(&two.revision, Some(&two.revision), "bob", Pin::Follow).await.unwrap_err();
     assert!(matches!(conflict, StoreError::Conflict(_)));
-    let second = bed.store.activate(&two.revision, Some(&one.revision), "bob").await.unwrap();
-    let back = bed.store.activate(&one.revision, None, "ada").await.unwrap();
+    let second = bed.store.activate(&two.revision, Some(&one.revision), "bob", Pin::Follow).await.unwrap();
+    let back = bed.store.activate(&one.revision, None, "ada", Pin::Follow).await.unwrap();
     assert!(first.serial < second.serial && second.serial < back.serial);
     assert_eq!(bed.store.active().await.unwrap(), Some(back.clone()));
     assert_eq!(bed.store.activations(2).await.unwrap(), [back, second]);
+}
+
+async fn a_rollback_holds_back_what_it_took_out_of_force(bed: &Bed) {
+    let (one, two, three) = (rule_set("1"), rule_set("2"), rule_set("3"));
+    for set in [&one, &two, &three] {
+        bed.store.put_rule_set(set).await.unwrap();
+    }
+    let activate = async |set: &StoredRuleSet, pin: Pin| {
+        bed.store.activate(&set.revision, None, "ada", pin).await.unwrap().held_back
+    };
+    assert_eq!(activate(&one, Pin::HoldBack).await, None, "nothing was in force");
+    assert_eq!(activate(&two, Pin::Follow).await, None);
+    let two_held = Some(two.revision.clone());
+    assert_eq!(activate(&one, Pin::HoldBack).await, two_held);
+    assert_eq!(activate(&three, Pin::Keep).await, two_held, "a switched rule changes nothing about it");
+    assert_eq!(activate(&one, Pin::HoldBack).await, two_held, "the folder still holds the same");
+    assert_eq!(bed.store.active().await.unwrap().unwrap().held_back, two_held);
+    assert_eq!(activate(&one, Pin::Follow).await, None);
 }
