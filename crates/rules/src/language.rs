@@ -1,10 +1,12 @@
 //! What a rule says, after loading: everything named is resolved, every script and template compiled.
 
+pub(crate) mod visit;
+
 use crate::{
     predicate::Block,
     schedule::{Missed, Times},
     script::{Engine, Scope, Script},
-    source::{Place, RuleError, Scripted},
+    source::{Place, RuleError, Scripted, SourceFile},
     template::Template,
 };
 use model::{
@@ -30,6 +32,8 @@ pub struct Rule {
     pub place: Place,
     /// The bytes of its name in the file.
     pub span: Range<usize>,
+    /// The file that it stands in.
+    pub(crate) source: Arc<SourceFile>,
     /// The topics it listens to; any of them. Empty for a rule on a schedule.
     pub on: Vec<TopicPattern>,
     /// The times at which it fires, instead of topics.
@@ -63,6 +67,14 @@ impl Rule {
     #[must_use]
     pub const fn is_guarded(&self) -> bool {
         !(self.when.is_empty() && self.unless.is_empty() && self.any.is_empty() && self.condition.is_none())
+    }
+
+    /// Where a text stands first in the rule; the name's place if it does not.
+    pub(crate) fn find(&self, text: &str) -> Range<usize> {
+        let start = self.span.start;
+        let found =
+            self.source.text().get(start..).filter(|_| !text.is_empty()).and_then(|rest| rest.find(text));
+        found.map_or_else(|| self.span.clone(), |at| start + at..start + at + text.len())
     }
 
     /// The names of the tasks that it may wish, in the order of `then`.
@@ -109,6 +121,14 @@ pub enum Text {
 }
 
 impl Text {
+    /// As it was written.
+    pub(crate) fn source(&self) -> &str {
+        match self {
+            Self::Constant(text) => text,
+            Self::Template(template) => template.source(),
+        }
+    }
+
     /// The value: a text, or what a sole `${…}` gives.
     ///
     /// # Errors
@@ -169,6 +189,32 @@ pub enum Tree {
 }
 
 impl Tree {
+    /// The names of a mapping.
+    pub(crate) fn keys(&self) -> Vec<&str> {
+        match self {
+            Self::Constant(Value::Object(fields)) => fields.keys().map(String::as_str).collect(),
+            Self::Map(entries) => entries.iter().map(|(name, _)| name.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As it was written, in one form for all layouts.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::Constant(value) => value.to_string(),
+            Self::Text(template) => Value::from(template.source()).to_string(),
+            Self::List(items) => {
+                format!("[{}]", items.iter().map(Self::source).collect::<Vec<_>>().join(","))
+            }
+            Self::Map(entries) => {
+                let mut entries: Vec<_> =
+                    entries.iter().map(|(name, tree)| format!("{name}:{}", tree.source())).collect();
+                entries.sort();
+                format!("{{{}}}", entries.join(","))
+            }
+        }
+    }
+
     /// The value, with all templates rendered.
     ///
     /// # Errors
@@ -311,7 +357,26 @@ pub struct Matrix {
     pub include: Option<Values>,
 }
 
+impl Values {
+    /// As they were written, in one form for all layouts.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::List(items, _) => items.iter().map(Tree::source).collect::<Vec<_>>().join(","),
+            Self::Script(script) => script.source().to_owned(),
+            Self::Template(template) => template.source().to_owned(),
+        }
+    }
+}
+
 impl Matrix {
+    /// As it was written, in one form for all layouts.
+    pub(crate) fn source(&self) -> String {
+        let axes: Vec<_> =
+            self.axes.iter().map(|axis| format!("{}:{}", axis.name, axis.values.source())).collect();
+        let cells = |cells: &Option<Values>| cells.as_ref().map(Values::source);
+        format!("{axes:?} {:?} {:?}", cells(&self.exclude), cells(&self.include))
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -49,6 +49,8 @@ pub mod explain;
 
 mod yaml_text;
 
+pub mod lint;
+
 pub mod rule_test;
 
 pub mod rule_new;

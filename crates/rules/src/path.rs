@@ -159,6 +159,14 @@ impl fmt::Display for Path {
     }
 }
 
+/// A path's text, with quotes around odd parts.
+pub(crate) fn path_text(parts: &[String]) -> String {
+    let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let part =
+        |part: &String| if plain(part) { part.clone() } else { Value::from(part.as_str()).to_string() };
+    parts.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
 pub(crate) fn descend<'v>(value: &'v Value, parts: &[String], found: &mut Found<'v>) {
     let Some((part, rest)) = parts.split_first() else { return found.push(value) };
     match value {

@@ -46,6 +46,12 @@ impl SourceFile {
         Self { name: name.into(), text: Arc::clone(text), lines: std::iter::once(0).chain(breaks).collect() }
     }
 
+    /// Its text.
+    #[must_use]
+    pub const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
     /// The place of a byte.
     #[must_use]
     pub fn place(&self, byte: usize) -> Place {
@@ -103,6 +109,11 @@ impl<T> Scripted<T> {
 }
 
 impl Scripted<Template> {
+    /// The error of an expression that reads nothing, and so errs for every event.
+    pub(crate) fn constant_error(&self, engine: &Engine, scope: &Scope<'_>) -> Option<RuleError> {
+        self.compiled.constant_error(engine, scope).map(|error| self.script_error(error))
+    }
+
     /// The template's value: a text, or what a sole `${…}` gives.
     ///
     /// # Errors

@@ -71,6 +71,29 @@ impl Template {
             .map(String::as_str)
     }
 
+    /// Its scripts.
+    pub(crate) fn scripts(&self) -> impl Iterator<Item = &Script> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Hole { script, .. } => Some(script),
+        })
+    }
+
+    /// The error of a script that reads nothing; its place is in the text.
+    pub(crate) fn constant_error(&self, engine: &Engine, scope: &Scope<'_>) -> Option<ScriptError> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Hole { script, span } if script.variables().is_empty() => {
+                let value = script.eval(engine, scope).map_err(|error| error.shifted(span.start));
+                match (value, self.parts.len()) {
+                    (Ok(_), 1) => None,
+                    (Ok(value), _) => text_of(value, script, span).err(),
+                    (Err(error), _) => Some(error),
+                }
+            }
+            _ => None,
+        })
+    }
+
     /// The value: what a sole `${…}` gives, whatever it is, and else a text.
     ///
     /// # Errors

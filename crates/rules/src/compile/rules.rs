@@ -22,7 +22,7 @@ use model::{
     units::format_duration,
     yaml::{Node, Value as Yaml},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Reads a file's rules; returns also what stands under `tests`. Mistakes are noted in the reader.
 pub(super) fn read(
@@ -83,6 +83,7 @@ impl Context<'_> {
             description,
             place: self.file.place(name_node.span.start),
             span: name_node.span.clone(),
+            source: Arc::clone(self.file),
             on,
             schedule,
             mode,

@@ -6,6 +6,7 @@
 //! it may take is in [`limits`]; a script that wants more ends with an error of its own.
 
 mod check;
+mod conjuncts;
 mod error;
 mod functions;
 mod library;
@@ -20,6 +21,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use conjuncts::{event_paths, proposals};
 pub(crate) use error::span_at;
 pub use error::{ErrorKind, ScriptError};
 pub use functions::{FUNCTIONS, Function};

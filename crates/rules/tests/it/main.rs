@@ -8,6 +8,7 @@ mod due;
 mod evaluate;
 mod explain;
 mod index;
+mod lint;
 mod load;
 mod mistakes;
 mod robust;
