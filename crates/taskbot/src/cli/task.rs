@@ -226,7 +226,7 @@ pub(crate) struct RunLocal {
     /// What is tested: TYPE:ID
     #[arg(long, value_name = "TYPE:ID")]
     pub(crate) item: Option<String>,
-    /// Only this executor: container, sandbox or local (which is no isolation)
+    /// Only this executor: container, vm, sandbox or local (which is no isolation)
     #[arg(long, value_name = "EXECUTOR")]
     pub(crate) executor: Option<String>,
     /// Keep the work folder and what it leaves in this folder

@@ -333,7 +333,8 @@ async fn executors(config: &Config, findings: &mut Findings) {
     let Ok(scratch) = tempfile::tempdir() else {
         return findings.add("executors", State::Fail, "no temporary folder can be made", None);
     };
-    let executors = work::executors(config, &work::name(config), scratch.path(), &clock);
+    let executors =
+        work::executors(config, &work::name(config), scratch.path(), &clock, work::kvm(config).await);
     let mut works = 0;
     for executor in &executors {
         let check = executor.kind().to_string();
@@ -341,6 +342,7 @@ async fn executors(config: &Config, findings: &mut Findings) {
             "container" => {
                 "start Docker or Podman's socket, or name it in `worker.executors.sockets`; may this user use it?"
             }
+            "vm" => "install qemu-system-x86 (or -arm) and qemu-utils; without KVM machines are emulated",
             "sandbox" => "install bubblewrap, and allow unprivileged user namespaces",
             _ => "see `worker.executors`",
         };

@@ -26,14 +26,16 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
     // The folder is the caller's own, and so is this machine.
     if let Some(kind) = args.executor.as_deref().map(work::parse_kind).transpose()? {
         let set = &mut config.worker.executors;
-        (set.container, set.sandbox, set.local, set.local_untrusted) =
-            (kind.as_str() == "container", kind.as_str() == "sandbox", kind.as_str() == "local", false);
+        let only = |name: &str| kind.as_str() == name;
+        (set.container, set.vm) = (only("container"), only("vm"));
+        (set.sandbox, set.local, set.local_untrusted) = (only("sandbox"), only("local"), false);
     }
     let scratch =
         tempfile::Builder::new().prefix("taskbot-run-local-").tempdir().context("no temporary folder")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let name = work::name(&config);
-    let executors = work::executors(&config, &name, scratch.path(), &clock);
+    let kvm = work::kvm(&config).await;
+    let executors = work::executors(&config, &name, scratch.path(), &clock, kvm);
     let (lines, any) = work::probe(&executors).await;
     if !any {
         let hint = "choose another (--executor sandbox, or --executor local for none at all)";
@@ -43,7 +45,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
         )
         .into());
     }
-    let runner = runner(&config, executors, scratch.path(), &clock)?;
+    let runner = runner(&config, executors, scratch.path(), &clock, kvm)?;
     let item = args.item.as_deref().map(inputs::item).transpose()?;
     let item = item.map(serde_json::from_value::<Item>).transpose().context("--item")?;
     let options = LocalOptions {
@@ -89,8 +91,9 @@ fn runner(
     executors: Vec<Arc<dyn Executor>>,
     dir: &Path,
     clock: &Arc<dyn Clock>,
+    kvm: bool,
 ) -> Result<Runner> {
-    let run = work::run_config(config, dir);
+    let run = work::run_config(config, dir, kvm);
     let fetcher = Fetcher::new(&run.fetch, Arc::clone(clock), Arc::new(SystemIds))
         .map_err(|error| anyhow!("fetching: {}", error.message))?;
     let git = GitCache::new(dir.join("mirrors"), GitConfig::default()).map_err(|error| anyhow!("{error}"))?;

@@ -27,7 +27,7 @@ use std::{
 };
 use store::{Retention, Role};
 use worker::{
-    executor::{Allow, SizeLimits},
+    executor::{Allow, SizeLimits, VmImage},
     git::Protocol,
 };
 
@@ -179,6 +179,19 @@ pub(crate) struct Worker {
     pub(crate) sizes: SizeLimits,
     /// Fetching external files.
     pub(crate) fetch: Fetch,
+    /// Virtual machines.
+    pub(crate) vm: Machines,
+}
+
+/// `worker.vm`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Machines {
+    /// The images that tasks can name.
+    pub(crate) images: BTreeMap<String, VmImage>,
+    /// What trusted tasks may reach from their machines: `HOST:PORT`.
+    pub(crate) network: BTreeSet<String>,
+    /// Whether KVM is used; found out when missing.
+    pub(crate) kvm: Option<bool>,
 }
 
 /// `worker.executors`
@@ -186,6 +199,8 @@ pub(crate) struct Worker {
 pub(crate) struct Executors {
     /// Containers.
     pub(crate) container: bool,
+    /// Virtual machines.
+    pub(crate) vm: bool,
     /// The sandbox.
     pub(crate) sandbox: bool,
     /// Without isolation: for trusted tasks only.
@@ -266,6 +281,7 @@ impl Default for Config {
                 time_factor: 1.0,
                 executors: Executors {
                     container: true,
+                    vm: true,
                     sandbox: true,
                     local: false,
                     local_untrusted: false,
@@ -285,6 +301,7 @@ impl Default for Config {
                     private_hosts: fetch.private_hosts,
                     folders: fetch.file_folders,
                 },
+                vm: Machines::default(),
             },
         }
     }

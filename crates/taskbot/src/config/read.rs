@@ -1,17 +1,25 @@
 //! The configuration file, section by section.
 
 use super::{
-    Anonymous, Config, Database, Executors, Fetch, Files, Git, Loaded, Network, Rules, Server, Worker, bus,
+    Anonymous, Config, Database, Executors, Fetch, Files, Git, Loaded, Machines, Network, Rules, Server,
+    Worker, bus,
     section::{File, Section},
 };
 use model::{
     diagnostic::Report,
+    task_file::{Firmware, VmLogin},
     yaml::{Node, Reader, Value},
 };
-use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use store::{Retention, Role};
 use worker::{
-    executor::{Allow, GrantedSizes, SizeLimits},
+    executor::{Allow, GrantedSizes, SizeLimits, VmImage},
     git::Protocol,
 };
 
@@ -265,11 +273,15 @@ fn worker(mut section: Section<'_, '_>, worker: &mut Worker) {
     if let Some(section) = section.section("fetch", "`fetch`") {
         fetch(section, &mut worker.fetch);
     }
+    if let Some(section) = section.section("vm", "`vm`") {
+        machines(section, &mut worker.vm);
+    }
     section.finish();
 }
 
 fn executors(mut section: Section<'_, '_>, executors: &mut Executors) {
     section.bool("container", &mut executors.container);
+    section.bool("vm", &mut executors.vm);
     section.bool("sandbox", &mut executors.sandbox);
     section.bool("local", &mut executors.local);
     section.bool("local_untrusted", &mut executors.local_untrusted);
@@ -284,6 +296,61 @@ fn executors(mut section: Section<'_, '_>, executors: &mut Executors) {
     section.maybe_name("runtime", &mut executors.runtime);
     section.paths("binds", &mut executors.binds);
     section.finish();
+}
+
+fn machines(mut section: Section<'_, '_>, machines: &mut Machines) {
+    section.set("network", &mut machines.network);
+    section.with("kvm", &mut machines.kvm, |reader, node, what| reader.bool_of(node, what).map(Some));
+    let file = section.file;
+    if let Some(node) = section.node("images") {
+        let Value::Map(entries) = &node.value else {
+            file.reader.error(&node.span, "`worker.vm.images` must be a mapping from names to {path: …}");
+            return;
+        };
+        for (key, node) in entries {
+            if let Some(section) =
+                Section::of(file, node, "an image", &format!("worker.vm.images.{}", key.text))
+                && let Some(image) = image(section)
+            {
+                machines.images.insert(key.text.clone(), image);
+            }
+        }
+    }
+    section.finish();
+}
+
+fn image(mut section: Section<'_, '_>) -> Option<VmImage> {
+    let (span, file) = (section.span().clone(), section.file);
+    let mut image = VmImage {
+        path: PathBuf::new(),
+        arch: None,
+        login: VmLogin::CloudInit,
+        firmware: Firmware::Default,
+        sha256: None,
+    };
+    section.path_of("path", &mut image.path);
+    section.maybe_name("arch", &mut image.arch);
+    section.parsed("firmware", &mut image.firmware, |text| match text {
+        "bios" => Ok(Firmware::Bios),
+        "uefi" => Ok(Firmware::Uefi),
+        other => Err(format!("`{other}` is no firmware; expected bios or uefi")),
+    });
+    section.maybe_name("sha256", &mut image.sha256);
+    let mut user = None;
+    section.maybe_name("user", &mut user);
+    let mut password_file = None;
+    section.maybe_path("password_file", &mut password_file);
+    section.finish();
+    if image.path.as_os_str().is_empty() {
+        file.reader.error(&span, "an image needs the field `path`");
+        return None;
+    }
+    if let Some(user) = user {
+        let password = password_file.map(|path| super::read_secret(&path)).transpose();
+        let password = password.map_err(|why| file.reader.error(&span, why.to_string())).ok()?;
+        image.login = VmLogin::Console { user, password };
+    }
+    Some(image)
 }
 
 fn allow(mut section: Section<'_, '_>, allow: &mut Allow) {

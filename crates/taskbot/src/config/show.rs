@@ -161,6 +161,7 @@ fn worker(worker: &super::Worker) -> Value {
         "time_factor": worker.time_factor,
         "executors": {
             "container": executors.container,
+            "vm": executors.vm,
             "sandbox": executors.sandbox,
             "local": executors.local,
             "local_untrusted": executors.local_untrusted,
@@ -184,6 +185,11 @@ fn worker(worker: &super::Worker) -> Value {
             "file": size(worker.fetch.file_bytes),
             "private_hosts": worker.fetch.private_hosts,
             "folders": worker.fetch.folders,
+        },
+        "vm": {
+            "images": worker.vm.images.keys().collect::<Vec<_>>(),
+            "network": worker.vm.network,
+            "kvm": worker.vm.kvm,
         },
     })
 }

@@ -4,10 +4,7 @@ use nix::{
     sys::statvfs::statvfs,
     unistd::{AccessFlags, access},
 };
-use std::{
-    fs::{self, OpenOptions},
-    path::Path,
-};
+use std::{fs, path::Path};
 
 /// Its name.
 pub(crate) fn host_name() -> String {
@@ -48,9 +45,4 @@ pub(crate) fn may_write(folder: &Path) -> bool {
 /// How many processors it has.
 pub(crate) fn cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
-}
-
-/// Whether hardware virtualisation can be used.
-pub(crate) fn kvm() -> bool {
-    OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }

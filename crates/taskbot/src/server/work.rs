@@ -8,14 +8,14 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use model::{Clock, Ids, QueueName, SystemClock, SystemIds, WorkerName, requirements::ExecutorKind};
 use std::{path::PathBuf, sync::Arc};
-use tokio::task::JoinHandle;
+use tokio::{sync::OnceCell, task::JoinHandle};
 use worker::{
     agent::{Agent, AgentError, Shutdown},
     client::Token,
     config::{FetchConfig, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
     executor::{
-        ContainerConfig, Containers, Executor, HostConfig, Local, Pull, Sandbox, SandboxConfig, UIDS,
-        usual_sockets,
+        ContainerConfig, Containers, Executor, HostConfig, Local, Machines, Pull, Sandbox, SandboxConfig,
+        UIDS, VmConfig, kvm_works, usual_sockets,
     },
     git::GitCache,
 };
@@ -43,7 +43,8 @@ impl Work {
         let name = name(config);
         let dir = work_dir(config);
         super::open::private_folder(&dir)?;
-        let executors = executors(config, &name, &dir, &clock);
+        let kvm = kvm(config).await;
+        let executors = executors(config, &name, &dir, &clock, kvm);
         let (lines, any) = probe(&executors).await;
         if !any {
             return Err(Fault::new(
@@ -54,7 +55,7 @@ impl Work {
         }
         let git =
             GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
-        let worker = worker_config(config, name.clone(), &dir, url, token)?;
+        let worker = worker_config(config, name.clone(), &dir, url, token, kvm)?;
         let agent = Agent::new(worker, executors, Arc::new(git), clock, ids)?;
         let shutdown = Shutdown::default();
         let job = tokio::spawn(agent.run(shutdown.clone()));
@@ -103,12 +104,26 @@ pub(crate) fn work_dir(config: &Config) -> PathBuf {
     config.worker.work_dir.clone().unwrap_or_else(|| config.data_dir.join(WORK_FOLDER))
 }
 
+/// Whether virtual machines have KVM: as the configuration says, or by starting a guest with it, once.
+pub(crate) async fn kvm(config: &Config) -> bool {
+    static WORKS: OnceCell<bool> = OnceCell::const_new();
+    match (config.worker.executors.vm, config.worker.vm.kvm) {
+        (false, _) => false,
+        (true, Some(kvm)) => kvm,
+        (true, None) => *WORKS.get_or_init(async || kvm_works().await.is_ok()).await,
+    }
+}
+
+const fn vm_time_factor(kvm: bool) -> f64 {
+    if kvm { 1.0 } else { VM_TIME_FACTOR_WITHOUT_KVM }
+}
+
 /// How tasks are run by a configuration.
-pub(crate) fn run_config(config: &Config, dir: &std::path::Path) -> RunConfig {
+pub(crate) fn run_config(config: &Config, dir: &std::path::Path, kvm: bool) -> RunConfig {
     let fetch = &config.worker.fetch;
     RunConfig {
         time_factor: config.worker.time_factor,
-        vm_time_factor: if machine::kvm() { 1.0 } else { VM_TIME_FACTOR_WITHOUT_KVM },
+        vm_time_factor: vm_time_factor(kvm),
         fetch: FetchConfig {
             cache_dir: dir.join("fetched"),
             cache_bytes_max: fetch.cache_bytes,
@@ -126,6 +141,7 @@ fn worker_config(
     dir: &std::path::Path,
     url: &str,
     token: Option<String>,
+    kvm: bool,
 ) -> Result<WorkerConfig> {
     let worker = &config.worker;
     let server = reqwest::Url::parse(url).map_err(|_| {
@@ -144,10 +160,10 @@ fn worker_config(
         memory_bytes: worker.memory_bytes.unwrap_or_else(machine::memory_bytes),
         disk_bytes: worker.disk_bytes.unwrap_or_else(|| machine::free_bytes(dir)),
         cpus: worker.cpus.unwrap_or_else(machine::cpus),
-        kvm: machine::kvm(),
+        kvm,
         work_dir: dir.join("attempts"),
         lost_contact_after: worker::config::LOST_CONTACT_AFTER_DEFAULT,
-        run: run_config(config, dir),
+        run: run_config(config, dir, kvm),
     })
 }
 
@@ -157,6 +173,7 @@ pub(crate) fn executors(
     name: &WorkerName,
     dir: &std::path::Path,
     clock: &Arc<dyn Clock>,
+    kvm: bool,
 ) -> Vec<Arc<dyn Executor>> {
     let config::Worker { executors: set, allow, sizes, .. } = &config.worker;
     let host = HostConfig {
@@ -187,6 +204,16 @@ pub(crate) fn executors(
             ..ContainerConfig::new(name.clone(), sockets, dir.join("containers"))
         };
         executors.push(Arc::new(Containers::new(containers, Arc::clone(clock))));
+    }
+    if set.vm {
+        let machines = VmConfig {
+            host: HostConfig { folder: dir.join("machines"), ..host.clone() },
+            images: config.worker.vm.images.clone(),
+            network: config.worker.vm.network.clone(),
+            time_factor: config.worker.time_factor * vm_time_factor(kvm),
+            kvm: Some(kvm),
+        };
+        executors.push(Arc::new(Machines::new(machines, Arc::clone(clock), Arc::new(SystemIds))));
     }
     if set.sandbox {
         let sandbox = SandboxConfig { host: host.clone(), binds: set.binds.clone(), uids: UIDS };
@@ -223,9 +250,9 @@ pub(crate) async fn probe(executors: &[Arc<dyn Executor>]) -> (Vec<String>, bool
 /// # Errors
 /// It is none.
 pub(crate) fn parse_kind(text: &str) -> Result<ExecutorKind, Fault> {
-    let known = [ExecutorKind::Container, ExecutorKind::Sandbox, ExecutorKind::Local];
+    let known = [ExecutorKind::Container, ExecutorKind::Vm, ExecutorKind::Sandbox, ExecutorKind::Local];
     known.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-        Fault::usage(format!("--executor: `{text}` is no executor; expected container, sandbox or local"))
+        Fault::usage(format!("--executor: `{text}` is no executor; expected container, vm, sandbox or local"))
     })
 }
 

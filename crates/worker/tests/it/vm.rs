@@ -1,5 +1,7 @@
 //! Virtual machines: real kernels in real QEMU, by emulation.
 
+mod install;
+
 use crate::common::{Commands, Log, clock, ended, label, processes, provision, tree, until};
 use model::{
     SystemIds, WorkerName,
@@ -150,7 +152,9 @@ async fn a_whole_attempt() {
     let cleanup = Commands::new(Profile::Cleanup, &["test -e prepared"]);
     ended(cleanup.on(&mut place).await, Exit::Code(0));
     // Memory that is not there; the machine lives on.
-    let eat = Commands::run(&["echo 1 > /proc/sys/vm/overcommit_memory; awk 'BEGIN { s = \"x\"; for (;;) s = s s }'"]);
+    let eat = Commands::run(&[
+        "echo 1 > /proc/sys/vm/overcommit_memory; awk 'BEGIN { s = \"x\"; for (;;) s = s s }'",
+    ]);
     ended(eat.on(&mut place).await, Exit::Oom);
     // More than fits onto the disk that is read.
     let fill = Commands::run(&[

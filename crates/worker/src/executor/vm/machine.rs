@@ -282,6 +282,11 @@ impl Vm {
             }
             None => running.end(patience, log, stop).await?,
         }
+        // Killed, QEMU would lose what it has not written of the disk's own tables.
+        if let Some(running) = &self.running {
+            let _ = running.qmp.execute("quit", serde_json::json!({})).await;
+            let _ = tokio::time::timeout(super::POWER_OFF_LIMIT, running.process.ended()).await;
+        }
         self.switch_off().await;
         log.write(b"installed\n");
         Ok(())

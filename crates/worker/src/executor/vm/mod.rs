@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 /// The largest disk of an image that is taken when the task asks for less.
 const IMAGE_BYTES_MAX: u64 = 64 << 30;
 /// How long an installed machine may take to switch itself off, before the worker's factor.
-const POWER_OFF_LIMIT: Duration = Duration::from_secs(30);
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
 /// What QEMU itself needs beside the guest's memory, in bytes.
 const OWN_MEMORY_BYTES: u64 = 512 << 20;
 /// The most processes and threads of QEMU.
