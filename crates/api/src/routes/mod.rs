@@ -5,6 +5,7 @@ mod dead_letters;
 mod events;
 mod export;
 mod health;
+mod holds;
 mod logs;
 mod operations;
 mod results;
@@ -50,6 +51,7 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(events::verdicts))
         .routes(routes!(events::why))
         .routes(routes!(export::events))
+        .routes(routes!(holds::backlog))
         .routes(routes!(rules::list))
         .routes(routes!(rules::show))
         .routes(routes!(rules::check))
@@ -108,6 +110,12 @@ fn manager() -> OpenApiRouter<ApiState> {
         .routes(routes!(rules::reload))
         .routes(routes!(rules::mode))
         .routes(routes!(rules::rollback))
+        .routes(routes!(holds::pause))
+        .routes(routes!(holds::pause_all))
+        .routes(routes!(holds::resume))
+        .routes(routes!(holds::resume_all))
+        .routes(routes!(holds::release))
+        .routes(routes!(holds::drop_parked))
         .routes(routes!(tasks::release))
         .routes(routes!(operations::pause))
         .routes(routes!(operations::resume))

@@ -21,7 +21,8 @@ Examples:
 
 Examples:
   taskbot rule test ./rules
-  taskbot rule test ./rules --junit results.xml")]
+  taskbot rule test ./rules --junit results.xml
+  taskbot rule test ./rules --update && git diff rules")]
     Test {
         /// The rules folder
         #[arg(default_value = "rules")]
@@ -29,7 +30,12 @@ Examples:
         /// Also write the outcomes as JUnit XML; `-` is standard output
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+        /// First write into the tests what the rules say now; look at the difference before you keep it
+        #[arg(long)]
+        update: bool,
     },
+    /// Write a rule with a test from a real event
+    New(NewRule),
     /// Say what a rule says to an event, clause by clause, and why
     #[command(
         after_help = "The rule is one of those in force on the server, or of a folder; then a message from a file needs no server.
@@ -92,6 +98,8 @@ Examples:
         /// The rule
         name: String,
     },
+    #[command(flatten)]
+    Hold(HoldCommand),
     /// Put an older rule set in force again
     #[command(
         after_help = "It stays in force until the rules folder changes, or somebody puts another in force.
@@ -118,6 +126,97 @@ Examples:
   taskbot rule reload"
     )]
     Reload,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The rule listens to the event's topic, asks for what such events have in common, and stands in a file of its
+own with a test that passes at once: the place to go on from. An event by its id is asked of the server.
+
+Examples:
+  taskbot rule new --from-event fixtures/update.json --task rpmlint
+  taskbot rule new lint-updates --from-event @latest --task rpmlint --path rules --fixture
+  taskbot rule new --from-event 123 --task rpmlint --print"
+)]
+pub(crate) struct NewRule {
+    /// Its name; made of task and topic when missing
+    pub(crate) name: Option<String>,
+    /// The event: a file with a recorded message, or an id, the start of one, a number, @latest
+    #[arg(long, value_name = "ID|FILE")]
+    pub(crate) from_event: String,
+    /// The task that it makes, as registered in tasks.yaml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: String,
+    /// An input of the task, to be filled in where the event has it (several times for several)
+    #[arg(long = "input", value_name = "NAME")]
+    pub(crate) inputs: Vec<String>,
+    /// The rules folder
+    #[arg(long, value_name = "DIR", default_value = "rules")]
+    pub(crate) path: PathBuf,
+    /// Keep the event in a file of its own below fixtures/, rather than in the test
+    #[arg(long, conflicts_with = "print")]
+    pub(crate) fixture: bool,
+    /// Print the rule, and write nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HoldCommand {
+    /// Hold a rule: its events are kept, and nothing is made of them until it is resumed
+    #[command(after_help = "Examples:
+  taskbot rule pause rpmlint-on-testing --why 'rpmlint is broken'
+  taskbot rule pause --all")]
+    Pause {
+        #[command(flatten)]
+        target: HoldTarget,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Let a held rule go on; shows what waits, which is then judged by the rules of now, oldest first
+    #[command(after_help = "Also ends the hold of a rule that went over its limit (`on_excess: pause`).
+
+Examples:
+  taskbot rule resume rpmlint-on-testing
+  taskbot rule resume rpmlint-on-testing --drop
+  taskbot rule resume --all")]
+    Resume {
+        #[command(flatten)]
+        target: HoldTarget,
+        /// Drop the held events
+        #[arg(long)]
+        drop: bool,
+    },
+    /// Show which rules are held, what they hold back, which tasks a limit parked, and what is being collected
+    #[command(after_help = "Examples:
+  taskbot rule backlog")]
+    Backlog,
+    /// Let the tasks of a rule go on that its limit parked
+    #[command(after_help = "Examples:
+  taskbot rule release rpmlint-on-testing")]
+    Release {
+        /// The rule
+        rule: String,
+    },
+    /// Cancel the tasks of a rule that its limit parked
+    #[command(after_help = "Examples:
+  taskbot rule drop rpmlint-on-testing")]
+    Drop {
+        /// The rule
+        rule: String,
+    },
+}
+
+/// One rule or all.
+#[derive(Debug, Args)]
+pub(crate) struct HoldTarget {
+    /// The rule
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) rule: Option<String>,
+    /// All rules
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]

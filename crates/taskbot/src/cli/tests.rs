@@ -99,12 +99,18 @@ fn commands() {
     event record
     rule check
     rule test
+    rule new
     rule explain
     rule list
     rule show
     rule enable
     rule disable
     rule shadow
+    rule pause
+    rule resume
+    rule backlog
+    rule release
+    rule drop
     rule rollback
     rule history
     rule backtest

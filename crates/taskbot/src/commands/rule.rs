@@ -1,6 +1,6 @@
 //! `rule …`: files without a server, and what is in force on one.
 
-use super::{Context, backtest, explain, junit};
+use super::{Context, backtest, explain, hold, new_rule};
 use crate::{
     cli::{Format, Global, RuleCommand},
     client::escape,
@@ -9,6 +9,7 @@ use crate::{
     output::{self, Column, column, paint, style_of, text_at},
 };
 use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
 use model::{RuleName, diagnostic::Report};
 use rules::{Options, Rule, RuleSet, rule_test::TestOutcome};
 use serde_json::{Value, json};
@@ -22,7 +23,13 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
     match command {
         RuleCommand::Backtest(args) => backtest::run(&args, global),
         RuleCommand::Check { path } => check(&path, global),
-        RuleCommand::Test { path, junit } => test(&path, junit.as_deref(), global),
+        RuleCommand::Test { path, junit, update: accept } => {
+            if accept {
+                update(&path, global)?;
+            }
+            test(&path, junit.as_deref(), global)
+        }
+        RuleCommand::New(args) => new_rule::run(&args, global),
         RuleCommand::Explain { name, path, event } => explain::run(&name, path.as_deref(), &event, global),
         RuleCommand::List { path: Some(path) } => {
             let items: Vec<Value> = compile(&path, global)?.0.rules().iter().map(summary).collect();
@@ -50,6 +57,7 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         RuleCommand::Check { .. }
         | RuleCommand::Test { .. }
         | RuleCommand::Explain { .. }
+        | RuleCommand::New(_)
         | RuleCommand::Backtest(_) => {}
         RuleCommand::List { .. } => {
             let found = context.client.get("rules", &[]).await?;
@@ -60,7 +68,9 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
                 ));
             }
             let items = found["rules"].as_array().cloned().unwrap_or_default();
-            output::list(context.format, &items, &columns(), "no rules are in force")?;
+            let mut all = columns();
+            all.extend(counters(context.now()));
+            output::list(context.format, &items, &all, "no rules are in force")?;
         }
         RuleCommand::Show { name, .. } => {
             let rule = context.client.get(&format!("rules/{}", escape(&name)), &[]).await?;
@@ -70,6 +80,7 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         RuleCommand::Disable { name, shadow } => {
             switch(&context, &name, if shadow { "shadow" } else { "off" }).await?;
         }
+        RuleCommand::Hold(command) => hold::run(command, &context).await?,
         RuleCommand::Shadow { name } => switch(&context, &name, "shadow").await?,
         RuleCommand::Rollback { revision } => {
             let body = revision.as_ref().map_or_else(|| json!({}), |revision| json!({"revision": revision}));
@@ -160,6 +171,22 @@ fn render(report: &Report) -> String {
     report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
 }
 
+/// Tells what is wrong with a folder of rules, and no more.
+///
+/// # Errors
+/// There is no such folder.
+pub(super) fn check_quietly(path: &Path, global: &Global) -> Result<()> {
+    let options = options(global)?;
+    let report = match read(path)?.and_then(|files| rules::compile(&files, &options)) {
+        Ok(compiled) => compiled.report,
+        Err(report) => report,
+    };
+    if !report.diagnostics.is_empty() {
+        output::note(render(&report));
+    }
+    Ok(())
+}
+
 fn check(path: &Path, global: &Global) -> Result<u8> {
     let options = options(global)?;
     let compiled = read(path)?.and_then(|files| rules::compile(&files, &options));
@@ -192,16 +219,35 @@ fn check(path: &Path, global: &Global) -> Result<u8> {
     Ok(if rules.is_some() { fault::DONE } else { fault::FAILED })
 }
 
+/// Writes into the tests what the rules say now, then runs them.
+fn update(path: &Path, global: &Global) -> Result<()> {
+    let (set, files) = compile(path, global)?;
+    let changed = rules::rule_test::accept(&files, &set);
+    for (name, text) in &changed {
+        let file = path.join(name);
+        std::fs::write(&file, text)
+            .map_err(|error| Fault::usage(format!("cannot write {}: {error}", file.display())))?;
+        output::note(format_args!("{} says what the rules say now", file.display()));
+    }
+    if changed.is_empty() {
+        output::note("nothing to update");
+    }
+    Ok(())
+}
+
 fn test(path: &Path, junit: Option<&Path>, global: &Global) -> Result<u8> {
     let (set, _) = compile(path, global)?;
     let outcomes = rules::rule_test::run(&set);
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     if let Some(file) = junit {
-        junit::write(file, &outcomes)?;
+        let text = rules::rule_test::junit(&outcomes);
         // Standard output is for the document alone.
         if file.as_os_str() == "-" {
+            output::write(text.as_bytes())?;
             return Ok(if failed == 0 { fault::DONE } else { fault::FAILED });
         }
+        std::fs::write(file, text)
+            .map_err(|error| Fault::usage(format!("cannot write {}: {error}", file.display())))?;
     }
     let items: Vec<Value> = outcomes.iter().map(as_json).collect();
     if global.output == Format::Jsonl {
@@ -246,6 +292,21 @@ fn columns() -> Vec<Column> {
         column("ON", |rule| text_at(rule, "on")),
         column("TASKS", |rule| text_at(rule, "tasks")),
         column("FILE", |rule| format!("{}:{}", text_at(rule, "file"), text_at(rule, "line"))),
+    ]
+}
+
+/// What rules did, as the server counts it.
+fn counters(now: DateTime<Utc>) -> Vec<Column> {
+    let of = |head: &'static str, name: &'static str| {
+        column(head, move |rule| text_at(rule, &format!("counts.{name}")))
+    };
+    vec![
+        column("HELD", |rule| text_at(rule, "hold.kind")),
+        of("SEEN", "candidates"),
+        of("FIRED", "fired"),
+        of("ERRORS", "errors"),
+        of("SUPPRESSED", "suppressed"),
+        column("LAST", move |rule| output::age(&rule["counts"]["last_fired_at"], now)),
     ]
 }
 

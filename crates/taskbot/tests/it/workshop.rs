@@ -1,6 +1,6 @@
 //! What rule authors do, from a first rule to one that is in force.
 
-use crate::support::{Given, Up, run, taskbot};
+use crate::support::{Given, Up, run, taskbot, until};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -203,8 +203,12 @@ fn tests_of_rules_tell_a_ci() {
     let folder = folder(&format!("{RULES}{tests}"), &[]);
     here(folder.path(), &["rule", "test", "--junit", "out.xml"]).expect(1, &["0 passed, 1 failed"]);
     let xml = fs::read_to_string(folder.path().join("out.xml")).unwrap();
-    let suite = "<testsuite name=\"builds.yaml\" tests=\"1\" failures=\"1\">";
-    for text in [suite, "name=\"a build is checked\"", "<failure"] {
+    for text in [
+        "<testsuite name=\"builds.yaml\" tests=\"1\"",
+        "failures=\"1\"",
+        "name=\"a build is checked\"",
+        "<failure",
+    ] {
         assert!(xml.contains(text), "{xml}");
     }
     let out = here(folder.path(), &["rule", "test", "--junit", "-"]).expect(1, &[]).out;
@@ -229,4 +233,98 @@ fn an_older_rule_set_is_put_in_force_again() {
     assert_eq!(mode(), "check-builds shadow");
     up.run(&["rule", "rollback", "abcdef"]).expect(5, &["abcdef"]);
     up.run(&["rule", "history"]).expect(0, &["SERIAL", &revisions[0][..12]]);
+}
+
+/// How many tasks of a rule there are in a state, or in any.
+fn tasks(up: &Up, rule: &str, state: &str) -> usize {
+    let mut arguments = vec!["task", "list", "-o", "jsonl", "-n", "200", "--rule", rule];
+    if !state.is_empty() {
+        arguments.extend(["--state", state]);
+    }
+    up.run(&arguments).expect(0, &[]).out.lines().count()
+}
+
+/// Waits until there are so many.
+fn tasks_become(up: &Up, rule: &str, state: &str, count: usize) {
+    let found = until(|| (tasks(up, rule, state) == count).then_some(()));
+    assert!(found.is_some(), "{} {state} tasks of {rule}, not {count}", tasks(up, rule, state));
+}
+
+#[test]
+fn a_paused_rule_keeps_its_events_until_it_is_resumed() {
+    let rules = "rules:\n  - name: one\n    on: org.example.build\n    then: [{task: check}]\n  - name: two\n    on: org.example.build\n    then: [{task: check}]\n";
+    let up = Up::start(&[("builds.yaml", rules), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    let send = |from: usize, to: usize| {
+        let lines: String = (from..to).map(|at| line(at, 8, "a", "done")).collect();
+        up.run_with(&["event", "send"], &lines).expect(0, &["new"]);
+    };
+    up.run(&["rule", "backlog"]).expect(0, &["nothing is held back"]);
+    up.run(&["rule", "pause", "one", "--why", "broken"]).expect(0, &["taskbot rule resume one"]);
+    send(0, 3);
+    assert_eq!((tasks(&up, "one", ""), tasks(&up, "two", "")), (0, 3));
+    up.run(&["rule", "backlog"]).expect(0, &["one", "broken"]);
+    up.run(&["event", "show", "@latest"]).expect(0, &["one held"]);
+    up.run(&["rule", "list"]).expect(0, &["pause", "SUPPRESSED"]);
+    up.run(&["rule", "resume", "one"]).expect(0, &["one: 3 held events", "judged now"]);
+    tasks_become(&up, "one", "", 3);
+    up.run(&["rule", "resume", "one"]).expect(5, &["one"]);
+    up.run(&["rule", "pause", "nope"]).expect(5, &["nope"]);
+    up.run(&["rule", "pause"]).expect(2, &["<RULE>"]);
+    // All of them, and dropped.
+    up.run(&["rule", "pause", "--all"]).expect(0, &["rule resume --all"]);
+    send(3, 5);
+    up.run(&["rule", "backlog"]).expect(0, &["all rules are held by anonymous"]);
+    up.run(&["rule", "resume", "--all", "--drop"]).expect(0, &["4 held events are dropped"]);
+    send(5, 6);
+    assert_eq!((tasks(&up, "one", ""), tasks(&up, "two", "")), (4, 4));
+    let counts = up.run(&["rule", "list", "-o", "json"]).json()[0]["counts"].clone();
+    assert_eq!((&counts["candidates"], &counts["errors"]), (&json!(6), &json!(0)), "{counts}");
+}
+
+#[test]
+fn what_a_limit_parked_is_released_or_dropped() {
+    let rules = "rules:\n  - name: one\n    on: org.example.build\n    then: [{task: check}]\n    limits: {per_hour: 2}\n";
+    let up = Up::start(&[("builds.yaml", rules), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    let lines: String = (0..6).map(|at| line(at, 8, "a", "done")).collect();
+    up.run_with(&["event", "send"], &lines).expect(0, &["6 new"]);
+    let parked = || up.run(&["rule", "backlog", "-o", "json"]).json()["rules"][0]["parked_tasks"].clone();
+    assert_eq!(parked(), 4);
+    up.run(&["rule", "backlog"]).expect(0, &["one", "PARKED TASKS"]);
+    up.run(&["event", "show", "@latest"]).expect(0, &["parked by 2 per hour"]);
+    up.run(&["rule", "release", "one"]).expect(0, &["4 parked tasks of one go on"]);
+    up.run_with(&["event", "send"], &line(7, 8, "a", "done")).expect(0, &["1 new"]);
+    assert_eq!(parked(), 1);
+    up.run(&["rule", "drop", "one"]).expect(0, &["1 parked tasks of one are dropped"]);
+    assert_eq!(tasks(&up, "one", "cancelled"), 1);
+    up.run(&["rule", "drop", "one"]).expect(0, &["0 parked tasks"]);
+}
+
+#[test]
+fn a_first_rule_comes_from_a_real_event() {
+    let folder = folder(RULES, &[(8, "audit", "failed")]);
+    let new = ["rule", "new", "from-a-build", "--from-event", "dump.jsonl", "--task", "check"];
+    here(folder.path(), &[&new[..], &["--print"]].concat())
+        .expect(0, &["name: from-a-build", "org.example.build", "tests:"]);
+    assert!(!folder.path().join("rules/from-a-build.yaml").exists());
+    here(folder.path(), &new).expect(0, &["rules/from-a-build.yaml", "taskbot rule test rules"]);
+    here(folder.path(), &new).expect(6, &["is there already"]);
+    here(folder.path(), &["rule", "test"]).expect(0, &["1 passed, 0 failed"]);
+    here(folder.path(), &["rule", "explain", "from-a-build", "rules", "--event", "dump.jsonl"])
+        .expect(0, &["fired, 1 task"]);
+    let other = ["rule", "new", "--from-event", "dump.jsonl", "--task", "nope", "--fixture"];
+    here(folder.path(), &other).expect(0, &["fixtures/", "nope"]);
+    here(folder.path(), &["rule", "new", "--from-event", "no.json", "--task", "check"])
+        .expect(5, &["no file no.json"]);
+    let bad = ["rule", "new", "a b", "--from-event", "dump.jsonl", "--task", "check"];
+    here(folder.path(), &bad).expect(2, &["a b"]);
+}
+
+#[test]
+fn tests_take_over_what_rules_say_now() {
+    let tests = "tests:\n  - name: a build is checked\n    event: {topic: org.example.build, body: {state: done, name: a}}\n    expect:\n      check-builds: []\n";
+    let folder = folder(&format!("{RULES}{tests}"), &[]);
+    here(folder.path(), &["rule", "test"]).expect(1, &["FAILED", "a build is checked"]);
+    here(folder.path(), &["rule", "test", "--update"])
+        .expect(0, &["builds.yaml says what the rules say now", "1 passed"]);
+    here(folder.path(), &["rule", "test", "--update"]).expect(0, &["nothing to update", "1 passed"]);
 }

@@ -1,0 +1,79 @@
+//! `rule new`: a rule with a test from a real event.
+
+use super::{explain::Named, rule};
+use crate::{
+    cli::{Global, NewRule},
+    fault::{self, Fault},
+    output::{self, paint},
+};
+use anyhow::{Context as _, Result};
+use rules::rule_new::{NewError, Wanted, write};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+/// Carries `rule new` out.
+///
+/// # Errors
+/// The event cannot be had, a name is none, or a file is there already.
+pub(super) fn run(args: &NewRule, global: &Global) -> Result<u8> {
+    let named = Named::of(&args.from_event)?;
+    let event = super::block_on(named.event(global))?;
+    let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
+    let wanted = Wanted {
+        event: &event,
+        task: &args.task,
+        inputs: &inputs,
+        name: args.name.as_deref(),
+        fixture: args.fixture,
+    };
+    let written = write(&wanted).map_err(|error| match error {
+        NewError::Refused(_) => Fault::new(fault::FAILED, error.to_string()),
+        NewError::Event(_) | NewError::Name(_) => Fault::usage(error.to_string()),
+    })?;
+    if args.print {
+        output::write(written.text.as_bytes())?;
+        return Ok(fault::DONE);
+    }
+    let files = std::iter::once((&written.path, &written.text));
+    let files: Vec<_> = files.chain(written.fixture.as_ref().map(|(path, text)| (path, text))).collect();
+    // None is written when one is there already.
+    for (path, _) in &files {
+        let path = args.path.join(path);
+        if path.exists() {
+            let message = format!("{} is there already; give another name", path.display());
+            return Err(Fault::new(fault::CONFLICT, message).into());
+        }
+    }
+    for (path, text) in &files {
+        write_new(&args.path.join(path), text)?;
+    }
+    let made = json!({
+        "rule": written.name,
+        "files": files.iter().map(|(path, _)| args.path.join(path)).collect::<Vec<_>>(),
+    });
+    output::document(global.output, &made, || {
+        for (path, _) in &files {
+            output::say(args.path.join(path).display())?;
+        }
+        output::note(format_args!(
+            "rule {} with a test; next: taskbot rule check {dir}, taskbot rule test {dir}",
+            paint(output::title(), &written.name),
+            dir = args.path.display()
+        ));
+        Ok(())
+    })?;
+    // What is wrong with it beside the others (an unknown task, a name that is taken) is told at once.
+    rule::check_quietly(&args.path, global)?;
+    Ok(fault::DONE)
+}
+
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut file = File::create_new(path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
