@@ -162,7 +162,7 @@ impl Scheduler {
     /// Commits a batch; when the database refuses something in it, halves it until the poisoned event stands
     /// alone and can be put to the dead letters.
     async fn commit_halving(&self, batch: &JudgedBatch, taken: &mut [Option<Taken>]) -> store::Result<()> {
-        let mut work = vec![0..batch.commits.len()];
+        let mut work: Vec<_> = std::iter::once(0..batch.commits.len()).collect();
         while let Some(part) = work.pop() {
             let (commits, places) = (&batch.commits[part.clone()], &batch.places[part.clone()]);
             if commits.is_empty() {

@@ -127,7 +127,6 @@ impl<'a> Applying<'_, 'a> {
         for task in &judgement.tasks {
             self.take_task(one, task, order, &mut coming).await?;
         }
-        self.take_others(one, order)?;
         for verdict in &judgement.verdicts {
             match (&verdict.verdict, self.holds_back(&verdict.rule, &coming)) {
                 (VerdictKind::NoMatch, _) => {}
@@ -145,7 +144,7 @@ impl<'a> Applying<'_, 'a> {
         for verdict in &coming.more {
             self.fire(one, verdict)?;
         }
-        Ok(())
+        self.take_others(one, order)
     }
 
     /// Why all that a rule wishes for an event waits. A rule that has just gone over its limit says what it made.

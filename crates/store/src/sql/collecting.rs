@@ -54,7 +54,16 @@ const WINDOWS_POSTGRES: &str =
 
 /// Events that a transaction collects, by rule and key, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Collecting<'a>(BTreeMap<(&'a RuleName, &'a str), (&'a NewCollect, Vec<(EventSeq, u64)>)>);
+pub(crate) struct Collecting<'a>(BTreeMap<(&'a RuleName, &'a str), OfKey<'a>>);
+
+/// What a transaction collects under one key.
+#[derive(Debug)]
+struct OfKey<'a> {
+    /// The last wish: it decides when the window is due.
+    wish: &'a NewCollect,
+    /// With the bytes that each takes.
+    events: Vec<(EventSeq, u64)>,
+}
 
 /// A window's row.
 struct Window {
@@ -86,15 +95,16 @@ impl<'a> Collecting<'a> {
     /// Collects an event.
     pub(crate) fn add(&mut self, wish: &'a NewCollect, seq: EventSeq, event: &Event) -> Result<()> {
         let bytes = json(&event.headers)?.len() as u64 + body_bytes(event) + EVENT_FRAME_BYTES;
-        let entry = self.0.entry((&wish.rule, &wish.key)).or_insert_with(|| (wish, Vec::new()));
-        entry.0 = wish;
-        entry.1.push((seq, bytes));
+        let of_key = || OfKey { wish, events: Vec::new() };
+        let entry = self.0.entry((&wish.rule, &wish.key)).or_insert_with(of_key);
+        entry.wish = wish;
+        entry.events.push((seq, bytes));
         Ok(())
     }
 
     /// Writes what was collected; windows that are full are closed.
     pub(crate) async fn write(self, work: &mut Work<'_>) -> Result<()> {
-        for (wish, events) in self.0.into_values() {
+        for OfKey { wish, events } in self.0.into_values() {
             collect(work, wish, &events).await?;
         }
         Ok(())
