@@ -207,17 +207,17 @@ impl RuleSet {
         let input =
             reading.body().map_or_else(|| Input::unparsed(event, now), |body| Input::new(event, body, now));
         let mut out = Evaluation::default();
-        for number in &candidates.rules {
-            let rule = &self.rules[*number as usize];
+        for candidate in &candidates.rules {
+            let rule = &self.rules[candidate.rule as usize];
             let said = guarded(rule, || {
-                if !self.index.holds(*number, rule, &candidates, now) {
+                if !self.index.holds(*candidate, rule, &candidates, now) {
                     return Ok(Said::NoMatch);
                 }
                 self.judge_further(rule, &input, &mut Trace::off())
             });
             out.add(rule, event, said);
         }
-        out.candidates = candidates.rules;
+        out.candidates = candidates.rules.iter().map(|candidate| candidate.rule).collect();
         Ok(out)
     }
 
@@ -228,10 +228,11 @@ impl RuleSet {
     /// As [`Self::evaluate`].
     pub fn matching(&self, event: &Event, now: DateTime<Utc>) -> Result<Vec<u32>, EventError> {
         let reading = self.index.read(event)?;
-        let mut candidates = self.index.candidates(&reading);
-        let rules = std::mem::take(&mut candidates.rules);
-        let holds = |number: &u32| self.index.holds(*number, &self.rules[*number as usize], &candidates, now);
-        Ok(rules.into_iter().filter(holds).collect())
+        let candidates = self.index.candidates(&reading);
+        let matching = candidates.rules.iter().filter(|candidate| {
+            self.index.holds(**candidate, &self.rules[candidate.rule as usize], &candidates, now)
+        });
+        Ok(matching.map(|candidate| candidate.rule).collect())
     }
 
     /// As [`Self::evaluate`], without the index: every rule that the event is for is judged. Slow, and meant for tests of

@@ -30,7 +30,7 @@ use model::{Event, event::EventError, topic::Topic};
 use read::{Read, Readings};
 use serde_json::Value;
 use topics::Topics;
-use tree::{Entry, Node};
+use tree::{Candidate, Entry, Node};
 
 /// The index of one rule set.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ struct Pattern {
 /// Which rules can match an event, and what is needed to decide.
 pub(crate) struct Candidates<'v> {
     /// In their order, each once.
-    pub(crate) rules: Vec<u32>,
+    pub(crate) rules: Vec<Candidate>,
     readings: Readings<'v>,
 }
 
@@ -119,7 +119,7 @@ impl Index {
         };
         let entries: Vec<Entry> = acting.iter().map(entry).collect();
         for entry in &entries {
-            let keys = entry.accesses.iter().flatten().map(|key| key.slot);
+            let keys = entry.accesses.iter().flat_map(|access| &access.keys).map(|key| key.slot);
             let clauses = self.slots[entry.rule as usize].iter().copied();
             keys.chain(clauses).filter(|slot| *slot != NOWHERE).for_each(|slot| {
                 self.layout.need(slot, &mut pattern.needed);
@@ -162,28 +162,39 @@ impl Index {
         for at in patterns {
             self.patterns[*at as usize].node.find(&readings, &mut rules);
         }
-        sort_once(&mut rules);
+        rules.sort_unstable();
+        rules.dedup_by(|again, first| {
+            let same = again.rule == first.rule;
+            first.proven |= if same { again.proven } else { 0 };
+            same
+        });
         Candidates { rules, readings }
     }
 
     /// Whether all of a candidate's clauses hold.
     pub(crate) fn holds(
         &self,
-        number: u32,
+        candidate: Candidate,
         rule: &Rule,
         candidates: &Candidates<'_>,
         now: DateTime<Utc>,
     ) -> bool {
-        let mut slots = self.slots[number as usize].as_ref();
+        let slots = self.slots[candidate.rule as usize].as_ref();
+        let (when, mut slots) = slots.split_at(rule.when.len());
+        let proven = |at: u32| candidate.proven.checked_shr(at).is_some_and(|bits| bits & 1 != 0);
+        let mut clauses = (0..).zip(&rule.when).zip(when);
+        if !clauses
+            .all(|((at, clause), slot)| proven(at) || clause_holds(clause, *slot, &candidates.readings, now))
+        {
+            return false;
+        }
         // Takes the slots of a block, also where its first clause decides.
         let mut holds = |block: &Block| {
             let (own, rest) = slots.split_at(block.len());
             slots = rest;
             block.iter().zip(own).all(|(clause, slot)| clause_holds(clause, *slot, &candidates.readings, now))
         };
-        holds(&rule.when)
-            && !rule.unless.iter().any(&mut holds)
-            && (rule.any.is_empty() || rule.any.iter().any(&mut holds))
+        !rule.unless.iter().any(&mut holds) && (rule.any.is_empty() || rule.any.iter().any(&mut holds))
     }
 }
 
@@ -239,14 +250,18 @@ impl Draft {
             .iter()
             .map(|block| block.iter().min_by_key(|access| tree::cost(access, counts, all)))
             .collect();
-        let any = any.filter(|any| !any.is_empty()).map(|any| any.into_iter().flatten().cloned().collect());
+        let any = any.filter(|any| !any.is_empty()).map(|any| Access {
+            keys: any.into_iter().flat_map(|access| &access.keys).cloned().collect(),
+            proves: 0,
+        });
         self.when.iter().cloned().chain(any).collect()
     }
 
     /// Whether some clause spares it events.
     fn selects(&self) -> bool {
-        let selects =
-            |block: &Vec<Access>| block.iter().any(|access| access.iter().all(|key| key.lookup.selects()));
+        let selects = |block: &Vec<Access>| {
+            block.iter().any(|access| access.keys.iter().all(|key| key.lookup.selects()))
+        };
         selects(&self.when) || (!self.any.is_empty() && self.any.iter().all(selects))
     }
 }

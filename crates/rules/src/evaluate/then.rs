@@ -76,15 +76,16 @@ impl Make<'_, '_> {
     fn entry(&mut self, entry: &Entry, turn: &Turn) -> Result<(), RuleError> {
         let input = self.input;
         match &entry.action {
+            Action::Task(task) if task.matrix.is_empty() => {
+                with_scope(&input.scope(), turn, |scope| self.task(entry, task, Map::new(), scope))
+            }
             Action::Task(task) => {
                 let cells = with_scope(&input.scope(), turn, |scope| {
                     matrix::cells(&task.matrix, &entry.place, &self.rules.engine, scope)
                 })?;
                 for cell in cells {
                     let mut vars = turn.to_vec();
-                    if !task.matrix.is_empty() {
-                        vars.push(("matrix".to_owned(), Value::Object(cell.clone())));
-                    }
+                    vars.push(("matrix".to_owned(), Value::Object(cell.clone())));
                     with_scope(&input.scope(), &vars, |scope| self.task(entry, task, cell, scope))?;
                 }
                 Ok(())

@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use crate::{
     path::Path,
-    predicate::{Block, Clause, Predicate, Quantity, Relation, Test},
+    predicate::{Block, Clause, Glob, Predicate, Quantity, Relation, Test},
 };
 use serde_json::{Number, Value};
 
@@ -87,7 +87,12 @@ pub(super) struct Key {
 }
 
 /// Keys of which at least one is found when the clause holds.
-pub(super) type Access = Vec<Key>;
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    pub(super) keys: Vec<Key>,
+    /// The bit of the clause in its block, if it also holds when one of the keys is found.
+    pub(super) proves: u64,
+}
 
 impl Lookup {
     /// Whether it says more than that the field is there.
@@ -99,8 +104,16 @@ impl Lookup {
 /// All accesses of a block: each must be found when the block holds.
 pub(super) fn of_block(layout: &mut Layout, block: &Block) -> Vec<Access> {
     let mut found = Vec::new();
-    for clause in block {
+    for (at, clause) in (0..).zip(block) {
+        let before = found.len();
         of_clause(layout, &[], clause, &mut found);
+        if let [access] = &mut found[before..]
+            && at < u64::BITS
+            && access.keys.iter().all(|key| key.lookup.selects())
+            && is_its_key(&clause.predicate)
+        {
+            access.proves = 1 << at;
+        }
     }
     found
 }
@@ -116,15 +129,32 @@ fn of_clause(layout: &mut Layout, above: &[String], clause: &Clause, found: &mut
     let before = found.len();
     for test in &predicate.tests {
         let lookups = of_test(test);
-        found.extend(lookups.into_iter().map(|any| any.into_iter().map(key).collect::<Access>()));
+        let access = |any: Vec<Lookup>| Access { keys: any.into_iter().map(key).collect(), proves: 0 };
+        found.extend(lookups.into_iter().map(access));
         if let Test::Any(block) = test {
             // An element of which the block holds has what its clauses name.
             block.iter().for_each(|inner| of_clause(layout, &parts, inner, found));
         }
     }
     if found.len() == before {
-        found.push(vec![key(Lookup::Present)]);
+        found.push(Access { keys: vec![key(Lookup::Present)], proves: 0 });
     }
+}
+
+/// Whether a clause holds when the key of its only test is found.
+fn is_its_key(predicate: &Predicate) -> bool {
+    let is_value = |one: &Predicate| {
+        one.negated.is_empty() && one.exists.is_none() && matches!(one.tests.as_slice(), [Test::Equals(_)])
+    };
+    predicate.negated.is_empty()
+        && predicate.exists != Some(false)
+        && match predicate.tests.as_slice() {
+            [Test::Equals(_) | Test::Null(true) | Test::Prefix(_) | Test::Suffix(_)]
+            | [Test::EqualsIgnoringCase(_)] => true,
+            [Test::AnyOf(some) | Test::Contains(Quantity::Any, some)] => some.iter().all(is_value),
+            [Test::Glob(globs)] => globs.iter().all(Glob::is_one_end),
+            _ => false,
+        }
 }
 
 fn joined(above: &[String], path: &Path) -> Vec<String> {

@@ -1,12 +1,12 @@
 //! Lookups by the beginning of texts and by the order of numbers.
 
+use std::cmp::Ordering;
+
 /// Texts, of which those are looked up that a given text begins with.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
     /// Sorted; each with the place of the longest other one that it begins with.
     texts: Vec<(Box<[u8]>, Option<u32>, T)>,
-    /// The longest one's length: no more of a given text is looked at.
-    longest: usize,
 }
 
 impl<T> Prefixes<T> {
@@ -14,7 +14,6 @@ impl<T> Prefixes<T> {
     pub(super) fn of(texts: impl IntoIterator<Item = (Box<[u8]>, T)>) -> Self {
         let mut texts: Vec<_> = texts.into_iter().map(|(text, target)| (text, None, target)).collect();
         texts.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let longest = texts.iter().map(|(text, ..)| text.len()).max().unwrap_or_default();
         // Those that the one before begins with, itself included; of a sorted list the next one's are on top.
         let mut open: Vec<u32> = Vec::new();
         for at in 0..texts.len() {
@@ -27,20 +26,32 @@ impl<T> Prefixes<T> {
             texts[at].1 = open.last().copied();
             open.push(u32::try_from(at).unwrap_or(u32::MAX));
         }
-        Self { texts, longest }
-    }
-
-    pub(super) const fn longest(&self) -> usize {
-        self.longest
+        Self { texts }
     }
 
     /// Calls with what belongs to each text that the given one begins with.
-    pub(super) fn find<'t>(&'t self, given: &[u8], mut call: impl FnMut(&'t T)) {
-        let after = self.texts.partition_point(|(text, ..)| **text <= *given);
+    pub(super) fn find<'t>(&'t self, given: &[u8], call: impl FnMut(&'t T)) {
+        self.find_by(|text| text.cmp(given), |text| given.starts_with(text), call);
+    }
+
+    /// The same for a text that is given from its end.
+    pub(super) fn find_reversed<'t>(&'t self, given: &[u8], call: impl FnMut(&'t T)) {
+        let ends =
+            |text: &[u8]| text.len() <= given.len() && text.iter().eq(given.iter().rev().take(text.len()));
+        self.find_by(|text| text.iter().cmp(given.iter().rev()), ends, call);
+    }
+
+    fn find_by<'t>(
+        &'t self,
+        order: impl Fn(&[u8]) -> Ordering,
+        begins: impl Fn(&[u8]) -> bool,
+        mut call: impl FnMut(&'t T),
+    ) {
+        let after = self.texts.partition_point(|(text, ..)| order(text).is_le());
         let mut next = after.checked_sub(1);
         while let Some(at) = next {
             let (text, shorter, target) = &self.texts[at];
-            if given.starts_with(text) {
+            if begins(text) {
                 call(target);
             }
             next = shorter.map(|shorter| shorter as usize);
@@ -89,8 +100,11 @@ mod tests {
             given in "[abc]{0,7}",
         ) {
             let table = Prefixes::of(texts.iter().map(|text| (text.as_bytes().into(), text.clone())));
-            let mut found = Vec::new();
+            let (mut found, mut found_reversed) = (Vec::new(), Vec::new());
             table.find(given.as_bytes(), |text| found.push(text.clone()));
+            let reversed: Vec<u8> = given.bytes().rev().collect();
+            table.find_reversed(&reversed, |text| found_reversed.push(text.clone()));
+            prop_assert_eq!(&found, &found_reversed);
             found.sort();
             let expected: Vec<_> = texts.into_iter().filter(|text| given.starts_with(text)).collect();
             prop_assert_eq!(found, expected);

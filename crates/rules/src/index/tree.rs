@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, sync::OnceLock};
 
 /// More rules than this below one key are split by the next clause of each.
-const CROWD: usize = 8;
+const CROWD: usize = 4;
 /// How often a crowd is split.
 const SPLITS_MAX: usize = 6;
 /// The most accesses of one rule that are looked at.
@@ -26,10 +26,18 @@ pub(super) struct Entry {
     pub(super) accesses: Vec<Access>,
 }
 
+/// A rule that can match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    pub(crate) rule: u32,
+    /// The bits of the clauses of `when` that hold, as the keys say under which it was found.
+    pub(crate) proven: u64,
+}
+
 /// What is below a key.
 #[derive(Debug)]
 enum Target {
-    Rules(Box<[u32]>),
+    Rules(Box<[Candidate]>),
     Split(Box<Node>),
 }
 
@@ -37,7 +45,7 @@ enum Target {
 #[derive(Debug, Default)]
 pub(super) struct Node {
     /// Rules without a key (any more).
-    always: Box<[u32]>,
+    always: Box<[Candidate]>,
     slots: Vec<SlotIndex>,
 }
 
@@ -71,7 +79,7 @@ pub(super) type Counts = FxHashMap<Key, usize>;
 /// Counts the rules of each key.
 pub(super) fn count<'a>(accesses: impl Iterator<Item = &'a Access>) -> Counts {
     let mut counts = Counts::default();
-    for key in accesses.flatten() {
+    for key in accesses.flat_map(|access| &access.keys) {
         match counts.get_mut(key) {
             Some(count) => *count += 1,
             None => {
@@ -96,13 +104,13 @@ pub(super) fn cost(access: &Access, counts: &Counts, all: usize) -> usize {
             Lookup::Present => 2 * all.max(same),
         }
     };
-    access.iter().map(of_key).sum()
+    access.keys.iter().map(of_key).sum()
 }
 
 impl Node {
     /// The index of these rules.
     pub(super) fn of(entries: &[Entry]) -> Self {
-        let open = entries.iter().map(|entry| Open { entry, used: 0 }).collect();
+        let open = entries.iter().map(|entry| Open { entry, used: 0, proven: 0 }).collect();
         Self::build(open, 0)
     }
 
@@ -113,17 +121,16 @@ impl Node {
         let mut groups: BTreeMap<&Key, Vec<Open<'_>>> = BTreeMap::new();
         for entry in entries {
             let best = entry.accesses().min_by_key(|(at, access)| (cost(access, &counts, all), *at));
-            // Below a crowded key another one that they all have tells nothing new.
-            let best = best.filter(|(_, access)| splits == 0 || cost(access, &counts, all) < 2 * all);
+            // One that they all have spares the whole crowd, when it is not found; mere presence seldom does.
+            let best =
+                best.filter(|(_, access)| splits == 0 || access.keys.iter().all(|key| key.lookup.selects()));
             let Some((at, access)) = best else {
-                always.push(entry.entry.rule);
+                always.push(entry.candidate());
                 continue;
             };
-            for key in access {
-                groups
-                    .entry(key)
-                    .or_default()
-                    .push(Open { entry: entry.entry, used: entry.used | (1 << at) });
+            let (used, proven) = (entry.used | (1 << at), entry.proven | access.proves);
+            for key in &access.keys {
+                groups.entry(key).or_default().push(Open { entry: entry.entry, used, proven });
             }
         }
         let mut slots: Vec<(u32, Vec<(&Lookup, Target)>)> = Vec::new();
@@ -139,7 +146,7 @@ impl Node {
     }
 
     /// Adds the rules below all keys that are found; one may be added several times.
-    pub(super) fn find(&self, readings: &Readings<'_>, into: &mut Vec<u32>) {
+    pub(super) fn find(&self, readings: &Readings<'_>, into: &mut Vec<Candidate>) {
         into.extend_from_slice(&self.always);
         for slot in &self.slots {
             let values = readings.get(slot.slot).as_slice();
@@ -159,9 +166,15 @@ impl Node {
 struct Open<'e> {
     entry: &'e Entry,
     used: u64,
+    /// The clauses that hold at this place.
+    proven: u64,
 }
 
 impl<'e> Open<'e> {
+    const fn candidate(&self) -> Candidate {
+        Candidate { rule: self.entry.rule, proven: self.proven }
+    }
+
     fn accesses(&self) -> impl Iterator<Item = (usize, &'e Access)> {
         let used = self.used;
         let accesses = self.entry.accesses.iter().take(ACCESSES_MAX).enumerate();
@@ -175,10 +188,10 @@ impl Target {
         if can_split && group.iter().any(|open| open.accesses().next().is_some()) {
             return Self::Split(Box::new(Node::build(group, splits + 1)));
         }
-        Self::Rules(group.iter().map(|open| open.entry.rule).collect())
+        Self::Rules(group.iter().map(Open::candidate).collect())
     }
 
-    fn find(&self, readings: &Readings<'_>, into: &mut Vec<u32>) {
+    fn find(&self, readings: &Readings<'_>, into: &mut Vec<Candidate>) {
         match self {
             Self::Rules(rules) => into.extend_from_slice(rules),
             Self::Split(node) => node.find(readings, into),
@@ -265,8 +278,7 @@ impl SlotIndex {
             prefixes.find(text.as_bytes(), &mut *call);
         }
         if let Some(suffixes) = &self.suffixes {
-            let reversed: Vec<u8> = text.bytes().rev().take(suffixes.longest() + 1).collect();
-            suffixes.find(&reversed, &mut *call);
+            suffixes.find_reversed(text.as_bytes(), &mut *call);
         }
         self.has_text.find_in(text, call);
     }

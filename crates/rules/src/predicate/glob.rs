@@ -41,6 +41,11 @@ impl Glob {
         &self.pattern
     }
 
+    /// Whether each text is covered that begins and ends so.
+    pub(crate) fn is_one_end(&self) -> bool {
+        self.matcher.is_none() && (self.prefix.is_empty() || self.suffix.is_empty())
+    }
+
     /// What each text begins with that it covers.
     #[must_use]
     pub fn prefix(&self) -> &str {

@@ -28,7 +28,7 @@ fn ten_thousand_rules_on_one_topic() {
 
 #[test]
 fn a_rule_set_of_ten_megabytes() {
-    let files: Vec<(String, String)> = (0..11)
+    let files: Vec<(String, String)> = (0..13)
         .map(|file| {
             let names =
                 |at: usize| (0..300).map(|n| format!("name-{file}-{at}-{n}")).collect::<Vec<_>>().join(", ");
