@@ -22,3 +22,4 @@ mod outage;
 mod reload;
 mod shipped;
 mod shutdown;
+mod storm;

@@ -5,7 +5,7 @@ use crate::{
     support::{
         engine,
         installation::{DURABLE, Installation, SOURCE},
-        wait::{until, until_equal},
+        wait::until_equal,
     },
 };
 use serde_json::Value;
@@ -20,8 +20,8 @@ use std::{
 pub(crate) async fn settled(installation: &Installation, load: &Load) {
     let begun = Instant::now();
     let stage = |what: &str| println!("settling: {what} after {:?}", begun.elapsed());
-    until("the bus has nothing left", async || {
-        (installation.bus.unacknowledged(DURABLE).await? == 0).then_some(())
+    until_equal("messages that are not acknowledged", Some(0), async || {
+        installation.bus.unacknowledged(DURABLE).await
     })
     .await;
     stage("the bus has nothing left");

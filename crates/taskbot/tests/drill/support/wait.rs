@@ -21,23 +21,27 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// Looks until what is seen is this.
+/// Looks until what is seen is this. As long as it changes, patience begins anew: a slow machine is none that hangs.
 pub(crate) async fn until_equal<T: PartialEq + Debug>(
     what: &str,
     expect: T,
     mut look: impl AsyncFnMut() -> T,
 ) {
-    let begun = Instant::now();
+    let (begun, mut changed, mut last) = (Instant::now(), Instant::now(), None);
     loop {
         let seen = look().await;
         if seen == expect {
             return;
         }
+        if last.as_ref() != Some(&seen) {
+            changed = Instant::now();
+        }
         assert!(
-            begun.elapsed() < PATIENCE,
-            "{what}: waited {:?} for {expect:?}, it is {seen:?}",
+            changed.elapsed() < PATIENCE,
+            "{what}: waited {:?} for {expect:?}, it is {seen:?} and does not change",
             begun.elapsed()
         );
+        last = Some(seen);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
