@@ -24,6 +24,8 @@ use utoipa::{IntoParams, ToSchema};
 
 /// The source of events that come by this interface.
 const SOURCE: &str = "api";
+/// The most rules that are shown as missing by one clause.
+const NEAR_MISSES_MAX: usize = 100;
 /// The most events of one request.
 const LINES_MAX: usize = 10_000;
 /// The largest request in bytes: a whole event at the limit with its envelope, or many small ones.
@@ -281,6 +283,9 @@ pub(crate) async fn verdicts(
 pub(crate) struct WhyQuery {
     /// Only this rule.
     rule: Option<String>,
+    /// Only rules that did not fire and miss by one clause.
+    #[serde(default)]
+    near_misses: bool,
 }
 
 #[utoipa::path(get, path = "/api/v1/events/{id}/why", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place"), WhyQuery), responses((status = 200, description = "A verdict for each rule, with every clause", body = Vec<Verdict>)))]
@@ -290,9 +295,22 @@ pub(crate) async fn why(
     Path(id): Path<String>,
     Query(query): Query<WhyQuery>,
 ) -> Result<Json<Vec<Verdict>>, Problem> {
-    let event = state.scheduler().find_event(&id).await?;
+    let scheduler = state.scheduler();
+    let event = scheduler.find_event(&id).await?;
     let rule = query.rule.map(RuleName::new);
-    Ok(Json(state.scheduler().why(&event, rule.as_ref()).await?))
+    if !query.near_misses {
+        return Ok(Json(scheduler.why(&event, rule.as_ref()).await?));
+    }
+    let set = match &event.revision {
+        Some(revision) => scheduler.rule_set_of(revision).await?,
+        None => scheduler.rulebook().current(),
+    };
+    let look = move || set.near_misses(&event.event, event.event.received_at, NEAR_MISSES_MAX);
+    let near = tokio::task::spawn_blocking(look).await;
+    let near = near.map_err(|error| Problem::bad(format!("explaining stopped: {error}")))?;
+    let mut near = near.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    near.retain(|verdict| rule.as_ref().is_none_or(|rule| verdict.rule == *rule));
+    Ok(Json(near))
 }
 
 #[utoipa::path(post, path = "/api/v1/events/{id}/replay", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place")), responses((status = 202, description = "It waits to be judged again", body = Value)))]

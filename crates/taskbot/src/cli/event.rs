@@ -53,13 +53,17 @@ Examples:
     /// Say for each rule why it fired or did not, clause by clause
     #[command(after_help = "Examples:
   taskbot event why 123
-  taskbot event why @latest --rule rpmlint-on-testing")]
+  taskbot event why @latest --rule rpmlint-on-testing
+  taskbot event why @latest --near-misses")]
     Why {
         /// Its id or the start of it, its number, or @latest
         id: String,
         /// Only this rule
         #[arg(long, value_name = "NAME")]
         rule: Option<String>,
+        /// Only rules that did not fire and miss by one clause
+        #[arg(long)]
+        near_misses: bool,
     },
     /// Let events be judged again by today's rules; their tasks are made anew
     #[command(after_help = "Examples:

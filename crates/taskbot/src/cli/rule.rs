@@ -6,15 +6,23 @@ use std::{num::NonZeroUsize, path::PathBuf};
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuleCommand {
     /// Check a folder of rules without a server; every mistake is shown with its place
-    #[command(after_help = "Ends with 1 when there are errors.
+    #[command(
+        after_help = "Also warns of what is worth a second look: clauses that contradict, rules that say the same, topics that
+fire on staging too, inputs that a task does not take, and, with recorded events, fields that they do not have.
+Ends with 1 when there are errors.
 
 Examples:
   taskbot rule check
-  taskbot rule check ./rules -o json")]
+  taskbot rule check ./rules -o json
+  taskbot rule check ./rules --since 7d
+  taskbot rule check ./rules --dump day.jsonl"
+    )]
     Check {
         /// The rules folder
         #[arg(default_value = "rules")]
         path: PathBuf,
+        #[command(flatten)]
+        history: HistoryArgs,
     },
     /// Run the tests of a folder of rules without a server
     #[command(after_help = "Ends with 1 when one fails.
@@ -236,8 +244,24 @@ pub(crate) struct Backtest {
     /// The rules folder
     #[arg(default_value = "rules")]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
+    /// Also judge by these rules, and show what differs: a folder, a revision of the server, or `active`
+    #[arg(long, value_name = "REVISION|PATH")]
+    pub(crate) diff: Option<String>,
+    /// With --diff: how many tasks to show of each rule
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub(crate) examples: usize,
+    /// How many threads judge; as many as there are processors when missing
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+/// Recorded events.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
     /// Events that came in since then: 7d, 12h, 2026-11-14
-    #[arg(long, value_name = "TIME", conflicts_with = "dump", required_unless_present = "dump")]
+    #[arg(long, value_name = "TIME", conflicts_with = "dump")]
     pub(crate) since: Option<String>,
     /// With --since: only those before then
     #[arg(long, value_name = "TIME", requires = "since")]
@@ -248,13 +272,4 @@ pub(crate) struct Backtest {
     /// With --since: read the configured database, without asking a server
     #[arg(long, requires = "since")]
     pub(crate) offline: bool,
-    /// Also judge by these rules, and show what differs: a folder, a revision of the server, or `active`
-    #[arg(long, value_name = "REVISION|PATH")]
-    pub(crate) diff: Option<String>,
-    /// With --diff: how many tasks to show of each rule
-    #[arg(long, value_name = "COUNT", default_value_t = 5)]
-    pub(crate) examples: usize,
-    /// How many threads judge; as many as there are processors when missing
-    #[arg(long, value_name = "COUNT")]
-    pub(crate) jobs: Option<NonZeroUsize>,
 }

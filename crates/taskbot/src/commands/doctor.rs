@@ -248,6 +248,9 @@ fn disk(config: &Config, findings: &mut Findings) {
 
 fn rules(config: &Config, findings: &mut Findings) {
     let Some(folder) = &config.rules.folder else {
+        if let Some(git) = &config.rules.git {
+            return findings.add("rules", State::Ok, format_args!("are read from {git}"), None);
+        }
         return findings.add(
             "rules",
             State::Warn,

@@ -27,7 +27,7 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
             output::page(context.format, &page, &columns(context.now()), "no events")?;
         }
         EventCommand::Show { id } => show(&context, &id).await?,
-        EventCommand::Why { id, rule } => why(&context, &id, rule).await?,
+        EventCommand::Why { id, rule, near_misses } => why(&context, &id, rule, near_misses).await?,
         EventCommand::Replay { ids } => {
             for id in ids {
                 let id = context.client.event_id(&id).await?;
@@ -117,11 +117,12 @@ pub(crate) fn verdict_words(verdict: &Value) -> String {
     format!("{}{more}", paint(style_of(&kind), kind.replace('_', " ")))
 }
 
-async fn why(context: &Context, id: &str, rule: Option<String>) -> Result<()> {
+async fn why(context: &Context, id: &str, rule: Option<String>, near: bool) -> Result<()> {
     let id = context.client.event_id(id).await?;
-    let verdicts = context.client.get(&format!("events/{id}/why"), &[("rule", rule.clone())]).await?;
+    let query = [("rule", rule.clone()), ("near_misses", near.then(|| "true".to_owned()))];
+    let verdicts = context.client.get(&format!("events/{id}/why"), &query).await?;
     let items = verdicts.as_array().cloned().unwrap_or_default();
-    if let (Some(rule), true) = (&rule, items.is_empty()) {
+    if let (Some(rule), true, false) = (&rule, items.is_empty(), near) {
         return Err(fault::Fault::new(
             fault::NOT_FOUND,
             format!("the rules that judged it have no rule `{rule}`"),
@@ -133,7 +134,7 @@ async fn why(context: &Context, id: &str, rule: Option<String>) -> Result<()> {
     }
     output::document(context.format, &verdicts, || {
         if items.is_empty() {
-            output::note("there were no rules");
+            output::note(if near { "no rule misses by one clause" } else { "there were no rules" });
         }
         for verdict in &items {
             output::say(verdict_lines(verdict))?;

@@ -1,6 +1,7 @@
 //! What each command does, a module for each noun.
 
 mod backtest;
+mod check;
 mod config;
 mod database;
 mod dead_letter;

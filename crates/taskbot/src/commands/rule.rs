@@ -1,6 +1,6 @@
 //! `rule …`: files without a server, and what is in force on one.
 
-use super::{Context, backtest, explain, hold, new_rule};
+use super::{Context, backtest, check, explain, hold, new_rule};
 use crate::{
     cli::{Format, Global, RuleCommand},
     client::escape,
@@ -22,7 +22,7 @@ const ACTIVE: &str = "active";
 pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
     match command {
         RuleCommand::Backtest(args) => backtest::run(&args, global),
-        RuleCommand::Check { path } => check(&path, global),
+        RuleCommand::Check { path, history } => check::run(&path, &history, global),
         RuleCommand::Test { path, junit, update: accept } => {
             if accept {
                 update(&path, global)?;
@@ -117,13 +117,13 @@ fn activated(context: &Context, activation: &Value) -> Result<()> {
 }
 
 /// What the configuration says about rules; the defaults without one.
-fn options(global: &Global) -> Result<Options> {
+pub(super) fn options(global: &Global) -> Result<Options> {
     let rules = Config::load(global.config.as_deref())?.config.rules;
     Ok(Options { trusted_hosts: rules.hosts, file_urls: rules.file_urls })
 }
 
 /// Reads a folder of rules. One that is not there is no mistake in rules.
-fn read(path: &Path) -> Result<Result<rules::RuleFiles, Report>, Fault> {
+pub(super) fn read(path: &Path) -> Result<Result<rules::RuleFiles, Report>, Fault> {
     if path.exists() {
         return Ok(rules::read_folder(path));
     }
@@ -167,7 +167,7 @@ fn wrong(path: &Path, report: &Report) -> Fault {
     Fault::new(fault::FAILED, format!("the rules in {} are wrong\n{}", path.display(), render(report)))
 }
 
-fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
 }
 
@@ -185,38 +185,6 @@ pub(super) fn check_quietly(path: &Path, global: &Global) -> Result<()> {
         output::note(render(&report));
     }
     Ok(())
-}
-
-fn check(path: &Path, global: &Global) -> Result<u8> {
-    let options = options(global)?;
-    let compiled = read(path)?.and_then(|files| rules::compile(&files, &options));
-    let (report, rules) = match compiled {
-        Ok(compiled) => (compiled.report, Some(compiled.rule_set.rules().len())),
-        Err(report) => (report, None),
-    };
-    let found = json!({"ok": rules.is_some(), "rules": rules, "diagnostics": report.diagnostics});
-    if global.output == Format::Jsonl {
-        output::list(global.output, found["diagnostics"].as_array().unwrap_or(&Vec::new()), &[], "")?;
-    } else {
-        output::document(global.output, &found, || {
-            if !report.diagnostics.is_empty() {
-                output::note(render(&report));
-            }
-            let warnings = report.diagnostics.len() - report.errors();
-            let line = match rules {
-                Some(rules) => format!("{}: {rules} rules, {warnings} warnings", paint(output::good(), "ok")),
-                None => {
-                    format!(
-                        "{}: {} errors, {warnings} warnings",
-                        paint(output::bad(), "wrong"),
-                        report.errors()
-                    )
-                }
-            };
-            Ok(output::say(line)?)
-        })?;
-    }
-    Ok(if rules.is_some() { fault::DONE } else { fault::FAILED })
 }
 
 /// Writes into the tests what the rules say now, then runs them.

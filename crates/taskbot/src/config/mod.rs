@@ -114,14 +114,39 @@ pub(crate) struct Database {
 }
 
 /// `rules`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// The folder.
     pub(crate) folder: Option<PathBuf>,
+    /// The git repository, in place of a folder.
+    pub(crate) git: Option<String>,
+    /// Its branch, tag or commit; its default branch when missing.
+    pub(crate) reference: Option<String>,
+    /// The folder in it.
+    pub(crate) path: Option<String>,
+    /// How often it is looked at.
+    pub(crate) poll: Duration,
     /// Hosts that a rule may take repositories from that are not registered.
     pub(crate) hosts: BTreeSet<String>,
     /// Whether registered repositories may be `file://` URLs.
     pub(crate) file_urls: bool,
+}
+
+/// How often a repository of rules is looked at.
+const RULES_POLL: Duration = Duration::from_secs(60);
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            git: None,
+            reference: None,
+            path: None,
+            poll: RULES_POLL,
+            hosts: BTreeSet::new(),
+            file_urls: false,
+        }
+    }
 }
 
 /// `git`
@@ -419,6 +444,7 @@ impl Loaded {
         }
         if let Some(folder) = &over.rules {
             config.rules.folder = Some(folder.clone());
+            config.rules.git = None;
             note("rules", "rules.folder");
         }
         if let Some(url) = &over.nats {

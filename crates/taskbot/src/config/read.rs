@@ -33,6 +33,8 @@ const LEASE_MIN: Duration = Duration::from_secs(3);
 const LEASE_MAX: Duration = Duration::from_secs(3600);
 /// The most options of an object store.
 const OPTIONS_MAX: usize = 100;
+/// The shortest time between two looks at a repository of rules.
+const RULES_POLL_MIN: Duration = Duration::from_secs(5);
 
 /// Reads a configuration file's text. `None` when it has mistakes; the report has them all, and the warnings.
 pub(super) fn read(name: &str, text: &str, folder: &Path) -> (Option<Loaded>, Report) {
@@ -175,6 +177,20 @@ fn database_forms(text: &str) -> String {
 
 fn rules(mut section: Section<'_, '_>, rules: &mut Rules) {
     section.maybe_path("folder", &mut rules.folder);
+    section.maybe_name("git", &mut rules.git);
+    section.maybe_name("ref", &mut rules.reference);
+    section.maybe_name("path", &mut rules.path);
+    section.duration("poll", &mut rules.poll);
+    let (reader, span) = (section.file.reader, section.span());
+    if rules.git.is_some() && rules.folder.is_some() {
+        reader.error(span, "`rules` has a `folder` and a `git` repository; rules come from one of them");
+    }
+    if rules.git.is_none() && (rules.reference.is_some() || rules.path.is_some()) {
+        reader.error(span, "`rules.ref` and `rules.path` are of a repository; `rules.git` is missing");
+    }
+    if rules.poll < RULES_POLL_MIN {
+        reader.error(span, format!("`rules.poll` must be at least {} s", RULES_POLL_MIN.as_secs()));
+    }
     section.set("hosts", &mut rules.hosts);
     section.bool("file_urls", &mut rules.file_urls);
     section.finish();

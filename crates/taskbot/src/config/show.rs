@@ -108,7 +108,15 @@ fn values(config: &Config) -> Value {
             "password_file": path(database.password_file.as_ref()),
             "connections": database.connections,
         },
-        "rules": {"folder": path(rules.folder.as_ref()), "hosts": rules.hosts, "file_urls": rules.file_urls},
+        "rules": {
+            "folder": path(rules.folder.as_ref()),
+            "git": rules.git,
+            "ref": rules.reference,
+            "path": rules.path,
+            "poll": format_duration(rules.poll),
+            "hosts": rules.hosts,
+            "file_urls": rules.file_urls,
+        },
         "git": {
             "protocols": git.protocols,
             "hosts": git.hosts,

@@ -2,10 +2,13 @@
 
 use async_trait::async_trait;
 use model::{task::Repo, task_file::TASK_FILE};
-use scheduler::resolve::{Found, LookUpError, Repositories};
-use std::{path::PathBuf, sync::Arc};
+use scheduler::{
+    resolve::{Found, LookUpError, Repositories},
+    rule_source::{RuleCheckout, RuleRepository},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use worker::{
-    git::{GitCache, GitConfig, GitError},
+    git::{GitCache, GitConfig, GitError, TreeLimits},
     local_run::TASK_FILE_BYTES_MAX,
 };
 
@@ -44,6 +47,54 @@ impl Repositories for GitRepositories {
         let task_file =
             text.map_err(|error| LookUpError::Wrong(format!("{path} of {repo} is no UTF-8: {error}")))?;
         Ok(Found { commit, task_file })
+    }
+}
+
+/// The most that a repository of rules may hold.
+const RULES_LIMITS: TreeLimits = TreeLimits { total_bytes: 512 << 20, entries: 50_000 };
+
+/// Rules that are kept in a git repository.
+#[derive(Debug)]
+pub(crate) struct GitRules {
+    cache: Arc<GitCache>,
+    repo: Repo,
+    poll: Duration,
+}
+
+impl GitRules {
+    /// The repository of a configuration; nothing when rules are in a folder, or come by the API.
+    pub(crate) fn of(config: &Config, cache: &Arc<GitCache>) -> Option<Self> {
+        let rules = &config.rules;
+        let repo =
+            Repo { git: rules.git.clone()?, reference: rules.reference.clone(), path: rules.path.clone() };
+        Some(Self { cache: Arc::clone(cache), repo, poll: rules.poll })
+    }
+}
+
+#[async_trait]
+impl RuleRepository for GitRules {
+    fn origin(&self) -> String {
+        self.repo.to_string()
+    }
+
+    fn poll_every(&self) -> Duration {
+        self.poll
+    }
+
+    async fn head(&self) -> Result<String, LookUpError> {
+        self.cache.resolve(&self.repo).await.map_err(refused)
+    }
+
+    async fn check_out(&self, commit: &str) -> Result<RuleCheckout, LookUpError> {
+        let later = |error: std::io::Error| LookUpError::Later(format!("a folder for the rules: {error}"));
+        let temporary = tempfile::Builder::new().prefix("taskbot-rules-").tempdir().map_err(later)?;
+        let into = temporary.path().join("rules");
+        self.cache.checkout(&self.repo, commit, &into, RULES_LIMITS).await.map_err(refused)?;
+        let folder = into.join(self.repo.path.as_deref().unwrap_or_default().trim_matches('/'));
+        if !folder.is_dir() {
+            return Err(LookUpError::Wrong(format!("{} has no such folder at {commit}", self.repo)));
+        }
+        Ok(RuleCheckout { folder, keep: Box::new(temporary) })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     access::{self, Entry, INNER_TOKEN_PREFIX},
     machine, open,
-    repositories::{GitRepositories, git_config},
+    repositories::{GitRepositories, GitRules, git_config},
 };
 use crate::{
     config::Config,
@@ -65,6 +65,7 @@ impl Running {
         let entry = Entry::decide(&config.server, address, access::tokens(&*store).await?)?;
         let git = GitCache::new(config.data_dir.join("mirrors"), git_config(config))
             .map_err(|error| anyhow!("{error}"))?;
+        let git = Arc::new(git);
         let backend = store.backend().await?;
         let options =
             rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
@@ -75,8 +76,11 @@ impl Running {
             ids,
             store,
             files: open::files(config)?,
-            rulebook: Rulebook::new(options, config.rules.folder.clone()),
-            repositories: Arc::new(GitRepositories(Arc::new(git))),
+            rulebook: match GitRules::of(config, &git) {
+                Some(rules) => Rulebook::from_git(options, Arc::new(rules)),
+                None => Rulebook::new(options, config.rules.folder.clone()),
+            },
+            repositories: Arc::new(GitRepositories(git)),
             outlet: outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>),
         });
         // Before anything comes in, so that nothing is judged by rules of yesterday.
@@ -198,6 +202,7 @@ impl Running {
         match rulebook.folder() {
             _ if count > 0 => format!("{count} in force, revision {}", set.revision().short()),
             Some(folder) => format!("none in {}", folder.display()),
+            None if rulebook.has_source() => "none yet".to_owned(),
             None => "none; give a folder (--rules DIR)".to_owned(),
         }
     }
@@ -246,7 +251,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
 /// # Errors
 /// There is no rule set in force and the folder's is wrong, or the database is away.
 async fn load_rules(scheduler: &Scheduler) -> Result<()> {
-    if scheduler.rulebook().folder().is_none() {
+    if !scheduler.rulebook().has_source() {
         return Ok(());
     }
     let Err(error) = scheduler.reload_rules(BY_START).await else { return Ok(()) };
@@ -255,6 +260,11 @@ async fn load_rules(scheduler: &Scheduler) -> Result<()> {
         return Ok(());
     }
     let shown = match &error {
+        // A repository that is away is looked at again; until then nothing is judged.
+        scheduler::rulebook::RuleSetError::Repository(_) if error.is_transient() => {
+            tracing::warn!(error = error.details(), "the rules cannot be read yet; events wait for them");
+            return Ok(());
+        }
         scheduler::rulebook::RuleSetError::Wrong(report) => {
             report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         }

@@ -1,6 +1,6 @@
 //! What rule authors do, from a first rule to one that is in force.
 
-use crate::support::{Given, Up, run, taskbot, until};
+use crate::support::{Beside, Given, Up, run, taskbot, until};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -327,4 +327,91 @@ fn tests_take_over_what_rules_say_now() {
     here(folder.path(), &["rule", "test", "--update"])
         .expect(0, &["builds.yaml says what the rules say now", "1 passed"]);
     here(folder.path(), &["rule", "test", "--update"]).expect(0, &["nothing to update", "1 passed"]);
+}
+
+#[test]
+fn a_check_looks_at_recorded_events_and_inputs() {
+    let rules = r#"rules:
+  - name: one
+    on: org.example.build
+    when: {body.state: done, body.stat: done}
+    then: [{task: own, with: {nam: x}}]
+"#;
+    let folder = folder(rules, &[(8, "a", "done"), (9, "b", "done")]);
+    let own = folder.path().join("own");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("task.yaml"), "name: own\ninputs: {name: {type: string, required: true}}\nenvironment: [{local: {}}]\nrun: \"true\"\n").unwrap();
+    fs::write(folder.path().join("rules/tasks.yaml"), "tasks: {own: {git: ../own}}\n").unwrap();
+    here(folder.path(), &["rule", "check"]).expect(0, &["`nam`", "warnings"]);
+    let given = here(folder.path(), &["rule", "check", "--dump", "dump.jsonl"]);
+    given.expect(0, &["`body.stat`", "did you mean `body.state`", "`nam`"]);
+    here(folder.path(), &["rule", "check", "--dump", "nope"]).expect(2, &["cannot read nope"]);
+}
+
+#[test]
+fn rules_that_miss_by_one_clause_are_found() {
+    let rules = r#"rules:
+  - name: near
+    on: org.example.build
+    when: {body.state: done, body.name: b}
+    then: [{task: check}]
+  - name: far
+    on: org.example.build
+    when: {body.state: failed, body.name: b}
+    then: [{task: check}]
+"#;
+    let up = Up::start(&[("builds.yaml", rules), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    up.run_with(&["event", "send"], &line(1, 8, "a", "done")).expect(0, &["1 new"]);
+    let near =
+        up.run(&["event", "why", "@latest", "--near-misses"]).expect(0, &["near: no match", "body.name"]);
+    assert!(!near.out.contains("far"), "{}", near.out);
+    up.run_with(&["event", "send"], &line(2, 8, "b", "done")).expect(0, &["1 new"]);
+    up.run(&["event", "why", "e-2", "--near-misses"]).expect(0, &["far: no match"]);
+    up.run(&["event", "why", "e-2", "--near-misses", "--rule", "near"])
+        .expect(0, &["no rule misses by one clause"]);
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    let mut command = std::process::Command::new("git");
+    assert!(command.current_dir(folder).args(who).args(arguments).status().unwrap().success());
+}
+
+#[test]
+fn rules_come_from_a_git_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = folder.path().join("repository");
+    put_rules(&repository.join("rules"), RULES);
+    for arguments in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "."],
+        &["commit", "--quiet", "-m", "rules"],
+    ] {
+        git(&repository, arguments);
+    }
+    fs::create_dir_all(folder.path().join("rules")).unwrap();
+    let up = Up::start_in(folder, &["--no-worker"]);
+    let (folder, _) = up.kill();
+    let config = folder.path().join("git.yaml");
+    let text = format!(
+        "data_dir: git-data\nserver: {{listen: \"127.0.0.1:0\"}}\nrules: {{git: {:?}, ref: main, path: rules, poll: 5s}}\ngit: {{folders: [{:?}]}}\n",
+        repository,
+        folder.path()
+    );
+    fs::write(&config, text).unwrap();
+    let server = Beside::start(taskbot().arg("server").arg("--config").arg(&config));
+    server.says("listening on http://");
+    let url = server.said().lines().next().unwrap().trim_start_matches("listening on ").to_owned();
+    let ask = |arguments: &[&str]| run(taskbot().env("TASKBOT_SERVER", &url).args(arguments), "");
+    let listed = ask(&["rule", "list", "-o", "json"]);
+    assert!(listed.out.contains("check-builds"), "{}", listed.out);
+    put_rules(&repository.join("rules"), &RULES.replace("check-builds", "check-all-builds"));
+    git(&repository, &["commit", "--quiet", "-a", "-m", "all"]);
+    ask(&["rule", "reload"]).expect(0, &["is in force"]);
+    ask(&["rule", "list"]).expect(0, &["check-all-builds"]);
+    // A bad commit leaves what is in force.
+    put_rules(&repository.join("rules"), "rules: [{nam: x}]\n");
+    git(&repository, &["commit", "--quiet", "-a", "-m", "bad"]);
+    ask(&["rule", "reload"]).expect(1, &["did you mean `name`?"]);
+    ask(&["rule", "list"]).expect(0, &["check-all-builds", "the newest rules are not taken"]);
 }

@@ -1,7 +1,7 @@
 //! Recorded history, batch by batch: a dump, a server's events, or those of the configured database.
 
 use crate::{
-    cli::{Backtest, Global},
+    cli::{Global, HistoryArgs},
     client::Client,
     config::Config,
     fault::Fault,
@@ -32,7 +32,7 @@ const BATCH_EVENTS: usize = 500;
 
 /// Events to judge.
 #[derive(Debug)]
-pub(super) enum Batch {
+pub(in crate::commands) enum Batch {
     /// Whole lines, each a recorded message.
     Lines(Vec<u8>),
     /// Events, and what could not be read between them: its line in the history, and why.
@@ -40,7 +40,7 @@ pub(super) enum Batch {
 }
 
 /// Where the history is.
-pub(super) enum History {
+pub(in crate::commands) enum History {
     /// A dump: its input, and how many bytes it has when that is known.
     Dump(Box<dyn BufRead + Send>, Option<u64>),
     /// A server's events.
@@ -51,7 +51,7 @@ pub(super) enum History {
 
 /// Which events, by when they came in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Period {
+pub(in crate::commands) struct Period {
     since: DateTime<Utc>,
     until: Option<DateTime<Utc>>,
 }
@@ -77,6 +77,21 @@ pub(super) struct Line {
     depth: u32,
 }
 
+impl Batch {
+    /// Its events; what is none is left out.
+    pub(in crate::commands) fn into_events(self) -> Vec<Event> {
+        let source = SourceName::from(DUMP_SOURCE);
+        match self {
+            Self::Events(events, _) => events,
+            Self::Lines(bytes) => bytes
+                .split(|byte| *byte == b'\n')
+                .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
+                .map(|line| line.into_event(&source))
+                .collect(),
+        }
+    }
+}
+
 impl Line {
     /// The event that it is; received at the epoch when that is not told.
     pub(super) fn into_event(self, source: &SourceName) -> Event {
@@ -98,7 +113,7 @@ impl History {
     ///
     /// # Errors
     /// It names none, or one that cannot be opened.
-    pub(super) fn of(args: &Backtest, global: &Global) -> Result<Self> {
+    pub(in crate::commands) fn of(args: &HistoryArgs, global: &Global) -> Result<Self> {
         if let Some(path) = &args.dump {
             let (input, bytes) = open_dump(path)?;
             return Ok(Self::Dump(input, bytes));
@@ -128,7 +143,7 @@ impl History {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn read(self, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
+    pub(in crate::commands) fn read(self, give: &mut dyn FnMut(Batch) -> bool) -> Result<()> {
         match self {
             Self::Dump(input, _) => read_dump(input, give),
             Self::Server(client, period) => super::super::block_on(read_server(&client, period, give)),

@@ -4,7 +4,7 @@
 //! ([`judge`]), put in order again and counted ([`tally`]), and shown ([`report`]). Nothing is held but counters:
 //! a history of any length can be read.
 
-mod history;
+pub(super) mod history;
 mod judge;
 mod report;
 mod tally;
@@ -39,7 +39,7 @@ const WAITING_BATCHES: usize = 2;
 pub(super) fn run(args: &Backtest, global: &Global) -> Result<u8> {
     let new = rule::compile(&args.path, global)?.0;
     let old = args.diff.as_deref().map(|old| rule::named_set(old, global)).transpose()?;
-    let history = History::of(args, global)?;
+    let history = History::of(&args.history, global)?;
     let judges = Judges::new(new, old);
     let threads = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let bar = progress(history.bytes());
