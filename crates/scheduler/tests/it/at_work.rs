@@ -3,8 +3,10 @@
 use super::bed::{Bed, build, event, files, quick, until};
 use model::{RuleName, verdict::VerdictKind};
 use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
 use store::StoreError;
 use taskbot_scheduler::{service::ServiceError, settings::TIMERS_BATCH_MAX};
+use tokio::task::JoinSet;
 
 async fn bed_with(rules: &str) -> Bed {
     let bed = Bed::new().await;
@@ -212,5 +214,60 @@ async fn rules_are_counted() {
     .await;
     assert_eq!((count.candidates, count.fired, count.errors, count.suppressed), (3, 3, 0, 1));
     assert!(count.last_fired_at.is_some());
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_that_come_and_go_under_load_lose_and_double_nothing() {
+    const EVENTS: usize = 400;
+    const BATCH: usize = 20;
+    let rules = check_builds("    limits: {per_day: 350, on_excess: pause}\n");
+    let mut bed = Bed::postgres().await;
+    activate(&bed, &rules).await;
+    bed.start();
+    let other = bed.second(quick(), |parts| parts).await;
+    bed.run(&other, Vec::new());
+    until("both to follow the rules", || async {
+        other.rulebook().current().rule(&rule()).is_some().then_some(())
+    })
+    .await;
+    let mut takers = JoinSet::new();
+    for (server, scheduler) in [bed.scheduler.clone(), other.clone()].into_iter().enumerate() {
+        takers.spawn(async move {
+            // Each brings all events, from another end.
+            let mut all: Vec<_> = (0..EVENTS).collect();
+            all.rotate_left(server * EVENTS / 2);
+            for batch in all.chunks(BATCH) {
+                let events = batch.iter().map(|n| build(&format!("e{n}")).into()).collect();
+                scheduler.ingest(events).await.unwrap();
+            }
+        });
+    }
+    // People pause and resume, the rule alone and all of them, while the limit trips too.
+    let mut turn = 0_u32;
+    while !takers.is_empty() {
+        let one = (turn % 2 == 0).then(rule);
+        bed.scheduler.pause_rule(one.as_ref(), None, "me").await.unwrap();
+        let done = tokio::time::timeout(Duration::from_millis(20), takers.join_next()).await;
+        if let Ok(Some(done)) = done {
+            done.unwrap();
+        }
+        // The limit may have held it again.
+        bed.scheduler.resume_rule(one.as_ref(), false, "me").await.unwrap();
+        turn += 1;
+    }
+    bed.until_tasks(350).await;
+    let backlog = until("what is over the limit", || async {
+        bed.store.backlog().await.unwrap().pop().filter(|one| one.held_events == 50 && one.hold.is_some())
+    })
+    .await;
+    assert_eq!(backlog.hold.unwrap().by, "limit");
+    assert_eq!(bed.tasks().await.len(), 350);
+    bed.store.shift_clock(25 * 3600 * 1000).await.unwrap();
+    bed.scheduler.resume_rule(Some(&rule()), false, "me").await.unwrap();
+    let tasks = bed.until_tasks(EVENTS).await;
+    until("an empty backlog", || async { bed.store.backlog().await.unwrap().is_empty().then_some(()) }).await;
+    let events: BTreeSet<_> = tasks.iter().map(|task| task.origin.event()).collect();
+    assert_eq!((bed.tasks().await.len(), events.len()), (EVENTS, EVENTS));
     bed.end().await;
 }
