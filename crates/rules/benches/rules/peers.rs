@@ -13,13 +13,16 @@ use std::{
 /// Judges one message; returns how many rules match.
 type Judge = Box<dyn FnMut(&[u8]) -> usize>;
 
+/// Compiles rules.
+type Make = fn(&[Rule]) -> Judge;
+
 /// Measures all of them; `index` is what an event costs by the index, in microseconds.
 pub(crate) fn measure(workload: &Workload, rules: &[Rule], index: f64) {
     let lines: Vec<Vec<u8>> =
         workload.messages.iter().map(|message| message.to_string().into_bytes()).collect();
     // Rule by rule more events would take minutes.
     let some = (500_000 / rules.len()).clamp(50, lines.len());
-    let peers: [(&str, fn(&[Rule]) -> Judge, usize); 4] = [
+    let peers: [(&str, Make, usize); 4] = [
         ("quamina", quamina, lines.len()),
         ("rhai, rule by rule", rhai, some),
         ("cel, rule by rule", cel, some),
