@@ -20,7 +20,7 @@ grub() {
 
 point() {
     count=$((count + 1))
-    echo "$1 $count - $2" >> "$output/results.tap"
+    echo "$1 $count - $2" >> "$build/results.tap"
     [ "$1" = ok ] || failed=1
 }
 
@@ -90,7 +90,7 @@ rm -rf "$build"
 mkdir -p "$iso/boot"
 count=0
 failed=0
-echo "TAP version 14" > "$output/results.tap"
+echo "TAP version 14" > "$build/results.tap"
 find_kernel
 echo "kernel $version"
 find_busybox
@@ -111,5 +111,7 @@ if [ "$failed" -eq 0 ]; then
     done
     ls -l "$output/test.iso"
 fi
-echo "1..$count" >> "$output/results.tap"
+echo "1..$count" >> "$build/results.tap"
+# Only a whole document is told.
+cp "$build/results.tap" "$output/results.tap"
 exit "$failed"

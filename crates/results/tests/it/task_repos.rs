@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod media;
 mod python_c_api;
 mod updates;
 
@@ -98,8 +99,10 @@ impl Checkout {
         let prepared = self.sh(&self.task.prepare, &mut log) == 0;
         let conclusion = if prepared {
             let code = self.sh(&self.task.run, &mut log);
-            let path = results.path.as_deref().unwrap();
-            let documents = fs::read(output.join(path)).ok().map(|bytes| parse(results.format, path, &bytes));
+            let read = |path: &str| {
+                fs::read(output.join(path)).ok().map(|bytes| parse(results.format, path, &bytes))
+            };
+            let documents = results.path.as_deref().and_then(read);
             conclude(code, &results.exit, documents.into_iter().collect())
         } else {
             conclude(i32::from(u8::MAX), &results.exit, Vec::new())

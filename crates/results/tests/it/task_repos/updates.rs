@@ -302,8 +302,9 @@ fn upgradepath_never_lets_versions_go_down() {
 fn what_repositories_share_is_the_same_in_both() {
     let repositories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/task-repos");
     for (one, other, files) in [
-        ("depcheck", "upgradepath", ["repodata.py", "python.sh"]),
-        ("static-analysis", "python-c-api", ["analysis.py", "unpack.py"]),
+        ("depcheck", "upgradepath", ["repodata.py", "python.sh"].as_slice()),
+        ("static-analysis", "python-c-api", &["analysis.py", "unpack.py"]),
+        ("anaconda-test-iso", "kernel-boot-files", &["lib.sh"]),
     ] {
         for file in files {
             let read = |name: &str| fs::read_to_string(repositories.join(name).join(file)).unwrap();
