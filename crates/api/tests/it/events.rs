@@ -3,6 +3,7 @@
 use super::bed::{Bed, RULES, until};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use store::NewDeadLetter;
 
 #[tokio::test]
 async fn an_event_is_sent_once_shown_and_explained() {
@@ -106,6 +107,31 @@ async fn dead_letters_are_shown_tried_again_and_dropped() {
     assert_eq!(bed.get("/api/v1/dlq").await["items"].as_array().unwrap().len(), 2, "it is still there");
     assert_eq!(bed.send(Method::DELETE, &format!("/api/v1/dlq/{id}"), &json!({})).await.0, 204);
     assert_eq!(bed.send(Method::DELETE, &format!("/api/v1/dlq/{id}"), &json!({})).await.0, 404);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_good_now_is_taken_in_and_gone() {
+    let bed = Bed::open().await;
+    let letter = NewDeadLetter {
+        source: "api".into(),
+        topic: Some("build.done".to_owned()),
+        event_id: Some("late".to_owned()),
+        headers: r#"{"sent-at": "2026-11-01T10:00:00+00:00"}"#.to_owned(),
+        payload: br#"{"nvr": "audit-4.0-1.fc42"}"#.to_vec(),
+        reason: "judging it broke".to_owned(),
+        deliveries: 3,
+    };
+    let id = bed.store().bury(&[letter]).await.unwrap()[0];
+    let (status, taken) = bed.post(&format!("/api/v1/dlq/{id}/requeue"), &json!({})).await;
+    assert_eq!(status, 200, "{taken}");
+    let event = bed.get(&format!("/api/v1/events/{}", taken["event"])).await;
+    assert_eq!((&event["id"], &event["source"]), (&json!("late"), &json!("api")), "{event}");
+    assert_eq!(event["headers"]["sent-at"], json!("2026-11-01T10:00:00+00:00"));
+    let verdicts = bed.get("/api/v1/events/late/verdicts").await;
+    assert_eq!(verdicts["tasks"].as_array().unwrap().len(), 1, "{verdicts}");
+    assert!(bed.get("/api/v1/dlq").await["items"].as_array().unwrap().is_empty());
+    assert_eq!(bed.post(&format!("/api/v1/dlq/{id}/requeue"), &json!({})).await.0, 404, "it is gone");
     bed.end().await;
 }
 

@@ -163,3 +163,40 @@ async fn a_claim_that_is_broken_off_loses_no_task() {
     assert_eq!(again["assignments"][0]["fence"], given["fence"]);
     bed.end().await;
 }
+
+#[tokio::test]
+async fn a_worker_says_goodbye_and_comes_back() {
+    let bed = Bed::open().await;
+    bed.post("/api/v1/worker/claim", &claim(0)).await;
+    let leave = bed.post("/api/v1/worker/leave", &json!({"worker": "w"})).await;
+    assert_eq!(leave.0, 204, "{leave:?}");
+    let workers = bed.get("/api/v1/workers").await;
+    assert_eq!(workers[0]["alive"], json!(false), "{workers}");
+    assert!(workers[0]["left_at"].is_string(), "{workers}");
+    bed.post("/api/v1/worker/claim", &claim(0)).await;
+    let workers = bed.get("/api/v1/workers").await;
+    assert_eq!((&workers[0]["alive"], &workers[0]["left_at"]), (&json!(true), &Value::Null), "{workers}");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_log_has_a_limit_at_the_server_too() {
+    let bed = Bed::open().await;
+    let (task, attempt, fence) = running(&bed, "e1").await;
+    let chunk = store::LogChunk {
+        attempt: 1,
+        seq: 0,
+        size_bytes: model::protocol::LOG_BYTES_MAX - 3,
+        key: "logs/elsewhere".to_owned(),
+    };
+    let held = model::attempt::AttemptRef { attempt: 1, fence: fence.as_i64().unwrap() };
+    bed.store().add_log_chunk(task.parse().unwrap(), held, &chunk).await.unwrap();
+    let log = async |seq: u32, bytes: &'static str| {
+        let path = format!("/api/v1/worker/tasks/{task}/log?attempt={attempt}&fence={fence}&seq={seq}");
+        bed.request(Method::POST, &path).body(bytes).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(log(1, "four").await, 413);
+    assert_eq!(log(1, "abc").await, 204);
+    assert_eq!(log(2, "x").await, 413);
+    bed.end().await;
+}

@@ -273,6 +273,7 @@ async fn the_first_wish_to_stop_waits_and_the_second_does_not() {
     worker.task.await.unwrap().unwrap();
     assert_eq!(outcome(&bench.board.end_of(first).await).0, "passed");
     assert_eq!(bench.board.lock().queue.len(), 1, "nothing is claimed any more");
+    assert_eq!(bench.board.lock().left.len(), 1, "it says goodbye");
 
     let worker = bench.start();
     assert_eq!(outcome(&bench.board.end_of(late).await).0, "passed");
@@ -281,7 +282,8 @@ async fn the_first_wish_to_stop_waits_and_the_second_does_not() {
     worker.shutdown.stop.cancel();
     worker.shutdown.kill.cancel();
     worker.task.await.unwrap().unwrap();
-    assert_eq!(outcome(&bench.board.end_of(cut).await).0, "error(lost)");
+    assert_eq!(outcome(&bench.board.end_of(cut).await).0, "handed back");
+    assert_eq!(bench.board.lock().left.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use model::{
     phase::Phase,
     protocol::{
         ARTIFACT_PART_BYTES_MAX, ArtifactQuery, Assignment, ClaimReply, ClaimRequest, FinishRequest,
-        HeartbeatReply, HeartbeatRequest, Held, LogChunkQuery, Order, UploadedArtifact,
+        HeartbeatReply, HeartbeatRequest, Held, LeaveRequest, LogChunkQuery, Order, UploadedArtifact,
     },
     task::{Origin, Repo, Resolved, Task, TaskKind, TaskState, Trust},
     task_file,
@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) claims_to_lose: u32,
     pub(crate) claims: Vec<ClaimRequest>,
     pub(crate) heartbeats: u32,
+    /// Who said goodbye.
+    pub(crate) left: Vec<WorkerName>,
     pub(crate) most_running: usize,
     pub(crate) logs: HashMap<TaskId, BTreeMap<u32, Vec<u8>>>,
     pub(crate) artifacts: HashMap<(TaskId, String), Vec<u8>>,
@@ -171,6 +173,7 @@ impl Board {
         match path.split('/').collect::<Vec<_>>().as_slice() {
             ["claim"] => self.claim(&request).await,
             ["heartbeat"] => self.heartbeat(&request),
+            ["leave"] => self.leave(&request),
             ["tasks", task, what] => self.about(task.parse().unwrap(), what, &request),
             _ => Reply::status(404),
         }
@@ -200,6 +203,12 @@ impl Board {
             return Reply::Drop;
         }
         Reply::json(&ClaimReply { assignments, lease_seconds: state.lease_seconds, drain: state.drain })
+    }
+
+    fn leave(&self, request: &Request) -> Reply {
+        let LeaveRequest { worker } = serde_json::from_slice(&request.body).unwrap();
+        self.lock().left.push(worker);
+        Reply::status(204)
     }
 
     fn heartbeat(&self, request: &Request) -> Reply {
