@@ -200,7 +200,13 @@ impl Vm {
                     (_, position) = running.text(&["assword:"], position, patience, log, stop).await?;
                     running.console.send(&format!("{password}\n")).await?;
                 }
-                running.text(&PROMPTS[1..], position, patience, log, stop).await?;
+                let refused = [PROMPTS[1], PROMPTS[2], "ogin incorrect"];
+                let (answer, _) = running.text(&refused, position, patience, log, stop).await?;
+                if answer == 2 {
+                    let message =
+                        format!("the machine does not let `{user}` in: name and password are `login`'s");
+                    return Err(ExecError::BadTask(message).into());
+                }
             }
             running.console.send(&scripts::typed(agent_bytes)).await?;
         }

@@ -12,7 +12,7 @@ const BEGIN: &str = r#"#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p /proc /sys
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev
-mkdir -p /run /root /tmp /var/tmp
+mkdir -p /run /root /tmp /etc /var/tmp
 for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_console \
   scsi_common scsi_mod virtio_scsi cdrom sr_mod isofs; do
   [ ! -e /lib/modules/$m.ko ] || insmod /lib/modules/$m.ko
