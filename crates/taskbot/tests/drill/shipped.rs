@@ -1,4 +1,5 @@
-//! rpmlint and static analysis for real: from the event on the bus, by the shipped rules, to stored results.
+//! The shipped rules and task repositories for real: from the event on the bus to stored results, on packages that are
+//! built here.
 
 use crate::support::{
     bus::Publication,
@@ -58,24 +59,9 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
     let packages = tempfile::tempdir().unwrap();
     let place = packages.path().join("packages/lz4/1.0/1.fc42/src");
     fs::create_dir_all(&place).unwrap();
-    fs::copy(source_rpm(packages.path()), place.join(format!("{NVR}.src.rpm"))).unwrap();
+    fs::copy(source_rpm(packages.path(), "lz4", BUG), place.join(format!("{NVR}.src.rpm"))).unwrap();
 
-    // The shipped rules as they are, but for where packages are; and the task repositories beside them.
-    let served = serve(packages.path().to_owned()).await;
-    let mut rules = files_below(&root().join("rules"));
-    // Their own tests say where packages are expected.
-    for text in rules.values_mut() {
-        *text = text.replace("https://kojipkgs.fedoraproject.org", &served);
-    }
-    let mut rules: Vec<(&str, &str)> =
-        rules.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    rules.retain(|(name, _)| !name.starts_with("demo/"));
-    let mut plan = Plan { rules: &rules, ..Plan::default() };
-    let beside = files_below(&root().join("deploy/task-repos"));
-    let beside: Vec<_> =
-        beside.iter().map(|(name, text)| (format!("deploy/task-repos/{name}"), text.clone())).collect();
-    plan.beside = &beside;
-    let installation = Installation::start(&plan).await;
+    let installation = shipped(packages.path().to_owned()).await;
 
     let build = json!({
         "name": "lz4", "version": "1.0", "release": "1.fc42", "epoch": null, "build_id": 1, "task_id": 2,
@@ -85,11 +71,6 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
         "alias": "FEDORA-2026-0000000001", "title": NVR, "type": "bugfix", "request": "testing", "critpath": false,
         "release": {"name": "F42", "version": "42"}, "notes": "none", "builds": [{"nvr": NVR, "epoch": 0}],
     }});
-    let send = |topic: &str, id: &str, body: &Value| Publication {
-        topic: topic.to_owned(),
-        headers: vec![("message-id", id.to_owned())],
-        payload: body.to_string().into_bytes(),
-    };
     let topic = "org.fedoraproject.prod";
     installation
         .bus
@@ -139,6 +120,171 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
     installation.remove().await;
 }
 
+/// Leaks `list` when the number cannot be made.
+const EXTENSION: &str = "\
+#include <Python.h>
+
+static PyObject *one(PyObject *self, PyObject *args)
+{
+    PyObject *list, *item;
+    list = PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    item = PyLong_FromLong(1);
+    if (item == NULL)
+        return NULL;
+    PyList_Append(list, item);
+    Py_DECREF(item);
+    return list;
+}
+";
+
+/// A repository of packages without content: name, version, release and further lines of each one's spec file.
+fn repository(folder: &Path, packages: &[(&str, &str, &str, &str)]) {
+    fs::create_dir_all(folder).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    for (name, version, release, lines) in packages {
+        let spec = place.path().join(format!("{name}.spec"));
+        let text = format!(
+            "Name: {name}\nVersion: {version}\nRelease: {release}\nSummary: A package\nLicense: MIT\nBuildArch: noarch\n\
+             AutoReqProv: no\n{lines}\n%description\nA package.\n%files\n"
+        );
+        fs::write(&spec, text).unwrap();
+        run(Command::new("rpmbuild")
+            .args(["-bb", "--define", &format!("_topdir {}", place.path().display())])
+            .args(["--define", &format!("_rpmdir {}", folder.display())])
+            .arg(&spec));
+    }
+    run(Command::new("createrepo_c").arg("--quiet").arg(folder));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shipped_rules_check_updates_and_extensions() {
+    let packages = tempfile::tempdir().unwrap();
+    let linux = packages.path().join("pub/fedora/linux");
+    // The new version of a library no longer has what a program needs; the release after it has an older one.
+    for arch in ["x86_64", "aarch64"] {
+        let stable = [
+            ("lib", "1", "1.fc42", "Provides: libfoo.so.1"),
+            ("app", "1", "1.fc42", "Requires: libfoo.so.1"),
+        ];
+        repository(&linux.join(format!("releases/42/Everything/{arch}/os")), &stable);
+        repository(&linux.join(format!("updates/42/Everything/{arch}")), &[]);
+        let testing =
+            [("lib", "2", "1.fc42", "Provides: libfoo.so.2"), ("good", "1", "1.fc42", "Requires: lib")];
+        repository(&linux.join(format!("updates/testing/42/Everything/{arch}")), &testing);
+    }
+    for (release, version) in [("41", "1"), ("42", "1"), ("43", "1.9")] {
+        let package = ("lib", version, &*format!("1.fc{release}"), "");
+        repository(&linux.join(format!("releases/{release}/Everything/source/tree")), &[package]);
+        repository(&linux.join(format!("updates/{release}/Everything/source/tree")), &[]);
+    }
+    let sources = packages.path().join("packages/python-simplejson/1.0/1.fc42/src");
+    fs::create_dir_all(&sources).unwrap();
+    let source = source_rpm(packages.path(), "python-simplejson", EXTENSION);
+    fs::copy(source, sources.join("python-simplejson-1.0-1.fc42.src.rpm")).unwrap();
+    let installation = shipped(packages.path().to_owned()).await;
+
+    let topic = "org.fedoraproject.prod";
+    let build = |name: &str| {
+        json!({
+            "name": name, "version": "1.0", "release": "1.fc42", "epoch": null, "build_id": 1, "task_id": 2,
+            "owner": "somebody", "instance": "primary", "attribute": "state", "old": 0, "new": 1,
+        })
+    };
+    let update = json!({"agent": "somebody", "update": {
+        "alias": "FEDORA-2026-0000000002", "title": "lib good", "type": "bugfix", "request": "stable", "critpath": false,
+        "release": {"name": "F42", "version": "42"}, "notes": "none",
+        "builds": [{"nvr": "lib-2-1.fc42", "epoch": 0}, {"nvr": "good-1-1.fc42", "epoch": 0}],
+    }});
+    installation
+        .bus
+        .publish([
+            // Pure Python: nobody's business.
+            send(&format!("{topic}.buildsys.build.state.change"), "pure", &build("python-tabulate")),
+            send(&format!("{topic}.buildsys.build.state.change"), "extension", &build("python-simplejson")),
+            send(&format!("{topic}.bodhi.update.request.stable"), "update", &update),
+        ])
+        .await;
+    let tasks = until("all tasks are made", async || {
+        let tasks = installation.list("/api/v1/tasks").await;
+        (tasks.len() == 4).then_some(tasks)
+    })
+    .await;
+    let mut ended = Vec::new();
+    for task in tasks {
+        let id = task["id"].as_str().unwrap();
+        let whole = installation.ended(id).await;
+        let name = whole["task"]["name"].as_str().unwrap().to_owned();
+        let log = installation.log_of(id).await;
+        let parts = installation.get(&format!("/api/v1/results?limit=1000&parts=true&task={id}")).await;
+        let parts = parts["items"].as_array().unwrap().clone();
+        let shown = format!("{:#}\n{log}\n{parts:#?}", whole["task"]["state"]);
+        assert_eq!(whole["task"]["state"]["outcome"], "failed", "{shown}");
+        // What a result says of a build.
+        let of = |nvr: &str| {
+            let found = parts.iter().find(|part| part["item"] == json!({"type": "koji_build", "id": nvr}));
+            let found = found.unwrap_or_else(|| panic!("no result of {nvr}: {shown}"));
+            (found["outcome"].as_str().unwrap().to_owned(), found["note"].as_str().unwrap().to_owned())
+        };
+        match name.as_str() {
+            "depcheck" => {
+                let (outcome, note) = of("lib-2-1.fc42");
+                assert_eq!(outcome, "failed", "{shown}");
+                assert!(note.contains("breaks app-1-1.fc42.noarch: nothing provides libfoo.so.1"), "{shown}");
+                assert_eq!(of("good-1-1.fc42").0, "passed", "{shown}");
+            }
+            "upgradepath" => {
+                let (outcome, note) = of("lib-2-1.fc42");
+                assert_eq!(outcome, "failed", "{shown}");
+                assert!(note.contains("F43 has the older lib-1.9-1.fc43"), "{shown}");
+                assert_eq!(of("good-1-1.fc42").0, "passed", "{shown}");
+            }
+            "python-c-api" => {
+                let text = json!(parts).to_string();
+                for words in ["leaked-reference", "bug.c", "`list`, owned since PyList_New in line 6"] {
+                    assert!(text.contains(words), "`{words}` is not in {shown}");
+                }
+            }
+            other => panic!("unexpected task {other}"),
+        }
+        ended.push(name);
+    }
+    ended.sort();
+    assert_eq!(ended, ["depcheck", "depcheck", "python-c-api", "upgradepath"]);
+    installation.remove().await;
+}
+
+/// An installation with the shipped rules as they are, but for where packages are, and the task repositories beside
+/// them.
+async fn shipped(packages: PathBuf) -> Installation {
+    let served = serve(packages).await;
+    let mut rules = files_below(&root().join("rules"));
+    // Their own tests say where packages are expected.
+    for text in rules.values_mut() {
+        for host in ["https://kojipkgs.fedoraproject.org", "https://dl.fedoraproject.org"] {
+            *text = text.replace(host, &served);
+        }
+    }
+    let mut rules: Vec<(&str, &str)> =
+        rules.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    rules.retain(|(name, _)| !name.starts_with("demo/"));
+    let mut plan = Plan { rules: &rules, ..Plan::default() };
+    let beside = files_below(&root().join("deploy/task-repos"));
+    let beside: Vec<_> =
+        beside.iter().map(|(name, text)| (format!("deploy/task-repos/{name}"), text.clone())).collect();
+    plan.beside = &beside;
+    Installation::start(&plan).await
+}
+
+fn send(topic: &str, id: &str, body: &Value) -> Publication {
+    Publication {
+        topic: topic.to_owned(),
+        headers: vec![("message-id", id.to_owned())],
+        payload: body.to_string().into_bytes(),
+    }
+}
+
 /// All files below a folder by their relative paths.
 fn files_below(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -157,21 +303,22 @@ fn files_below(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
-fn source_rpm(folder: &Path) -> PathBuf {
-    let (top, sources) = (folder.join("top"), folder.join("lz4-1.0"));
+/// A source RPM of version 1.0-1.fc42 with one file `bug.c`.
+fn source_rpm(folder: &Path, name: &str, code: &str) -> PathBuf {
+    let (top, sources) = (folder.join("top"), folder.join(format!("{name}-1.0")));
     fs::create_dir_all(top.join("SOURCES")).unwrap();
     fs::create_dir_all(&sources).unwrap();
-    fs::write(sources.join("bug.c"), BUG).unwrap();
-    let spec = folder.join("lz4.spec");
-    fs::write(&spec, SPEC).unwrap();
-    let archive = top.join("SOURCES/lz4-1.0.tar.gz");
-    run(Command::new("tar").arg("-C").arg(folder).arg("-czf").arg(archive).arg("lz4-1.0"));
+    fs::write(sources.join("bug.c"), code).unwrap();
+    let spec = folder.join(format!("{name}.spec"));
+    fs::write(&spec, SPEC.replace("lz4", name)).unwrap();
+    let archive = top.join(format!("SOURCES/{name}-1.0.tar.gz"));
+    run(Command::new("tar").arg("-C").arg(folder).arg("-czf").arg(archive).arg(format!("{name}-1.0")));
     run(Command::new("rpmbuild")
         .arg("-bs")
         .arg("--define")
         .arg(format!("_topdir {}", top.display()))
         .arg(spec));
-    top.join(format!("SRPMS/{NVR}.src.rpm"))
+    top.join(format!("SRPMS/{name}-1.0-1.fc42.src.rpm"))
 }
 
 fn run(command: &mut Command) {
