@@ -33,6 +33,7 @@ pub mod dispatch;
 pub mod live;
 pub mod relay;
 
+pub mod apply;
 pub mod holds;
 pub mod service;
 pub mod sweep;

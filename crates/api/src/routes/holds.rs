@@ -5,8 +5,12 @@ use axum::{
     Extension, Json,
     extract::{Path, State},
 };
-use model::RuleName;
-use scheduler::holds::{Held, Parked};
+use chrono::{DateTime, Utc};
+use model::{RuleName, ids::EventSeq};
+use scheduler::{
+    apply::{Applied, Past},
+    holds::{Held, Parked},
+};
 use serde::{Deserialize, Serialize};
 use store::{CollectWindow, Hold};
 use utoipa::ToSchema;
@@ -119,4 +123,37 @@ pub(crate) async fn drop_parked(
     Path(name): Path<String>,
 ) -> Result<Json<Parked>, Problem> {
     Ok(Json(state.scheduler().drop_parked(&RuleName::new(name), &caller.name).await?))
+}
+
+/// Which past events a rule is applied to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Apply {
+    /// Only events received at or after.
+    since: DateTime<Utc>,
+    /// Only events received before; now when missing.
+    until: Option<DateTime<Utc>>,
+    /// The `next` of the answer before.
+    after: Option<i64>,
+    /// Only count.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[utoipa::path(post, path = "/api/v1/rules/{name}/apply", tag = "rules", params(("name" = String, Path, description = "The rule")), request_body = Apply, responses((status = 200, description = "What came of so many events; with `next`, ask again with it as `after`", body = Value), (status = 404, description = "There is no such rule")))]
+/// Makes the tasks that a rule in force would have made of past events, behind its limits. Repeated, it makes none twice.
+pub(crate) async fn apply(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Json(body): Json<Apply>,
+) -> Result<Json<Applied>, Problem> {
+    let scheduler = state.scheduler();
+    let past = Past {
+        since: body.since,
+        until: body.until.unwrap_or_else(|| scheduler.clock().now()),
+        after: body.after.map(EventSeq),
+        dry_run: body.dry_run,
+    };
+    Ok(Json(scheduler.apply_rule(&RuleName::new(name), past, &caller.name).await?))
 }

@@ -110,6 +110,7 @@ fn manager() -> OpenApiRouter<ApiState> {
         .routes(routes!(rules::reload))
         .routes(routes!(rules::mode))
         .routes(routes!(rules::rollback))
+        .routes(routes!(holds::apply))
         .routes(routes!(holds::pause))
         .routes(routes!(holds::pause_all))
         .routes(routes!(holds::resume))

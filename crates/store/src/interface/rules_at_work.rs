@@ -1,7 +1,7 @@
 //! What rules need while they work: holds with what they hold back, limits, windows that collect, schedules and
 //! counters. All of it is in the database, so that it survives restarts and holds for any number of servers.
 
-use super::{Judgement, Result};
+use super::{Judgement, Result, StoredEvent};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{Event, RuleName, TaskId, ids::EventSeq};
@@ -175,6 +175,11 @@ pub trait RulesAtWork: Send + Sync {
     /// Writes what its rule says to a held event now; the judgement is of that rule alone. When the rule is held
     /// again, the event is held again. `false` when another server was first.
     async fn judge_held(&self, held: &DueHeld, judgement: &Judgement) -> Result<bool>;
+
+    /// Writes what a rule says now to an event of the past, beside what was said to it then: with limits, holds and
+    /// keys as always, so that a task that was made before is not made again. Gives the tasks made; none when the
+    /// event was replayed meanwhile.
+    async fn judge_past(&self, event: &StoredEvent, judgement: &Judgement) -> Result<Vec<TaskId>>;
 
     /// The tasks of a rule that a limit parked, oldest first.
     async fn parked(&self, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>>;

@@ -8,7 +8,7 @@ use super::{
     tasks::milliseconds,
     value::{Row, Value, values},
 };
-use crate::{Backlog, DueHeld, Hold, HoldKind, Judgement, Result, StoreError};
+use crate::{Backlog, DueHeld, Hold, HoldKind, Judgement, Result, StoreError, StoredEvent};
 use model::{RuleName, TaskId, ids::EventSeq};
 use std::collections::BTreeMap;
 
@@ -55,6 +55,7 @@ const EVENTS: Sql = Sql {
     postgres: "select * from event where seq = any($1)",
 };
 const ANY: &str = "select 1 as one from held_event limit 1";
+const SAME_GENERATION: &str = "select seq from event where seq = $1 and generation = $2";
 const TAKE_BACK: &str = "delete from held_event where rule = $1 and event_seq = $2 and generation = $3";
 const HELD_COUNTS: &str = "select rule, count(*) as n, min(at) as oldest from held_event group by rule";
 const PARKED_COUNTS: &str = "select rule, count(*) as n, min(since) as oldest from task \
@@ -239,6 +240,28 @@ async fn judge_in(
     let judged = Judged { seq: *seq, generation: *generation, event, judgement, again: true };
     apply(store, session, &[judged]).await?;
     Ok(true)
+}
+
+pub(crate) async fn judge_past(
+    store: &SqlStore,
+    event: &StoredEvent,
+    judgement: &Judgement,
+) -> Result<Vec<TaskId>> {
+    transaction!(store, |session| judge_past_in(store, session, event, judgement))
+}
+
+async fn judge_past_in(
+    store: &SqlStore,
+    session: &mut Session,
+    stored: &StoredEvent,
+    judgement: &Judgement,
+) -> Result<Vec<TaskId>> {
+    let StoredEvent { seq, generation, event, .. } = stored;
+    if session.first(SAME_GENERATION, values![*seq, *generation]).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let judged = Judged { seq: *seq, generation: *generation, event, judgement, again: true };
+    Ok(apply(store, session, &[judged]).await?.remove(seq).unwrap_or_default())
 }
 
 pub(crate) async fn parked(session: &mut Session, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>> {

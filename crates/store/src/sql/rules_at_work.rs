@@ -1,7 +1,7 @@
 //! Holds, backlogs, windows, schedules and counters: the calls.
 
 use super::{SqlStore, collecting, counters, holds, limits, schedules, session::transaction};
-use crate::{Backlog, CollectWindow, DueHeld, Hold, Judgement, Result, RuleCount, RulesAtWork};
+use crate::{Backlog, CollectWindow, DueHeld, Hold, Judgement, Result, RuleCount, RulesAtWork, StoredEvent};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{RuleName, TaskId};
@@ -35,6 +35,11 @@ impl RulesAtWork for SqlStore {
     async fn judge_held(&self, held: &DueHeld, judgement: &Judgement) -> Result<bool> {
         self.make_places(super::places::Wanted::by(&judgement.tasks)).await?;
         holds::judge(self, held, judgement).await
+    }
+
+    async fn judge_past(&self, event: &StoredEvent, judgement: &Judgement) -> Result<Vec<TaskId>> {
+        self.make_places(super::places::Wanted::by(&judgement.tasks)).await?;
+        holds::judge_past(self, event, judgement).await
     }
 
     async fn parked(&self, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>> {

@@ -171,6 +171,28 @@ pub(crate) struct NewRule {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HoldCommand {
+    /// Make the tasks that a rule in force would have made of past events, behind its limits
+    #[command(
+        after_help = "Repeated, it makes nothing twice. A rule in shadow mode makes nothing; what else a rule wishes than tasks
+is left out.
+
+Examples:
+  taskbot rule apply rpmlint-on-testing --since 7d --dry-run
+  taskbot rule apply rpmlint-on-testing --since 7d"
+    )]
+    Apply {
+        /// The rule
+        rule: String,
+        /// Events that came in since then
+        #[arg(long, value_name = "TIME")]
+        since: String,
+        /// Only those before then
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Only count
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Hold a rule: its events are kept, and nothing is made of them until it is resumed
     #[command(after_help = "Examples:
   taskbot rule pause rpmlint-on-testing --why 'rpmlint is broken'

@@ -61,6 +61,21 @@ fn every_example_parses() {
     assert!(count > 60, "{count} examples");
 }
 
+#[test]
+fn every_documented_command_parses() {
+    let docs = include_str!("../../../../docs/workshop.md");
+    let lines: Vec<&str> = docs
+        .lines()
+        .map(|line| line.trim_start_matches("$ "))
+        .filter(|line| line.starts_with("taskbot "))
+        .collect();
+    assert!(lines.len() > 25, "{} commands", lines.len());
+    for line in lines {
+        let command = line.split(" #").next().unwrap_or_default();
+        Cli::command().try_get_matches_from(words(command)).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
 /// The words of a line as a shell has them, with single quotes.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
@@ -106,6 +121,7 @@ fn commands() {
     rule enable
     rule disable
     rule shadow
+    rule apply
     rule pause
     rule resume
     rule backlog

@@ -16,6 +16,13 @@ use serde_json::{Value, json};
 /// The server does not answer, or says no.
 pub(super) async fn run(command: HoldCommand, context: &Context) -> Result<()> {
     match command {
+        HoldCommand::Apply { rule, since, until, dry_run } => {
+            let since = context.time("--since", Some(&since))?;
+            // The end is fixed here, so that what comes in meanwhile is not looked at.
+            let until = context.time("--until", until.as_deref())?;
+            let until = until.unwrap_or_else(|| context.now().to_rfc3339());
+            apply(context, &rule, json!({"since": since, "until": until, "dry_run": dry_run})).await?;
+        }
         HoldCommand::Pause { target, why } => {
             let path = path(&target.rule, "pause");
             let hold = context.client.post(&path, &json!({"why": why})).await?;
@@ -36,6 +43,39 @@ pub(super) async fn run(command: HoldCommand, context: &Context) -> Result<()> {
         HoldCommand::Drop { rule } => parked(context, &rule, "drop", "are dropped").await?,
     }
     Ok(())
+}
+
+/// Goes through the past, so many events at a time; prints the tasks that are made.
+async fn apply(context: &Context, rule: &str, mut request: Value) -> Result<()> {
+    let (mut sums, mut tasks) = ([0; 4], Vec::new());
+    loop {
+        let done = context.client.post(&path(&Some(rule.to_owned()), "apply"), &request).await?;
+        for (sum, name) in sums.iter_mut().zip(["events", "fired", "errors", "wishes"]) {
+            *sum += done[name].as_u64().unwrap_or_default();
+        }
+        tasks.extend(done["tasks"].as_array().into_iter().flatten().cloned());
+        if done["next"].is_null() {
+            break;
+        }
+        request["after"] = done["next"].clone();
+    }
+    let [events, fired, errors, wishes] = sums;
+    let found = json!({
+        "rule": rule, "events": events, "fired": fired, "errors": errors, "wishes": wishes, "tasks": tasks,
+    });
+    output::document(context.format, &found, || {
+        for task in &tasks {
+            output::say(task.as_str().unwrap_or_default())?;
+        }
+        let made = match request["dry_run"] == true {
+            true => "nothing is made".to_owned(),
+            false => format!("{} tasks are made now", tasks.len()),
+        };
+        output::note(format_args!(
+            "{events} events, {rule} fires on {fired} and errs on {errors}, {wishes} wishes; {made}"
+        ));
+        Ok(())
+    })
 }
 
 /// A rule's route, or that of all rules.

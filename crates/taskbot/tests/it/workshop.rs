@@ -415,3 +415,29 @@ fn rules_come_from_a_git_repository() {
     ask(&["rule", "reload"]).expect(1, &["did you mean `name`?"]);
     ask(&["rule", "list"]).expect(0, &["check-all-builds", "the newest rules are not taken"]);
 }
+
+#[test]
+fn a_new_rule_is_applied_to_the_past_once_and_behind_its_limits() {
+    let rules = |limit: &str| {
+        format!(
+            "rules:\n  - name: one\n    on: org.example.build\n    when: {{body.state: done}}\n    then: [{{task: check}}]\n{limit}"
+        )
+    };
+    let up = Up::start(&[("builds.yaml", "rules: []\n"), ("tasks.yaml", TASKS)], &["--no-worker"]);
+    let lines: String = (0..5).map(|at| line(at, 8, "a", if at == 0 { "begun" } else { "done" })).collect();
+    up.run_with(&["event", "send"], &lines).expect(0, &["5 new"]);
+    let apply = ["rule", "apply", "one", "--since", "1h"];
+    up.run(&apply).expect(5, &["one"]);
+    put_rules(&up.path().join("rules"), &rules("    limits: {per_hour: 3}\n"));
+    up.run(&["rule", "reload"]).expect(0, &[]);
+    up.run(&[&apply[..], &["--dry-run"]].concat())
+        .expect(0, &["5 events, one fires on 4 and errs on 0, 4 wishes; nothing is made"]);
+    assert_eq!(tasks(&up, "one", ""), 0);
+    let made = up.run(&apply).expect(0, &["4 wishes; 4 tasks are made now"]);
+    assert_eq!(made.out.lines().count(), 4);
+    up.run(&apply).expect(0, &["4 wishes; 0 tasks are made now"]);
+    assert_eq!(tasks(&up, "one", ""), 4);
+    let waits = up.run(&["rule", "backlog", "-o", "json"]).json()["rules"][0]["parked_tasks"].clone();
+    assert_eq!(waits, 1, "its limit parked one");
+    up.run(&["event", "show", "e-1"]).expect(0, &["one fired, 1 task"]);
+}

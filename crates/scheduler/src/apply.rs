@@ -1,0 +1,124 @@
+//! What a rule in force would have made of past events, made now: behind its limits, and once.
+
+use crate::{Scheduler, service::ServiceError, wish};
+use chrono::{DateTime, Utc};
+use model::{RuleName, TaskId, ids::EventSeq, verdict::VerdictKind};
+use rules::compile::RuleSet;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use store::{EventQuery, Judgement, StoreError, StoredEvent};
+
+/// The most events of one call.
+pub const APPLY_EVENTS_MAX: u32 = 500;
+
+/// Which events, and whether anything is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// Only received at or after.
+    pub since: DateTime<Utc>,
+    /// Only received before.
+    pub until: DateTime<Utc>,
+    /// Only after this one: [`Applied::next`] of the call before.
+    pub after: Option<EventSeq>,
+    /// Only look.
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// How many events were looked at.
+    pub events: u64,
+    /// On how many the rule fired.
+    pub fired: u64,
+    /// On how many it erred.
+    pub errors: u64,
+    /// How many tasks it wishes; those that were made before count.
+    pub wishes: u64,
+    /// The tasks that were made now.
+    pub tasks: Vec<TaskId>,
+    /// Where to go on, when there are more.
+    pub next: Option<EventSeq>,
+}
+
+impl Scheduler {
+    /// Lets a rule in force judge past events, oldest first, at most [`APPLY_EVENTS_MAX`] a call, and makes its tasks;
+    /// nothing else that it wishes. Repeating it makes nothing twice. A rule in shadow mode makes nothing.
+    ///
+    /// # Errors
+    /// There is no such rule, or the database is away.
+    pub async fn apply_rule(&self, rule: &RuleName, past: Past, who: &str) -> Result<Applied, ServiceError> {
+        let set = self.rulebook().current();
+        if set.rule(rule).is_none() {
+            return Err(StoreError::NotFound { what: "rule", id: rule.to_string() }.into());
+        }
+        let query = EventQuery {
+            since: Some(past.since),
+            until: Some(past.until),
+            before: past.after,
+            oldest_first: true,
+            limit: APPLY_EVENTS_MAX,
+            ..EventQuery::default()
+        };
+        let page = self.store().events(&query).await?;
+        let more = page.next.is_some();
+        let mut applied = Applied::default();
+        applied.next = page.items.last().filter(|_| more).map(|event| event.seq);
+        for event in page.items.into_iter().filter(|event| !event.body_expired) {
+            self.apply_to(&set, rule, event, past.dry_run, &mut applied).await?;
+        }
+        if !applied.tasks.is_empty() {
+            self.wake().committed();
+            let detail = json!({"since": past.since, "tasks": applied.tasks.len()});
+            self.audit(who, "rule.apply", format!("rule/{rule}"), detail).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn apply_to(
+        &self,
+        set: &Arc<RuleSet>,
+        rule: &RuleName,
+        stored: StoredEvent,
+        dry_run: bool,
+        applied: &mut Applied,
+    ) -> Result<(), ServiceError> {
+        applied.events += 1;
+        let (set, ids) = (Arc::clone(set), Arc::clone(self.ids()));
+        let (name, event, generation) = (rule.clone(), stored.event.clone(), stored.generation);
+        let judge = move || {
+            // As old as it was when it came in: ages count from then.
+            let evaluation = set.evaluate_rule(&name, &event, event.received_at).ok().flatten()?;
+            Some(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
+        };
+        let judged = tokio::task::spawn_blocking(judge).await;
+        let judged = judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))?;
+        let Some(judgement) = judged else { return Ok(()) };
+        for verdict in &judgement.verdicts {
+            match verdict.verdict {
+                VerdictKind::Error { .. } => applied.errors += 1,
+                VerdictKind::Fired { .. } | VerdictKind::Shadow { .. } => applied.fired += 1,
+                _ => {}
+            }
+        }
+        applied.wishes += judgement.tasks.len() as u64;
+        if dry_run || judgement.tasks.is_empty() {
+            return Ok(());
+        }
+        let mut judgement =
+            Judgement { cancels: Vec::new(), emits: Vec::new(), collects: Vec::new(), ..judgement };
+        // What it said before stands there already.
+        let said = self.store().firings(stored.seq).await?;
+        let known = |kind: &VerdictKind| {
+            said.iter().any(|firing| {
+                firing.generation == generation
+                    && firing.verdict.rule == *rule
+                    && firing.verdict.verdict == *kind
+            })
+        };
+        judgement.verdicts.retain(|verdict| !known(&verdict.verdict));
+        applied.tasks.extend(self.store().judge_past(&stored, &judgement).await?);
+        Ok(())
+    }
+}
