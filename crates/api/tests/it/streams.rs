@@ -71,6 +71,7 @@ async fn a_stop_ends_long_polls_and_streams_at_once() {
     let took = bed.end().await;
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(poll.await.unwrap()["drain"], true);
-    assert_eq!(stream.chunk().await.unwrap(), None);
+    // What was told before the stop may come still; then it ends.
+    while stream.chunk().await.unwrap().is_some() {}
     while log.chunk().await.unwrap().is_some() {}
 }
