@@ -123,7 +123,8 @@ impl InputKind {
     }
 }
 
-const INPUT_KINDS: [InputKind; 6] = [
+/// All types of inputs.
+pub const INPUT_KINDS: [InputKind; 6] = [
     InputKind::String,
     InputKind::Integer,
     InputKind::Number,

@@ -192,7 +192,14 @@ impl Reader {
             self.error(&(0..0), format!("the file has {bytes} bytes, at most {FILE_BYTES_MAX} are read"));
             return None;
         }
+        self.parse_with(serde_yaml::options::DuplicateKeyPolicy::Error)
+    }
+
+    /// A key that stands twice is noted, and the file read on by the first of both: there may be more to mend.
+    fn parse_with(&self, duplicate_keys: serde_yaml::options::DuplicateKeyPolicy) -> Option<Node> {
+        let again = matches!(duplicate_keys, serde_yaml::options::DuplicateKeyPolicy::FirstWins);
         let options = serde_yaml::options! {
+            duplicate_keys: duplicate_keys,
             strict_booleans: true,
             reject_unsupported_tags: true,
             merge_keys: serde_yaml::options::MergeKeyPolicy::Error,
@@ -213,8 +220,13 @@ impl Reader {
                 // The place is told apart, and the parser's options are none of the author's.
                 let message = message.split(" at line ").next().unwrap_or(message);
                 let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned();
+                let message = limit_words(&message).unwrap_or(message);
                 let help = yaml_help(&message);
+                let duplicate = message.starts_with("duplicate mapping key");
                 self.note(Severity::Error, &(start..start), message, help);
+                if duplicate && !again {
+                    return self.parse_with(serde_yaml::options::DuplicateKeyPolicy::FirstWins);
+                }
                 None
             }
         }
@@ -516,6 +528,21 @@ fn looks_numeric(text: &str) -> bool {
     octal_or_hex || digits
 }
 
+/// Our words for the limits of the parser; nothing for other errors.
+fn limit_words(message: &str) -> Option<String> {
+    let lower = message.to_lowercase();
+    if !lower.contains("budget") && !lower.contains("limit exceeded") && !lower.contains("replay") {
+        return None;
+    }
+    Some(if lower.contains("depth") {
+        format!("the file is nested deeper than {DEPTH_MAX} levels")
+    } else if lower.contains("alias") && !lower.contains("nodes") {
+        format!("the file has more than {ALIASES_MAX} aliases")
+    } else {
+        format!("the file has more than {NODES_MAX} values, aliases counted as often as they are used")
+    })
+}
+
 /// Advice for the syntax errors that rule authors make most.
 fn yaml_help(message: &str) -> Option<String> {
     let lower = message.to_lowercase();
@@ -523,8 +550,10 @@ fn yaml_help(message: &str) -> Option<String> {
         "each key may stand only once in a mapping: join the two entries"
     } else if lower.contains("tag") {
         "a plain `!` starts a YAML tag: write scripts as a block (`if: |`) or quote them"
-    } else if lower.contains("budget") || lower.contains("limit") || lower.contains("depth") {
-        "the file has too many nodes or aliases, or is nested too deep: split it"
+    } else if lower.contains("nested deeper") {
+        "write the inner parts as names of their own, or flatten them"
+    } else if lower.contains("values, aliases counted") || lower.contains("aliases") {
+        "split the file, and write lists out instead of repeating them by aliases"
     } else if lower.contains("tab") {
         "indent with spaces"
     } else {

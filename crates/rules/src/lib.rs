@@ -57,6 +57,8 @@ pub mod rule_new;
 
 pub mod filter;
 
+pub mod schema;
+
 pub use compile::{Compiled, RuleSet, compile};
 pub use evaluate::Evaluation;
 pub use filter::Filter;

@@ -13,6 +13,7 @@ mod read;
 mod words;
 
 pub use glob::Glob;
+pub(crate) use read::NAMES;
 pub(crate) use read::regex;
 pub use read::{Roots, read_block};
 

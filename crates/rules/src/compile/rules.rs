@@ -63,7 +63,7 @@ impl Context<'_> {
         let unless = fields.get("unless").map(|node| self.blocks(node, "`unless`")).unwrap_or_default();
         let any = fields.get("any").map(|node| self.any(node)).unwrap_or_default();
         let condition = fields.get("if").and_then(|node| self.script(node, "`if`", &[]));
-        let outer: &[&str] = if fields.get("collect").is_some() { &[EVENTS] } else { &[] };
+        let outer: &[&str] = if node.get("collect").is_some() { &[EVENTS] } else { &[] };
         let for_each = fields.get("for_each").map(|node| self.for_each(node, outer)).unwrap_or_default();
         let collect_node = fields.get("collect");
         let mut vars = outer.to_vec();

@@ -115,7 +115,7 @@ impl Context<'_> {
         }
         let vars = vars.as_slice();
         let overrides = self.overrides(&mut fields, vars);
-        let registered = self.registered(name_node, fields.get("git").is_some());
+        let registered = self.registered(name_node, node.get("git").is_some());
         let item = fields.get("item").and_then(|node| self.item(node, vars));
         let with = fields.get("with").and_then(|node| self.mapping(node, "`with`", vars));
         let needs = fields.get("needs").map(|node| self.needs(node, vars)).unwrap_or_default();

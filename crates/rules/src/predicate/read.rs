@@ -13,7 +13,7 @@ use serde_json::{Number, Value};
 use std::{cell::Cell, ops::Range};
 
 /// The names of all predicates.
-const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 19] = [
     "not",
     "exists",
     "null",

@@ -10,7 +10,7 @@ fn reference() -> String {
 }
 
 /// The fenced blocks of the page: what stands after the fence, and the text.
-fn blocks(page: &str) -> Vec<(String, String)> {
+pub(crate) fn blocks(page: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -56,10 +56,17 @@ fn every_example_loads_and_its_tests_pass() {
     assert!(examples >= 8, "{examples} examples were found");
     for (info, _) in &blocks {
         assert!(
-            info == "yaml rules" || info == "filters" || file_of(info).is_some(),
+            ["yaml rules", "filters", "text modeline"].contains(&info.as_str()) || file_of(info).is_some(),
             "```{info} is not tested"
         );
     }
+}
+
+#[test]
+fn the_modeline_is_that_of_the_code() {
+    let page = reference();
+    let (_, shown) = blocks(&page).into_iter().find(|(info, _)| info == "text modeline").unwrap();
+    assert_eq!(shown, taskbot_rules::schema::modeline("rules.schema.json"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod mistakes;
 mod robust;
 mod rule_new;
 mod rule_tests;
+mod schema;
 mod shipped;
 mod wishes;
 

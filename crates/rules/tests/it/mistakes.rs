@@ -223,6 +223,7 @@ fn yaml_is_taken_literally() {
             "mode: off",
             "if: !event.body.x",
             "when: {body.a: 1, body.a: 2}",
+            "when: {body.a: 1, body.a: 2, body.b: {prefxi: a}}",
             "when: {body.a: 1}\nwhen: {body.b: 1}",
             "description: [",
             "description: *x",
@@ -235,6 +236,8 @@ fn yaml_is_taken_literally() {
         rules.yaml:4:11: error: `off` is a boolean to some YAML readers and a text to others (write "off" for the text, or true or false)
         rules.yaml:4:22: error: unsupported tag `!event.body.x` (a plain `!` starts a YAML tag: write scripts as a block (`if: |`) or quote them)
         rules.yaml:4:23: error: duplicate mapping key: body.a (each key may stand only once in a mapping: join the two entries)
+        rules.yaml:4:23: error: duplicate mapping key: body.a (each key may stand only once in a mapping: join the two entries)
+        rules.yaml:4:43: error: there is no predicate `prefxi` (did you mean `prefix`?)
         rules.yaml:5:5: error: duplicate mapping key: when (each key may stand only once in a mapping: join the two entries)
         rules.yaml:4:18: error: unclosed bracket '['
         rules.yaml:4:18: error: alias references unknown anchor
