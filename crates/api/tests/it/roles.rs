@@ -17,7 +17,8 @@ fn needed(method: &str, path: &str) -> Role {
         _ if starts("/api/v1/worker/") => Role::Agent,
         _ if starts("/api/v1/tokens") || starts("/api/v1/audit") || starts("/api/v1/prune") => Role::Admin,
         "get" => Role::Viewer,
-        "post" if path == "/api/v1/rules/check" => Role::Viewer,
+        // They read: what rules would say to an event that is given.
+        "post" if path == "/api/v1/rules/check" || path.ends_with("/explain") => Role::Viewer,
         "post" if path.ends_with("/release") => Role::Manager,
         "post" if starts("/api/v2.0/") => Role::Submitter,
         "post" if starts("/api/v1/events") || starts("/api/v1/tasks") || starts("/api/v1/results") => {
