@@ -70,6 +70,8 @@ pub(super) struct Vm {
     pub(super) mark: String,
     pub(super) notes: Vec<String>,
     pub(super) running: Option<Running>,
+    /// Where the archives that were moved in are on the disk: the MiB that they begin at, and their bytes.
+    pub(super) moved_in: Vec<(u64, u64)>,
 }
 
 impl Vm {
@@ -220,6 +222,7 @@ impl Vm {
         archive: (u64, u64),
         log: &dyn LogSink,
     ) -> Result<(), ExecError> {
+        self.moved_in.push(archive);
         self.ours("moving files in", scripts::unpack(archive.0, archive.1)).await?;
         let hosts = match &self.network {
             Network::Only(ways) => ways.iter().map(|way| (way.address.clone(), way.host.clone())).collect(),
@@ -399,7 +402,12 @@ impl Vm {
         let limit = left.min(self.limit(self.wish.boot_limit()));
         let agent_bytes = guest::agent(&self.mark).len() as u64;
         match self.come_up(limit, agent_bytes, false, log, stop).await {
-            Ok(()) => Ok(None),
+            Ok(()) => {
+                let archives: Vec<_> =
+                    self.moved_in.iter().map(|(at, bytes)| scripts::unpack(*at, *bytes)).collect();
+                self.ours("moving files in again", scripts::unless_there(&archives)).await?;
+                Ok(None)
+            }
             Err(Setback::Stopped) => Ok(Some(Exit::Stopped)),
             Err(Setback::Ours(error)) => Err(error),
             Err(Setback::TooLong(_)) if limit == left => Ok(Some(Exit::TimedOut)),
@@ -481,6 +489,7 @@ impl Provisioned for Vm {
         };
         let from = from.to_owned();
         let (at, bytes) = guest.put(move |file| pack(&from, &BTreeSet::new(), file)).await?;
+        self.moved_in.push((at, bytes));
         self.ours("moving files in", scripts::unpack(at, bytes)).await
     }
 

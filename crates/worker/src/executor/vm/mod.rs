@@ -312,6 +312,7 @@ impl Executor for Machines {
             mark: hex::encode(&self.ids.secret()[..16]),
             notes,
             running: None,
+            moved_in: Vec::new(),
         }))
     }
 

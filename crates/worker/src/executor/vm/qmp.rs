@@ -23,11 +23,16 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// How many answers may wait to be taken.
 const ANSWERS_MAX: usize = 16;
 
+/// A reset brings more of them, by the firmware itself: within this time they are one, in milliseconds.
+const ONE_RESET_MS: i64 = 3000;
+
 /// What QEMU told of its machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// How often the guest reset it.
     pub(super) resets: u32,
+    /// When it did so last, in milliseconds since 1970.
+    last_reset_ms: i64,
     /// Why it was shut down, in QEMU's words.
     pub(super) shutdown: Option<String>,
     /// The guest said that its kernel panicked.
@@ -106,12 +111,41 @@ async fn drain(read: OwnedReadHalf, answer: mpsc::Sender<Value>, tell: watch::Se
 fn note(seen: &mut Seen, event: &str, message: &Value) {
     let data = |name: &str| message.get("data").and_then(|data| data.get(name));
     match event {
-        "RESET" if data("guest") == Some(&Value::Bool(true)) => seen.resets += 1,
+        "RESET" if data("guest") == Some(&Value::Bool(true)) => {
+            let time = |unit: &str| message.pointer(unit).and_then(Value::as_i64).unwrap_or(0);
+            let now_ms = time("/timestamp/seconds") * 1000 + time("/timestamp/microseconds") / 1000;
+            if now_ms - seen.last_reset_ms > ONE_RESET_MS {
+                seen.last_reset_ms = now_ms;
+                seen.resets += 1;
+            }
+        }
         "SHUTDOWN" => {
             let reason = data("reason").and_then(Value::as_str).unwrap_or("unknown");
             seen.shutdown = Some(reason.to_owned());
         }
         "GUEST_PANICKED" => seen.panicked = true,
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firmware_s_own_resets_are_part_of_one() {
+        let mut seen = Seen::default();
+        let mut reset = |seconds: i64, micros: i64, guest: bool| {
+            let time = json!({"seconds": seconds, "microseconds": micros});
+            let message = json!({"event": "RESET", "timestamp": time, "data": {"guest": guest}});
+            note(&mut seen, "RESET", &message);
+            seen.resets
+        };
+        assert_eq!(reset(1_795_249_776, 441_238, true), 1);
+        assert_eq!(reset(1_795_249_776, 523_941, true), 1);
+        assert_eq!(reset(1_795_249_784, 253_033, true), 2);
+        assert_eq!(reset(1_795_249_799, 0, false), 2);
+        note(&mut seen, "SHUTDOWN", &json!({"data": {"reason": "guest-shutdown"}}));
+        assert_eq!(seen.shutdown.as_deref(), Some("guest-shutdown"));
     }
 }

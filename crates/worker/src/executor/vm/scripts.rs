@@ -42,6 +42,11 @@ pub(super) fn unpack(at_mib: u64, bytes: u64) -> String {
     )
 }
 
+/// Runs scripts where the work folder did not outlive a reset: in machines whose root is in memory.
+pub(super) fn unless_there(scripts: &[String]) -> String {
+    format!("[ -d {WORK_DIR} ] || {{ {}; }}", scripts.join(" && "))
+}
+
 /// Packs the output folder, and the whole work folder if it is wanted, onto the disk that we read.
 pub(super) fn pack(whole: bool) -> String {
     let rest = if whole { " ." } else { "" };
