@@ -63,8 +63,8 @@ impl Scheduler {
         };
         let page = self.store().events(&query).await?;
         let more = page.next.is_some();
-        let mut applied = Applied::default();
-        applied.next = page.items.last().filter(|_| more).map(|event| event.seq);
+        let next = page.items.last().filter(|_| more).map(|event| event.seq);
+        let mut applied = Applied { next, ..Applied::default() };
         for event in page.items.into_iter().filter(|event| !event.body_expired) {
             self.apply_to(&set, rule, event, past.dry_run, &mut applied).await?;
         }

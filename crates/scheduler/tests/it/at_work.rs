@@ -246,7 +246,7 @@ async fn holds_that_come_and_go_under_load_lose_and_double_nothing() {
     // People pause and resume, the rule alone and all of them, while the limit trips too.
     let mut turn = 0_u32;
     while !takers.is_empty() {
-        let one = (turn % 2 == 0).then(rule);
+        let one = turn.is_multiple_of(2).then(rule);
         bed.scheduler.pause_rule(one.as_ref(), None, "me").await.unwrap();
         let done = tokio::time::timeout(Duration::from_millis(20), takers.join_next()).await;
         if let Ok(Some(done)) = done {
