@@ -153,7 +153,11 @@ fn task_field(pattern: &TopicPattern) -> Option<&'static str> {
 
 /// Whether events about the first rule's tasks can fire the second rule.
 fn by_task(from: &Rule, to: &Rule) -> Option<Edge> {
+    let in_batch = from.then.iter().any(|entry| entry.batch.is_some());
+    let of_batch = |pattern: &TopicPattern| pattern.as_str().split('.').nth(1) == Some("batch");
     let own = to.on.iter().filter(|pattern| is_own(pattern) && !reserved(pattern));
+    // The end of a batch is told only of tasks that are in one.
+    let own = own.filter(|pattern| in_batch || !of_batch(pattern));
     let reached: Vec<_> = own
         .filter(|pattern| {
             task_field(pattern)

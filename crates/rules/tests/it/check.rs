@@ -13,6 +13,15 @@ fn noted(rules: &str) -> String {
 }
 
 #[test]
+fn the_end_of_a_batch_is_only_told_of_tasks_in_one() {
+    let listens = "- {name: a, on: taskbot.batch.finished, then: [{task: rpmlint}]}";
+    assert_eq!(noted(listens), "");
+    let batched =
+        "- {name: a, on: taskbot.batch.finished, then: [{batch: {name: b}, then: [{task: rpmlint}]}]}";
+    assert!(noted(batched).contains("these rules may set each other off: a → a"), "{}", noted(batched));
+}
+
+#[test]
 fn rules_that_listen_to_everything_are_warned_of() {
     insta::assert_snapshot!(
         noted(
