@@ -10,7 +10,8 @@ use axum::{
 };
 use model::diagnostic::{Diagnostic, Report};
 use scheduler::{
-    dispatch::DispatchError, files::FileError, resolve::LookUpError, rulebook::RuleSetError, service::ServiceError,
+    dispatch::DispatchError, files::FileError, resolve::LookUpError, rulebook::RuleSetError,
+    service::ServiceError,
 };
 use serde::{Deserialize, Serialize};
 use store::StoreError;

@@ -12,6 +12,8 @@ mod measure;
 mod rate;
 #[path = "common/rows.rs"]
 mod rows;
+#[path = "common/services.rs"]
+mod services;
 
 use database::Database;
 use futures_util::future::join_all;

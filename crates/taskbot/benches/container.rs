@@ -9,6 +9,8 @@
 
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "common/services.rs"]
+mod services;
 
 use bollard::{
     API_DEFAULT_VERSION, Docker, body_full,
@@ -22,12 +24,13 @@ use bollard::{
     },
 };
 use futures_util::TryStreamExt;
-use measure::{median, print, required};
+use measure::{median, print};
 use model::{
     Clock, Ids, SystemClock, SystemIds, TaskId, WorkerName,
     task::Trust,
     task_file::{ContainerWish, Environment, Relaxed, Sizes},
 };
+use services::required;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -100,7 +103,7 @@ async fn bare_container(docker: &Docker, image: &str, files: bool) {
     }
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     docker.remove_container(&id, Some(options)).await.unwrap();
-    docker.remove_volume(&volume, None).await.unwrap();
+    docker.remove_volume(&volume, None::<bollard::query_parameters::RemoveVolumeOptions>).await.unwrap();
 }
 
 fn body(image: &str, volume: &str) -> ContainerCreateBody {

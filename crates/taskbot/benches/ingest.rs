@@ -14,6 +14,8 @@ mod parts;
 mod rate;
 #[path = "common/rows.rs"]
 mod rows;
+#[path = "common/services.rs"]
+mod services;
 
 use async_nats::jetstream::{self, consumer::pull};
 use async_trait::async_trait;
@@ -24,11 +26,12 @@ use events::{
     nats::JetStreamSource,
 };
 use futures_util::{FutureExt, StreamExt, stream};
-use measure::{median, print, required};
+use measure::{median, print};
 use model::{Ids, SystemClock, SystemIds, ids::SourceName};
 use rate::rate;
 use rows::Rows;
 use scheduler::{ingest::run_source, settings::INGEST_BATCH_MAX};
+use services::required;
 use std::{
     sync::Arc,
     time::{Duration, Instant},

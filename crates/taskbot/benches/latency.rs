@@ -9,6 +9,8 @@ mod database;
 mod measure;
 #[path = "common/parts.rs"]
 mod parts;
+#[path = "common/services.rs"]
+mod services;
 
 use async_nats::jetstream;
 use database::Database;
@@ -16,8 +18,9 @@ use events::{
     config::{NatsConnection, NatsSourceConfig, StreamConfig},
     nats::JetStreamSource,
 };
-use measure::{median, print, quantile, required};
+use measure::{median, print, quantile};
 use model::{Ids, SystemClock, SystemIds};
+use services::required;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use model::{
     Clock, Ids, TaskId, WorkerName,
     protocol::{
-        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, LeaveRequest,
-        LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
+        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
+        LeaveRequest, LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
     },
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};

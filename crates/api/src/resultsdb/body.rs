@@ -211,7 +211,7 @@ fn groups_of(fields: &mut Fields<'_>, new_id: &impl Fn() -> String) -> Result<Ve
             }
             Value::Object(object) => groups.push(group(object, new_id())?),
             other => {
-                fields.wrong("string_type", "groups", "Input should be a valid string or dictionary", other)
+                fields.wrong("string_type", "groups", "Input should be a valid string or dictionary", other);
             }
         }
     }

@@ -144,8 +144,11 @@ pub(crate) fn one_of(settings: &Settings) -> String {
     format!("Value error, must be one of: {}", settings.outcomes().collect::<Vec<_>>().join(", "))
 }
 
+/// From when and until when, where said.
+type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 /// `start` or `start,end`.
-fn since_of(text: &str) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Refusal> {
+fn since_of(text: &str) -> Result<Span, Refusal> {
     let mut times = text.splitn(2, ',').map(|part| {
         let part = part.trim();
         time_of(part).ok_or_else(|| {

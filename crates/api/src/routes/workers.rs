@@ -13,7 +13,7 @@ use model::{
     attempt::AttemptRef,
     protocol::{
         ARTIFACT_PART_BYTES_MAX, ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply,
-        HeartbeatRequest, LOG_BYTES_MAX, LeaveRequest, LOG_CHUNK_BYTES_MAX, LogChunkQuery, UploadedArtifact,
+        HeartbeatRequest, LOG_BYTES_MAX, LOG_CHUNK_BYTES_MAX, LeaveRequest, LogChunkQuery, UploadedArtifact,
     },
     result::{Artifact, RESULTS_PER_ATTEMPT_MAX},
     task::TaskKind,

@@ -1,6 +1,6 @@
 //! A database of a benchmark's own.
 
-use crate::measure::required;
+use crate::services::required;
 use model::{Ids, SystemIds};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 use std::{process::Command, sync::Arc};

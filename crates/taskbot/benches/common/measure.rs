@@ -1,4 +1,4 @@
-//! What a benchmark prints, and where the services are.
+//! What a benchmark prints.
 
 use serde_json::json;
 
@@ -11,12 +11,6 @@ pub(crate) fn print(name: &str, value: f64, unit: &str, floor: Option<f64>) {
     }
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     println!("{name:44} {value:12.2} {unit:10} {:>12} {:>7}", number(floor), number(ratio));
-}
-
-/// A variable that must be there.
-#[expect(clippy::disallowed_methods, reason = "services for benchmarks are named by the environment")]
-pub(crate) fn required(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this by `cargo xtask bench`"))
 }
 
 /// The middle one.

@@ -44,6 +44,20 @@ Examples:
     },
     /// Write a rule with a test from a real event
     New(NewRule),
+    /// Print the JSON Schema of rule files, tasks.yaml or task.yaml: for completion in editors
+    #[command(
+        after_help = "In an editor with a YAML language server, the first line of a file says where its schema is:
+# yaml-language-server: $schema=rules.schema.json
+
+Examples:
+  taskbot rule schema > rules.schema.json
+  taskbot rule schema task > task.schema.json"
+    )]
+    Schema {
+        /// Of what
+        #[arg(value_parser = ["rules", "tasks", "task"], default_value = "rules")]
+        kind: String,
+    },
     /// Say what a rule says to an event, clause by clause, and why
     #[command(
         after_help = "The rule is one of those in force on the server, or of a folder; then a message from a file needs no server.

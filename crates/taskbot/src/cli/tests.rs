@@ -115,6 +115,7 @@ fn commands() {
     rule check
     rule test
     rule new
+    rule schema
     rule explain
     rule list
     rule show

@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use model::{RuleName, diagnostic::Report};
-use rules::{Options, Rule, RuleSet, rule_test::TestOutcome};
+use rules::{Options, Rule, RuleSet, rule_test::TestOutcome, schema::Kind};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -28,6 +28,13 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
                 update(&path, global)?;
             }
             test(&path, junit.as_deref(), global)
+        }
+        RuleCommand::Schema { kind } => {
+            let known = Kind::parse(&kind).ok_or_else(|| {
+                Fault::usage(format!("`{kind}` is no kind of file; expected rules, tasks or task"))
+            })?;
+            output::write(format!("{}\n", rules::schema::text(known).trim_end()).as_bytes())?;
+            Ok(fault::DONE)
         }
         RuleCommand::New(args) => new_rule::run(&args, global),
         RuleCommand::Explain { name, path, event } => explain::run(&name, path.as_deref(), &event, global),
@@ -58,6 +65,7 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
         | RuleCommand::Test { .. }
         | RuleCommand::Explain { .. }
         | RuleCommand::New(_)
+        | RuleCommand::Schema { .. }
         | RuleCommand::Backtest(_) => {}
         RuleCommand::List { .. } => {
             let found = context.client.get("rules", &[]).await?;

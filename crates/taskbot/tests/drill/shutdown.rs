@@ -19,7 +19,7 @@ async fn a_stopping_worker_finishes_what_it_runs() {
     let (mut installation, go) = with_waiting_tasks().await;
     installation.workers[0].signal(Signal::SIGTERM);
     until_equal("the worker says that it stops", true, async || {
-        installation.workers[0].log().contains("the worker stops")
+        installation.workers[0].log().contains("the worker takes no more tasks")
     })
     .await;
     assert!(installation.workers[0].runs(), "it went away from what it runs");
@@ -40,7 +40,7 @@ async fn a_second_signal_forces_a_worker_and_no_task_is_lost() {
     let (mut installation, go) = with_waiting_tasks().await;
     installation.workers[0].signal(Signal::SIGTERM);
     until_equal("the worker says that it stops", true, async || {
-        installation.workers[0].log().contains("the worker stops")
+        installation.workers[0].log().contains("the worker takes no more tasks")
     })
     .await;
     let forced = Instant::now();

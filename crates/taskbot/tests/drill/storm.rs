@@ -5,7 +5,7 @@ use crate::support::{
     environment::sized,
     installation::{DURABLE, Installation, Plan},
     repository::task_file,
-    wait::{until, until_equal},
+    wait::{until, until_equal, until_holds},
 };
 use serde_json::{Value, json};
 use std::{
@@ -20,9 +20,12 @@ const STORM: (usize, usize) = (4_000, 50_000);
 const PER_HOUR: (usize, usize) = (200, 2_000);
 /// How many events somebody else has, in the middle of the storm.
 const OTHERS: usize = 20;
-/// How long the slowest but one in a hundred answers of the API may take meanwhile. An answer takes milliseconds;
-/// this is for machines that do other things too.
-const API_P99_MAX: Duration = Duration::from_secs(2);
+/// How long the slowest but one in a hundred answers of the API may take meanwhile: so much, or on a machine that does
+/// other things too so many times what it takes when nothing is to be done.
+const API_P99_MAX: Duration = Duration::from_secs(1);
+const API_P99_RATIO_MAX: u32 = 30;
+/// How often it is asked before the storm.
+const QUIET_ROUNDS: usize = 25;
 /// How often the API is asked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
@@ -57,8 +60,9 @@ async fn a_mass_rebuild_starves_nobody_and_keeps_to_its_limit() {
         ..Plan::default()
     };
     let installation = Installation::start(&plan).await;
+    let quiet = p99(ask(&installation, QUIET_ROUNDS, &AtomicBool::new(false)).await);
     let (begun, over) = (Instant::now(), AtomicBool::new(false));
-    let (mut answers, ()) = tokio::join!(ask(&installation, &over), async {
+    let (answers, ()) = tokio::join!(ask(&installation, usize::MAX, &over), async {
         installation.bus.publish(events("rebuild", 0..storm / 2)).await;
         let (others, ()) = tokio::join!(
             others(&installation),
@@ -75,10 +79,10 @@ async fn a_mass_rebuild_starves_nobody_and_keeps_to_its_limit() {
         );
         over.store(true, Ordering::Relaxed);
     });
-    answers.sort();
-    let p99 = answers[answers.len() * 99 / 100];
-    println!("drill storm: {} answers of the API, p99 {p99:?}", answers.len());
-    assert!(p99 < API_P99_MAX, "the API took {p99:?}");
+    println!("drill storm: {} answers of the API", answers.len());
+    let busy = p99(answers);
+    println!("drill storm: p99 of the API {busy:?}, before {quiet:?}");
+    assert!(busy < API_P99_MAX.max(quiet * API_P99_RATIO_MAX), "the API took {busy:?}, before {quiet:?}");
     nothing_lost(&installation, storm, per_hour).await;
     installation.remove().await;
 }
@@ -92,10 +96,18 @@ fn events(kind: &str, numbers: Range<usize>) -> impl Iterator<Item = Publication
     })
 }
 
-/// Asks the API all the time; how long each answer took.
-async fn ask(installation: &Installation, over: &AtomicBool) -> Vec<Duration> {
+fn p99(mut answers: Vec<Duration>) -> Duration {
+    answers.sort();
+    answers[answers.len() * 99 / 100]
+}
+
+/// Asks the API again and again; how long each answer took.
+async fn ask(installation: &Installation, rounds: usize, over: &AtomicBool) -> Vec<Duration> {
     let mut answers = Vec::new();
-    while !over.load(Ordering::Relaxed) {
+    for _ in 0..rounds {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
         for path in ["/api/v1/tasks?limit=20", "/api/v1/queues", "/api/v1/rules", "/api/v1/events?limit=20"] {
             let begun = Instant::now();
             installation.get(path).await;
@@ -117,9 +129,13 @@ async fn others(installation: &Installation) -> Duration {
     installation.bus.publish(events("other", 0..OTHERS)).await;
     let done =
         "select count(*) from task where rule = 'others' and state = 'finished' and outcome = 'passed'";
-    until_equal("the others' tasks are done", i64::try_from(OTHERS).unwrap(), async || {
-        installation.database.number(done).await
-    })
+    let taken_in = "select count(*) from event";
+    // Their events stand behind the storm's in the bus.
+    until_holds(
+        "the others' tasks are done, with events taken in",
+        async || (installation.database.number(done).await, installation.database.number(taken_in).await),
+        |(done, _)| *done == i64::try_from(OTHERS).unwrap(),
+    )
     .await;
     let took = begun.elapsed();
     let storms = "select count(*) from task where rule = 'rebuilds' and state in ('waiting', 'queued', 'running') \

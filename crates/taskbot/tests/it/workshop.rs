@@ -441,3 +441,13 @@ fn a_new_rule_is_applied_to_the_past_once_and_behind_its_limits() {
     assert_eq!(waits, 1, "its limit parked one");
     up.run(&["event", "show", "e-1"]).expect(0, &["one fired, 1 task"]);
 }
+
+#[test]
+fn schemas_are_printed() {
+    let folder = folder(RULES, &[]);
+    for (kind, property) in [("rules", "rules"), ("tasks", "tasks"), ("task", "environment")] {
+        let schema = here(folder.path(), &["rule", "schema", kind]).expect(0, &[]).json();
+        assert!(schema["properties"][property].is_object(), "{kind}: {schema}");
+    }
+    here(folder.path(), &["rule", "schema", "x"]).expect(2, &["possible values: rules, tasks, task"]);
+}

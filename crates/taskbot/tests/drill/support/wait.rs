@@ -21,16 +21,22 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// Looks until what is seen is this. As long as it changes, patience begins anew: a slow machine is none that hangs.
-pub(crate) async fn until_equal<T: PartialEq + Debug>(
+/// Looks until what is seen is this.
+pub(crate) async fn until_equal<T: PartialEq + Debug>(what: &str, expect: T, look: impl AsyncFnMut() -> T) {
+    until_holds(&format!("{what}: {expect:?}"), look, |seen| *seen == expect).await;
+}
+
+/// Looks until something holds for what is seen. As long as that changes, patience begins anew: a slow machine is
+/// none that hangs.
+pub(crate) async fn until_holds<T: PartialEq + Debug>(
     what: &str,
-    expect: T,
     mut look: impl AsyncFnMut() -> T,
+    holds: impl Fn(&T) -> bool,
 ) {
     let (begun, mut changed, mut last) = (Instant::now(), Instant::now(), None);
     loop {
         let seen = look().await;
-        if seen == expect {
+        if holds(&seen) {
             return;
         }
         if last.as_ref() != Some(&seen) {
@@ -38,7 +44,7 @@ pub(crate) async fn until_equal<T: PartialEq + Debug>(
         }
         assert!(
             changed.elapsed() < PATIENCE,
-            "{what}: waited {:?} for {expect:?}, it is {seen:?} and does not change",
+            "waited {:?} in vain: {what}; it is {seen:?} and does not change",
             begun.elapsed()
         );
         last = Some(seen);
