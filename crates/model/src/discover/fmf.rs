@@ -96,15 +96,13 @@ pub fn read_fmf(files: &BTreeMap<String, String>) -> Result<FmfTree, Report> {
     for (path, names) in by_node {
         for name in names {
             let reader = Reader::new(name, &files[name]);
-            match reader.parse() {
-                Some(node) => {
-                    if let Err(error) = grow(&mut drafts, path.clone(), &node, name) {
-                        report.push_file_error(name, error);
-                        return Err(report);
-                    }
-                }
-                None => report.merge(reader.into_report()),
+            if let Some(node) = reader.parse()
+                && let Err(error) = grow(&mut drafts, path.clone(), &node, name)
+            {
+                report.push_file_error(name, error);
+                return Err(report);
             }
+            report.merge(reader.into_report());
         }
     }
     if report.has_errors() {

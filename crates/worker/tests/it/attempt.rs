@@ -270,13 +270,13 @@ async fn what_has_not_begun_is_handed_back() {
 async fn environments_are_tried_in_their_order() {
     let bench = Bench::new(&[(
         "task.yaml",
-        "name: t\nrun: 'true'\nenvironment: [{vm: {}}, {local: {programs: [no-such-program]}}, {local: {}}]\n",
+        "name: t\nrun: 'true'\nenvironment: [{vm: {image: x}}, {local: {programs: [no-such-program]}}, {local: {}}]\n",
     )]);
     let ended = bench.run(json!({})).await;
     assert_eq!(outcome(&ended).0, "passed");
     let notes = ended.finish.environment.unwrap().notes.join("\n");
     assert!(notes.contains("vm: this worker has none") && notes.contains("no-such-program"), "{notes}");
-    let bench = Bench::new(&[("task.yaml", "name: t\nrun: 'true'\nenvironment: {vm: {}}\n")]);
+    let bench = Bench::new(&[("task.yaml", "name: t\nrun: 'true'\nenvironment: {vm: {image: x}}\n")]);
     let ended = bench.run(json!({})).await;
     let (got, reason) = outcome(&ended);
     assert_eq!(got, "error(no_worker)");
