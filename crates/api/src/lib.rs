@@ -18,5 +18,5 @@ pub mod resultsdb;
 pub mod server;
 pub mod state;
 
-pub use server::{openapi, router, serve};
-pub use state::{ApiState, Surfaces};
+pub use server::{interface_router, openapi, router, serve};
+pub use state::{ApiState, Interface, Interfaces};

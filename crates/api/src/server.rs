@@ -4,7 +4,7 @@ use crate::{
     auth,
     problem::{self, Problem},
     routes,
-    state::ApiState,
+    state::{ApiState, Interface, Interfaces},
 };
 use axum::{
     Router,
@@ -68,10 +68,18 @@ impl Default for Limits {
 
 /// The whole interface. Deny by default: what stands in no role's group is not found.
 pub fn router(state: ApiState) -> Router {
-    let (guarded, openapi) = routes::guarded();
-    guarded
-        .merge(routes::open())
-        .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", described(openapi)))
+    let (guarded, openapi) = routes::guarded(routes::by_role(state.interfaces()));
+    let docs = SwaggerUi::new("/docs").url("/api/v1/openapi.json", described(openapi));
+    finished(guarded.merge(routes::open()).merge(docs), state)
+}
+
+/// The interface of another system, by itself, for a listener of its own.
+pub fn interface_router(interface: Interface, state: ApiState) -> Router {
+    finished(routes::guarded(routes::of_interface(interface)).0, state)
+}
+
+fn finished(routes: Router<ApiState>, state: ApiState) -> Router {
+    routes
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::identify))
         .layer(CatchPanicLayer::custom(panicked))
@@ -84,7 +92,7 @@ pub fn router(state: ApiState) -> Router {
 /// The description of the interface.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    described(routes::guarded().1)
+    described(routes::guarded(routes::by_role(&Interfaces::default())).1)
 }
 
 fn described(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {

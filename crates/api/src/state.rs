@@ -5,11 +5,35 @@ use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// How the interfaces of other systems are served.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surfaces {
+/// How the interfaces of other systems are served; `None` is not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interfaces {
     /// ResultsDB's.
-    pub resultsdb: resultsdb::Settings,
+    pub resultsdb: Option<resultsdb::Settings>,
+}
+
+impl Default for Interfaces {
+    /// All of them.
+    fn default() -> Self {
+        Self { resultsdb: Some(resultsdb::Settings::default()) }
+    }
+}
+
+/// The interface of another system, where it is served by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interface {
+    /// ResultsDB's.
+    ResultsDb,
+}
+
+impl Interface {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ResultsDb => "resultsdb",
+        }
+    }
 }
 
 /// What all handlers share. Cheap to clone.
@@ -20,7 +44,8 @@ pub struct ApiState(Arc<Shared>);
 struct Shared {
     scheduler: Scheduler,
     access: Access,
-    surfaces: Surfaces,
+    interfaces: Interfaces,
+    resultsdb: resultsdb::Settings,
     stop: CancellationToken,
 }
 
@@ -28,18 +53,19 @@ impl ApiState {
     /// `stop` ends long polls and streams when the server stops.
     #[must_use]
     pub fn new(scheduler: Scheduler, access: Access, stop: CancellationToken) -> Self {
-        Self::with_surfaces(scheduler, access, Surfaces::default(), stop)
+        Self::with_interfaces(scheduler, access, Interfaces::default(), stop)
     }
 
     /// As [`ApiState::new`], with the interfaces of other systems served in another way.
     #[must_use]
-    pub fn with_surfaces(
+    pub fn with_interfaces(
         scheduler: Scheduler,
         access: Access,
-        surfaces: Surfaces,
+        interfaces: Interfaces,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Shared { scheduler, access, surfaces, stop }))
+        let resultsdb = interfaces.resultsdb.clone().unwrap_or_default();
+        Self(Arc::new(Shared { scheduler, access, interfaces, resultsdb, stop }))
     }
 
     /// The scheduler.
@@ -56,8 +82,14 @@ impl ApiState {
 
     /// How the interfaces of other systems are served.
     #[must_use]
-    pub fn surfaces(&self) -> &Surfaces {
-        &self.0.surfaces
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.0.interfaces
+    }
+
+    /// How ResultsDB's is served, where it is.
+    #[must_use]
+    pub(crate) fn resultsdb(&self) -> &resultsdb::Settings {
+        &self.0.resultsdb
     }
 
     /// Ends long polls and streams.

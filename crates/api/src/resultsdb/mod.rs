@@ -50,6 +50,7 @@ impl Settings {
 pub(crate) fn viewer() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(root::root))
+        .routes(routes!(root::root_with_slash))
         .routes(routes!(root::healthcheck))
         .routes(routes!(results::list))
         .routes(routes!(results::latest))

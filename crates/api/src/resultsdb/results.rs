@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use store::{Entry, EntryQuery};
 
 fn shown(state: &ApiState, asked: &Asked, found: &[Entry]) -> Vec<Value> {
-    found.iter().map(|entry| shape::result(entry, &asked.base, &state.surfaces().resultsdb)).collect()
+    found.iter().map(|entry| shape::result(entry, &asked.base, state.resultsdb())).collect()
 }
 
 /// A page of results; `narrow` asks for what the path says.
@@ -28,7 +28,7 @@ pub(crate) async fn page(
     narrow: impl FnOnce(&mut EntryQuery),
 ) -> Result<Json<Value>, Refusal> {
     let (page, _) = asked.page()?;
-    let mut query = asked.results(&state.surfaces().resultsdb, &[])?;
+    let mut query = asked.results(state.resultsdb(), &[])?;
     narrow(&mut query);
     let (found, more) = state.scheduler().store().entries(&query).await?;
     Ok(Json(asked.paged(page, more, shown(state, asked, &found))))
@@ -52,7 +52,7 @@ pub(crate) async fn latest(
     uri: Uri,
 ) -> Result<Json<Value>, Refusal> {
     let asked = Asked::of(&headers, &uri)?;
-    let mut query = asked.results(&state.surfaces().resultsdb, &["_distinct_on"])?;
+    let mut query = asked.results(state.resultsdb(), &["_distinct_on"])?;
     // As in ResultsDB: the newest is the newest, however it ended.
     query.outcomes.clear();
     let distinct = asked.list("_distinct_on").unwrap_or_default();
@@ -76,7 +76,7 @@ pub(crate) async fn show(
 ) -> Result<Json<Value>, Refusal> {
     let id = id.parse().map_err(|_| Refusal::not_found("Result"))?;
     let entry = state.scheduler().store().entry(ResultId(id)).await?;
-    Ok(Json(shape::result(&entry, &base(&headers), &state.surfaces().resultsdb)))
+    Ok(Json(shape::result(&entry, &base(&headers), state.resultsdb())))
 }
 
 #[utoipa::path(post, path = "/api/v2.0/results", tag = "resultsdb", request_body = Value, responses((status = 201, description = "The result", body = Value), (status = 400, description = "What is wrong with which field"), (status = 415, description = "The body is not said to be JSON")))]
@@ -88,7 +88,7 @@ pub(crate) async fn add(
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let object = body::object(&headers, &bytes)?;
-    let settings = &state.surfaces().resultsdb;
+    let settings = state.resultsdb();
     let scheduler = state.scheduler();
     let new = body::result(&object, settings, || scheduler.ids().next().to_string())?;
     let entry = scheduler.store().add_entry(&new).await?;

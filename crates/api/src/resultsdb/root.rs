@@ -17,7 +17,7 @@ pub(crate) async fn root(
     uri: Uri,
 ) -> (StatusCode, Json<Value>) {
     let base = Base::of(&headers, &uri);
-    let outcomes: Vec<_> = state.surfaces().resultsdb.outcomes().map(str::to_owned).collect();
+    let outcomes: Vec<_> = state.resultsdb().outcomes().map(str::to_owned).collect();
     let body = json!({
         "message": "Results are at one of these addresses.",
         "documentation": base.href(&[]).replace(super::BASE, "/docs"),
@@ -27,6 +27,16 @@ pub(crate) async fn root(
         "outcomes": outcomes,
     });
     (StatusCode::MULTIPLE_CHOICES, Json(body))
+}
+
+#[utoipa::path(get, path = "/api/v2.0/", tag = "resultsdb", responses((status = 300, description = "Where everything is, and the outcomes", body = Value)))]
+/// ResultsDB: the same, by the address that its clients are configured with.
+pub(crate) async fn root_with_slash(
+    state: State<ApiState>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> (StatusCode, Json<Value>) {
+    root(state, headers, uri).await
 }
 
 #[utoipa::path(get, path = "/api/v2.0/healthcheck", tag = "resultsdb", responses((status = 200, description = "It works", body = Value), (status = 503, description = "The database cannot be reached")))]

@@ -15,7 +15,10 @@ mod stream;
 mod tasks;
 mod workers;
 
-use crate::{auth, resultsdb, state::ApiState};
+use crate::{
+    auth, resultsdb,
+    state::{ApiState, Interface, Interfaces},
+};
 use axum::{Router, extract::DefaultBodyLimit, extract::Request, middleware, middleware::Next};
 use scheduler::Filter;
 use serde::Serialize;
@@ -32,16 +35,30 @@ const FILTERED_MAX: usize = 20_000;
 /// How many entries a filter reads at a time at least.
 const FILTERED_AT_ONCE: u32 = 200;
 
-/// All routes that need a role, by the role.
+/// All routes that need a role, by the role, with those of the interfaces that are served.
 #[must_use]
-pub(crate) fn by_role() -> Vec<(Role, OpenApiRouter<ApiState>)> {
-    vec![
+pub(crate) fn by_role(interfaces: &Interfaces) -> Vec<(Role, OpenApiRouter<ApiState>)> {
+    let mut all = vec![
         (Role::Viewer, viewer()),
         (Role::Submitter, submitter()),
         (Role::Agent, agent()),
         (Role::Manager, manager()),
         (Role::Admin, admin()),
-    ]
+    ];
+    if interfaces.resultsdb.is_some() {
+        all.extend(of_interface(Interface::ResultsDb));
+    }
+    all
+}
+
+/// The routes of another system's interface, by the role that they need.
+#[must_use]
+pub(crate) fn of_interface(interface: Interface) -> Vec<(Role, OpenApiRouter<ApiState>)> {
+    match interface {
+        Interface::ResultsDb => {
+            vec![(Role::Viewer, resultsdb::viewer()), (Role::Submitter, resultsdb::submitter())]
+        }
+    }
 }
 
 fn viewer() -> OpenApiRouter<ApiState> {
@@ -71,7 +88,6 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::show))
         .routes(routes!(stream::stream))
-        .merge(resultsdb::viewer())
 }
 
 fn submitter() -> OpenApiRouter<ApiState> {
@@ -87,7 +103,6 @@ fn submitter() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::rerun))
         .routes(routes!(results::add))
-        .merge(resultsdb::submitter())
 }
 
 fn agent() -> OpenApiRouter<ApiState> {
@@ -133,10 +148,12 @@ fn admin() -> OpenApiRouter<ApiState> {
         .routes(routes!(operations::prune))
 }
 
-/// All routes with their guards, and their OpenAPI description.
-pub(crate) fn guarded() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
+/// Routes with their guards, and their OpenAPI description.
+pub(crate) fn guarded(
+    by_role: Vec<(Role, OpenApiRouter<ApiState>)>,
+) -> (Router<ApiState>, utoipa::openapi::OpenApi) {
     let mut all = OpenApiRouter::new();
-    for (role, routes) in by_role() {
+    for (role, routes) in by_role {
         let guard = move |request: Request, next: Next| auth::require(role, request, next);
         all = all.merge(routes.route_layer(middleware::from_fn(guard)));
     }
@@ -266,7 +283,7 @@ mod tests {
     #[test]
     fn every_operation_stands_in_one_group() {
         let mut seen: BTreeMap<String, Role> = BTreeMap::new();
-        for (role, routes) in by_role() {
+        for (role, routes) in by_role(&Interfaces::default()) {
             for (path, item) in &routes.get_openapi().paths.paths {
                 let methods = serde_json::to_value(item).unwrap();
                 for method in methods.as_object().unwrap().keys() {

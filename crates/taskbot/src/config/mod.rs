@@ -63,8 +63,54 @@ pub(crate) struct Config {
     pub(crate) files: Files,
     /// How long things are kept.
     pub(crate) retention: Retention,
+    /// Interfaces of other systems.
+    pub(crate) interfaces: Interfaces,
     /// The worker.
     pub(crate) worker: Worker,
+}
+
+/// `interfaces`: those of other systems.
+#[derive(Debug, Clone)]
+pub(crate) struct Interfaces {
+    /// `interfaces.resultsdb`
+    pub(crate) resultsdb: ResultsDb,
+}
+
+/// `interfaces.resultsdb`
+#[derive(Debug, Clone)]
+pub(crate) struct ResultsDb {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// Where it listens by itself, beside the server's own address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Outcomes that it knows beside its own.
+    pub(crate) extra_outcomes: BTreeSet<String>,
+}
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        let extra_outcomes = api::resultsdb::Settings::default().extra_outcomes;
+        Self { resultsdb: ResultsDb { enabled: true, listen: None, extra_outcomes } }
+    }
+}
+
+impl Interfaces {
+    /// As the API takes them.
+    pub(crate) fn served(&self) -> api::Interfaces {
+        let extra_outcomes = self.resultsdb.extra_outcomes.clone();
+        api::Interfaces {
+            resultsdb: self.resultsdb.enabled.then_some(api::resultsdb::Settings { extra_outcomes }),
+        }
+    }
+
+    /// Those that have an address of their own.
+    pub(crate) fn listeners(&self) -> Vec<(api::Interface, SocketAddr)> {
+        let of = |enabled: bool, listen: Option<SocketAddr>, interface| {
+            listen.filter(|_| enabled).map(|listen| (interface, listen))
+        };
+        let Self { resultsdb } = self;
+        [of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb)].into_iter().flatten().collect()
+    }
 }
 
 /// `server`
@@ -283,6 +329,7 @@ impl Default for Config {
                 connections: store::postgres::PoolOptions::default().connections_max,
             },
             rules: Rules::default(),
+            interfaces: Interfaces::default(),
             git: Git {
                 protocols: git.protocols,
                 hosts: git.hosts,

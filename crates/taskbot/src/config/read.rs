@@ -1,8 +1,8 @@
 //! The configuration file, section by section.
 
 use super::{
-    Anonymous, Config, Database, Executors, Fetch, Files, Git, Loaded, Machines, Network, Rules, Server,
-    Worker, bus,
+    Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
+    ResultsDb, Rules, Server, Worker, bus,
     section::{File, Section},
 };
 use model::{
@@ -13,7 +13,7 @@ use model::{
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -83,6 +83,9 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
     if let Some(section) = section.section("retention", "`retention`") {
         retention(section, &mut config.retention);
     }
+    if let Some(section) = section.section("interfaces", "`interfaces`") {
+        interfaces(section, &mut config.interfaces);
+    }
     if let Some(section) = section.section("worker", "`worker`") {
         worker(section, &mut config.worker);
     }
@@ -100,11 +103,7 @@ fn check_word(what: &str, text: &str) -> Result<String, String> {
 
 fn server(mut section: Section<'_, '_>, server: &mut Server) {
     section.maybe_name("name", &mut server.name);
-    section.parsed("listen", &mut server.listen, |text| {
-        text.parse().map_err(|_| {
-            format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT)
-        })
-    });
+    section.parsed("listen", &mut server.listen, address);
     section.parsed("public_url", &mut server.public_url, |text| {
         let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         url.map(|_| Some(text.to_owned())).ok_or_else(|| format!("`{text}` is no URL; expected https://HOST"))
@@ -121,6 +120,32 @@ fn server(mut section: Section<'_, '_>, server: &mut Server) {
         None
     });
     section.parsed("default_queue", &mut server.default_queue, |text| check_word("queue", text));
+    section.finish();
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
+}
+
+fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {
+    if let Some(section) = section.section("resultsdb", "`interfaces.resultsdb`") {
+        resultsdb(section, &mut interfaces.resultsdb);
+    }
+    section.finish();
+}
+
+fn resultsdb(mut section: Section<'_, '_>, resultsdb: &mut ResultsDb) {
+    section.bool("enabled", &mut resultsdb.enabled);
+    section.parsed("listen", &mut resultsdb.listen, |text| address(text).map(Some));
+    section.set("extra_outcomes", &mut resultsdb.extra_outcomes);
+    let (reader, span) = (section.file.reader, section.span());
+    for outcome in &resultsdb.extra_outcomes {
+        if outcome.is_empty() || outcome.bytes().any(|byte| !byte.is_ascii_uppercase() && byte != b'_') {
+            let message = format!("`{outcome}` is no outcome; expected capitals, such as QUEUED");
+            reader.error(span, message);
+        }
+    }
     section.finish();
 }
 

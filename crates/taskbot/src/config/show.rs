@@ -86,7 +86,7 @@ pub(crate) fn without_password(url: &str) -> String {
 }
 
 fn values(config: &Config) -> Value {
-    let Config { server, database, rules, git, files, retention, .. } = config;
+    let Config { server, database, rules, git, files, retention, interfaces, .. } = config;
     let anonymous = server.anonymous.as_ref().map(|anonymous| {
         let networks =
             anonymous.networks.iter().map(|network| format!("{}/{}", network.address, network.bits));
@@ -143,6 +143,13 @@ fn values(config: &Config) -> Value {
             "results": keep(retention.results),
             "dead_letters": keep(retention.dead_letters),
             "audit": keep(retention.audit),
+        },
+        "interfaces": {
+            "resultsdb": {
+                "enabled": interfaces.resultsdb.enabled,
+                "listen": interfaces.resultsdb.listen.map(|listen| listen.to_string()),
+                "extra_outcomes": interfaces.resultsdb.extra_outcomes,
+            },
         },
         "worker": worker(&config.worker),
     })

@@ -153,6 +153,9 @@ fn greet(config: &crate::config::Config, server: &Running, work: Option<&Work>) 
         }
         None => line("worker", "none in this process".to_owned()),
     }
+    for (name, url) in server.interfaces() {
+        line(name, url);
+    }
     line("docs", format!("{}/docs", server.url()));
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) struct Running {
     scheduler: Scheduler,
     address: SocketAddr,
     public_url: Option<String>,
+    interfaces: Vec<(api::Interface, SocketAddr)>,
     entry: Entry,
     backend: String,
     stop: CancellationToken,
@@ -55,14 +56,10 @@ impl Running {
         open::private_folder(&config.data_dir)?;
         let store = open::store(config, &clock, &ids).await?;
         let listen = config.server.listen;
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            Fault::new(
-                fault::INFRA,
-                format!("cannot listen on {listen}: {error}; give another address (--listen)"),
-            )
-        })?;
+        let listener = bind(listen, "give another address (--listen)").await?;
         let address = listener.local_addr().context("the listener's address")?;
-        let entry = Entry::decide(&config.server, address, access::tokens(&*store).await?)?;
+        let tokens = access::tokens(&*store).await?;
+        let entry = Entry::decide(&config.server, address, tokens)?;
         let git = GitCache::new(config.data_dir.join("mirrors"), git_config(config))
             .map_err(|error| anyhow!("{error}"))?;
         let git = Arc::new(git);
@@ -87,8 +84,21 @@ impl Running {
         load_rules(&scheduler).await?;
         let sources = open::sources(config, &clock).await?;
         let stop = CancellationToken::new();
-        let state = ApiState::new(scheduler.clone(), entry.access(), stop.clone());
+        let interfaces = config.interfaces.served();
+        let state = |entry: &Entry| {
+            let (scheduler, interfaces) = (scheduler.clone(), interfaces.clone());
+            ApiState::with_interfaces(scheduler, entry.access(), interfaces, stop.clone())
+        };
         let mut jobs = JoinSet::new();
+        let mut served = vec![(listener, api::router(state(&entry)))];
+        let mut own = Vec::new();
+        for (interface, listen) in config.interfaces.listeners() {
+            let listener = bind(listen, "give another address (interfaces.NAME.listen)").await?;
+            let at = listener.local_addr().context("the listener's address")?;
+            let entry = Entry::decide(&config.server, at, tokens)?;
+            own.push((interface, at));
+            served.push((listener, api::interface_router(interface, state(&entry))));
+        }
         if let Some(outlet) = outlet {
             let stopped = stop.clone();
             jobs.spawn(async move {
@@ -98,12 +108,24 @@ impl Running {
         }
         let (running, stopped) = (scheduler.clone(), stop.clone());
         jobs.spawn(async move { Ok(running.run(sources, stopped).await?) });
-        let stopped = stop.clone();
-        jobs.spawn(async move {
-            api::serve(listener, api::router(state), stopped).await.context("the listener failed")
-        });
+        for (listener, router) in served {
+            let stopped = stop.clone();
+            jobs.spawn(
+                async move { api::serve(listener, router, stopped).await.context("a listener failed") },
+            );
+        }
         let public_url = config.server.public_url.clone();
-        Ok(Self { scheduler, address, public_url, entry, backend, stop, jobs, inner_token: None })
+        Ok(Self {
+            scheduler,
+            address,
+            public_url,
+            interfaces: own,
+            entry,
+            backend,
+            stop,
+            jobs,
+            inner_token: None,
+        })
     }
 
     /// Reads the rules folder again, and says how it went.
@@ -174,14 +196,14 @@ impl Running {
             .map_or_else(|| self.inner_url(), |url| url.trim_end_matches('/').to_owned())
     }
 
+    /// Interfaces of other systems that have an address of their own, with it.
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
+        self.interfaces.iter().map(|(interface, address)| (interface.name(), local_url(*address)))
+    }
+
     /// How this process reaches it.
     pub(crate) fn inner_url(&self) -> String {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        format!("http://{}", SocketAddr::new(ip, self.address.port()))
+        local_url(self.address)
     }
 
     /// The database, in words.
@@ -206,6 +228,22 @@ impl Running {
             None => "none; give a folder (--rules DIR)".to_owned(),
         }
     }
+}
+
+/// How this machine reaches an address that is listened on.
+fn local_url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+async fn bind(listen: SocketAddr, hint: &str) -> Result<TcpListener, Fault> {
+    TcpListener::bind(listen)
+        .await
+        .map_err(|error| Fault::new(fault::INFRA, format!("cannot listen on {listen}: {error}; {hint}")))
 }
 
 /// Makes the outlet's stream, and looks at it again whenever it is not ready: whether it is must be known

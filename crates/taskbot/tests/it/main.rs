@@ -5,6 +5,7 @@
 
 mod commands;
 mod demo;
+mod interfaces;
 mod lifecycle;
 mod restart;
 mod services;

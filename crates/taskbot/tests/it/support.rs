@@ -94,12 +94,14 @@ impl Up {
 
     /// Starts `up` in a folder that has rules, on this address.
     pub(crate) fn start_on(folder: TempDir, listen: &str, arguments: &[&str]) -> Self {
+        Self::start_configured(folder, "", listen, arguments)
+    }
+
+    /// The same, with more in its configuration.
+    pub(crate) fn start_configured(folder: TempDir, more: &str, listen: &str, arguments: &[&str]) -> Self {
         let config = folder.path().join("taskbot.yaml");
-        fs::write(
-            &config,
-            "rules: {folder: rules}\nworker: {executors: {container: false, local_untrusted: true}}\n",
-        )
-        .unwrap();
+        let text = "rules: {folder: rules}\nworker: {executors: {container: false, local_untrusted: true}}\n";
+        fs::write(&config, format!("{text}{more}")).unwrap();
         let mut command = taskbot();
         command.arg("--config").arg(config).arg("up").arg("--data-dir").arg(folder.path().join("data"));
         command.args(["--listen", listen]).args(arguments);
