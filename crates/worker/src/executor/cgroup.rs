@@ -6,6 +6,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -15,9 +16,11 @@ use std::{
 const ROOT: &str = "/sys/fs/cgroup";
 /// How long killed processes may take to leave their group.
 const EMPTY_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether they did.
+const EMPTY_POLL: Duration = Duration::from_millis(5);
 
 /// A group (with cgroup v1: one for each controller) for one attempt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cgroup {
     dirs: Vec<PathBuf>,
     /// Where the number of kills for want of memory is told.
@@ -95,14 +98,20 @@ impl Cgroup {
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// Kills everything in it.
-    pub(super) fn kill(&self) {
-        for dir in &self.dirs {
-            let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
-                // An error means that it is gone already.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+    fn kill(&self) {
+        for pid in self.processes().into_iter().filter_map(|pid| i32::try_from(pid).ok()) {
+            // An error means that it is gone already.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Kills everything in it, also what is made meanwhile. Blocks until the last process is gone, but not for
+    /// ever: what the kernel does not let go is found when the group is removed.
+    pub(super) fn kill_all(&self) {
+        let until = Instant::now() + EMPTY_LIMIT;
+        while !self.processes().is_empty() && Instant::now() < until {
+            self.kill();
+            std::thread::sleep(EMPTY_POLL);
         }
     }
 
@@ -116,40 +125,45 @@ impl Cgroup {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     Err(error) if Instant::now() > until => return Err(error),
-                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                    Err(_) => std::thread::sleep(EMPTY_POLL),
                 }
             }
         }
         Ok(())
     }
 
-    /// The group that a dead worker left for this name, if there is one.
-    pub(super) fn left_over(name: &str) -> Option<Self> {
+    /// Where the group of this name is, or would be.
+    pub(super) fn folders(name: &str) -> Vec<PathBuf> {
         let controllers: &[&str] = if Path::new(ROOT).join("cgroup.controllers").exists() {
             &[""]
         } else {
             &["memory", "pids", "cpu"]
         };
-        let dirs: Vec<_> = controllers
-            .iter()
-            .filter_map(|controller| {
-                let own = own_group(controller).ok()?;
-                Some(Path::new(ROOT).join(controller).join(own).join(format!("taskbot-{name}")))
-            })
-            .filter(|dir| dir.is_dir())
-            .collect();
+        let folder = |controller: &&str| {
+            let own = own_group(controller).ok()?;
+            Some(Path::new(ROOT).join(controller).join(own).join(format!("taskbot-{name}")))
+        };
+        controllers.iter().filter_map(folder).collect()
+    }
+
+    /// The group that a dead worker left for this name, if there is one. `noted` is where it made it: our own
+    /// group need not be the one that it was in.
+    pub(super) fn left_over(name: &str, noted: Vec<PathBuf>) -> Option<Self> {
+        let ours = format!("taskbot-{name}");
+        let is_ours =
+            |dir: &Path| dir.starts_with(ROOT) && dir.file_name().is_some_and(|name| *name == *ours);
+        let mut dirs: Vec<_> = noted.into_iter().filter(|dir| is_ours(dir)).collect();
+        dirs.extend(Self::folders(name));
+        dirs.sort();
+        dirs.dedup();
+        dirs.retain(|dir| dir.is_dir());
         (!dirs.is_empty()).then(|| Self { dirs, oom_file: PathBuf::new() })
     }
 
-    /// How many processes are in it.
-    pub(super) fn processes(&self) -> usize {
-        let pids: std::collections::HashSet<String> = self
-            .dirs
-            .iter()
-            .filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok())
-            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        pids.len()
+    /// The processes in it.
+    pub(super) fn processes(&self) -> BTreeSet<u32> {
+        let texts = self.dirs.iter().filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok());
+        texts.flat_map(|text| text.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
     }
 }
 

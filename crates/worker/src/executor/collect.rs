@@ -141,6 +141,11 @@ impl Collector {
         // The output folder first: its files win over others of the same name.
         let mut todo = vec![PathBuf::new(), PathBuf::from(OUTPUT_DIR)];
         while let Some(inner) = todo.pop() {
+            // Whoever made a link of the output folder must not have us take what it leads to.
+            if !files::is_inner_folder(work, &inner) {
+                self.skip(&inner.to_string_lossy(), "it is no folder any more");
+                continue;
+            }
             let Ok(entries) = fs::read_dir(work.join(&inner)) else { continue };
             for entry in entries {
                 let entry = entry.map_err(failed)?;

@@ -21,10 +21,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs, io,
     os::unix::{
-        fs::{DirBuilderExt, PermissionsExt, lchown},
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown},
         process::ExitStatusExt,
     },
     path::{Path, PathBuf},
@@ -61,6 +61,9 @@ pub struct HostConfig {
 struct Meta {
     worker: WorkerName,
     deadline: DateTime<Utc>,
+    /// The control group's folders: whoever starts after us may be in another group.
+    #[serde(default)]
+    groups: Vec<PathBuf>,
 }
 
 /// The folder and control group of one attempt.
@@ -92,7 +95,8 @@ impl Place {
         let mut place =
             Self { label: request.label.clone(), root, sizes, cgroup: None, notes: Vec::new(), uid };
         let filled = (|| {
-            let meta = Meta { worker: config.worker.clone(), deadline: request.deadline };
+            let groups = Cgroup::folders(&label);
+            let meta = Meta { worker: config.worker.clone(), deadline: request.deadline, groups };
             fs::write(place.root.join(META_FILE), serde_json::to_vec(&meta)?)?;
             for inner in ["state", "home", "work"] {
                 fs::create_dir(place.root.join(inner))?;
@@ -158,9 +162,10 @@ impl Place {
                     }
                     other => other?,
                 }
+                self.own(&to)?;
             }
         }
-        self.own(&self.work())
+        Ok(())
     }
 
     /// The command in front of all: joins the control group.
@@ -200,10 +205,8 @@ impl Place {
         log: &dyn LogSink,
         stop: &CancellationToken,
     ) -> Result<Exit, ExecError> {
-        match fs::remove_file(self.started()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(infra(error)),
-            _ => {}
-        }
+        // The commands before may have made anything of it.
+        files::remove(&self.started()).map_err(infra)?;
         let (reader, writer) = io::pipe().map_err(infra)?;
         command
             .env(MARK, self.label.to_string())
@@ -291,7 +294,17 @@ struct Running<'a> {
 impl Watched for Running<'_> {
     async fn disk_bytes(&self) -> Option<u64> {
         let (root, enough) = (self.place.root.clone(), self.place.sizes.disk_bytes);
-        tokio::task::spawn_blocking(move || files::usage(&root, enough)).await.ok()
+        let (group, label) = (self.place.cgroup.clone(), self.place.label.to_string());
+        let measured = tokio::task::spawn_blocking(move || {
+            let used = files::usage(&root, enough);
+            let processes = group.map_or_else(|| marked(&label), |group| group.processes());
+            used.saturating_add(files::held_open(&processes))
+        });
+        measured.await.ok()
+    }
+
+    fn disk_is_full(&self) -> bool {
+        files::disk_is_full(&self.place.root)
     }
 
     async fn kill(&self) {
@@ -299,10 +312,14 @@ impl Watched for Running<'_> {
         if let Some(pid) = self.pid.and_then(|pid| i32::try_from(pid).ok()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        if let Some(group) = &self.place.cgroup {
-            group.kill();
+        let (group, label) = (self.place.cgroup.clone(), self.place.label.to_string());
+        let killed = tokio::task::spawn_blocking(move || {
+            group.iter().for_each(Cgroup::kill_all);
+            kill_marked(&label)
+        });
+        if let Err(error) = killed.await {
+            tracing::warn!(%error, "killing an attempt's processes");
         }
-        kill_marked(&self.place.label.to_string());
     }
 
     async fn tidy(&self) {
@@ -319,31 +336,39 @@ fn chunks(
     Ok(stream.map(|chunk| chunk.map_err(|error| error.to_string())))
 }
 
-/// Kills every process that carries an attempt's mark; says how many.
-fn kill_marked(label: &str) -> usize {
+/// The processes that carry an attempt's mark.
+fn marked(label: &str) -> BTreeSet<u32> {
     let mark = format!("{MARK}={label}");
-    let Ok(processes) = fs::read_dir("/proc") else { return 0 };
-    let mut killed = 0;
-    for entry in processes.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
-        if environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
-            killed += usize::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
-        }
-    }
-    killed
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    pids.filter(has_mark).collect()
 }
 
-/// Copies files, folders and links (as links).
+/// Kills every process that carries an attempt's mark; says how many.
+fn kill_marked(label: &str) -> usize {
+    let killed =
+        |pid: &u32| i32::try_from(*pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+    marked(label).iter().filter(|pid| killed(pid)).count()
+}
+
+/// Copies files, folders and links (as links). As a move would, it takes the place of a file or link that is
+/// there, and never goes through it.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(from)?;
+    if !meta.is_dir() && fs::symlink_metadata(to).is_ok_and(|there| !there.is_dir()) {
+        fs::remove_file(to)?;
+    }
     if meta.is_symlink() {
         return std::os::unix::fs::symlink(fs::read_link(from)?, to);
     }
     if meta.is_file() {
-        return fs::copy(from, to).map(drop);
+        let mode = meta.permissions().mode() & 0o777;
+        let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
+        return io::copy(&mut fs::File::open(from)?, &mut copy).map(drop);
     }
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -382,7 +407,13 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
     }
 
     async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError> {
-        self.place.take_in(from).map_err(|error| infra(format!("{}: {error}", from.display())))
+        self.place.take_in(from).map_err(|error| match error.kind() {
+            // What the commands before left stands in the way.
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+                ExecError::BadTask(format!("what `prepare` left is in the way of the task's files: {error}"))
+            }
+            _ => infra(format!("{}: {error}", from.display())),
+        })
     }
 
     async fn prepare(
@@ -447,12 +478,13 @@ pub(super) fn sweep(
         let meta = fs::read(entry.path().join(META_FILE)).ok();
         let meta = meta.and_then(|bytes| serde_json::from_slice::<Meta>(&bytes).ok());
         let ours = meta.as_ref().is_none_or(|meta| meta.worker == config.worker);
-        let overdue = meta.is_some_and(|meta| clock.now() > meta.deadline + DEADLINE_GRACE);
+        let overdue = meta.as_ref().is_some_and(|meta| clock.now() > meta.deadline + DEADLINE_GRACE);
         if !(overdue || ours && !alive.contains(&label)) {
             continue;
         }
-        if let Some(group) = Cgroup::left_over(&name) {
-            swept.processes += group.processes();
+        let groups = meta.map(|meta| meta.groups).unwrap_or_default();
+        if let Some(group) = Cgroup::left_over(&name, groups) {
+            swept.processes += group.processes().len();
             if let Err(error) = group.remove() {
                 errors.push(format!("the control group of {name}: {error}"));
             }
@@ -494,4 +526,29 @@ pub(super) fn start_folder(work: &str, dir: &str) -> String {
 /// An error of this machine.
 pub(super) fn infra(error: impl std::fmt::Display) -> ExecError {
     ExecError::Infra(format!("this machine failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_takes_the_place_of_a_link_and_does_not_go_through_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        fs::write(at("victim"), "kept").unwrap();
+        fs::create_dir(at("from")).unwrap();
+        fs::write(at("from/file"), "new").unwrap();
+        std::os::unix::fs::symlink("elsewhere", at("from/link")).unwrap();
+        for name in ["file", "link"] {
+            let to = at(&format!("to-{name}"));
+            std::os::unix::fs::symlink(at("victim"), &to).unwrap();
+            copy_tree(&at("from").join(name), &to).unwrap();
+        }
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(at("to-file")).unwrap(), "new");
+        assert_eq!(fs::read_link(at("to-link")).unwrap(), Path::new("elsewhere"));
+        std::os::unix::fs::symlink(temp.path(), at("to-folder")).unwrap();
+        assert!(copy_tree(&at("from"), &at("to-folder")).is_err());
+    }
 }

@@ -144,6 +144,8 @@ pub enum Exit {
     Stopped,
     /// Killed by us: more disk space used than allowed.
     OutOfDisk,
+    /// Killed by us: this machine has less disk space left than it must have.
+    DiskFull,
     /// The machine that they ran in ended.
     Gone,
 }

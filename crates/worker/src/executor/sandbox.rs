@@ -1,8 +1,11 @@
 //! bubblewrap on this host, for machines without a container engine.
 //!
-//! Commands see `/usr` and chosen files of `/etc`, read-only, and their work folder; they have no network
-//! (but in `prepare`), no capabilities, a process space of their own, and with a worker that is root a user
-//! of their own. Without root the sandbox needs user namespaces.
+//! Commands see `/usr` and chosen files of `/etc`, read-only, and their work folder; they have no network,
+//! no capabilities, a process space of their own, and with a worker that is root a user of their own. Without
+//! root the sandbox needs user namespaces.
+//!
+//! What network there is would be this host's own, with its loopback and its metadata service: `prepare` has it
+//! only for trusted tasks on workers that allow it, `run` only if the task also asks for it.
 
 use super::{
     AttemptLabel, Environment, ExecRequest, Executor, LogSink, Probe, Profile, ProvisionError,
@@ -11,7 +14,7 @@ use super::{
     supervise::{WRAPPER, variables},
 };
 use async_trait::async_trait;
-use model::{Clock, attempt::EnvironmentReport, requirements::ExecutorKind};
+use model::{Clock, attempt::EnvironmentReport, requirements::ExecutorKind, task::Trust};
 use std::{
     collections::{BTreeSet, HashSet},
     fs,
@@ -162,7 +165,9 @@ impl Executor for Sandbox {
         let sizes = self.config.host.sizes.grant(&wish.sizes)?;
         let uid = self.take_uid()?;
         let place = Place::make(&self.config.host, request, sizes, uid.as_ref().map(|uid| uid.uid))?;
-        let style = Bubblewrap { version, network: relaxed.network, binds: self.config.binds.clone(), uid };
+        let prepare_network = self.config.host.allow.network && request.trust == Trust::Trusted;
+        let binds = self.config.binds.clone();
+        let style = Bubblewrap { version, network: relaxed.network, prepare_network, binds, uid };
         Ok(Box::new(HostEnvironment { place, style }))
     }
 
@@ -191,6 +196,8 @@ struct Bubblewrap {
     version: String,
     /// Whether `run` has network.
     network: bool,
+    /// Whether `prepare` has it.
+    prepare_network: bool,
     binds: Vec<PathBuf>,
     uid: Option<Uid>,
 }
@@ -213,14 +220,14 @@ impl Style for Bubblewrap {
     }
 
     fn command(&self, place: &Place, request: &ExecRequest<'_>) -> Command {
-        let network = self.network || request.profile == Profile::Install;
+        let network = self.network || self.prepare_network && request.profile == Profile::Install;
         let mut command = place.command("bwrap");
         command.args(isolation(network, self.uid.is_some())).args(system(network, &self.binds));
         let tmp_bytes = place.sizes.tmp_bytes.to_string();
         for folder in ["/tmp", "/dev/shm"] {
-            command.args(["--size", &tmp_bytes, "--tmpfs", folder]);
+            command.args(["--size", &tmp_bytes, "--tmpfs", folder, "--chmod", "1777", folder]);
         }
-        command.args(["--chmod", "1777", "/tmp", "--symlink", "../tmp", "/var/tmp"]);
+        command.args(["--symlink", "../tmp", "/var/tmp"]);
         command.arg("--bind").arg(place.work()).arg(WORK_DIR);
         command.arg("--bind").arg(place.root.join("state")).arg("/run/taskbot");
         // What is not a mount of its own is bubblewrap's root, in memory and without a limit: read-only.

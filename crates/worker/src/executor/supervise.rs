@@ -26,6 +26,10 @@ done"#;
 pub(super) trait Watched {
     /// The disk space that it uses, in bytes; nothing where it cannot be told.
     fn disk_bytes(&self) -> impl Future<Output = Option<u64>> + Send;
+    /// Whether the disk that it writes to has no space left, whoever took it.
+    fn disk_is_full(&self) -> bool {
+        false
+    }
     /// Kills all of it at once.
     fn kill(&self) -> impl Future<Output = ()> + Send;
     /// Ends what the commands left running in the background.
@@ -78,7 +82,7 @@ pub(super) async fn supervise<T, W: Watched>(
             () = sleep_until(deadline) => break Exit::TimedOut,
             () = sleep_until(silent_until), if request.idle.is_some() => break Exit::Idle,
             () = stop.cancelled() => break Exit::Stopped,
-            () = &mut disk => break Exit::OutOfDisk,
+            exit = &mut disk => break exit,
         }
     };
     watched.kill().await;
@@ -125,9 +129,9 @@ async fn drain(
     }
 }
 
-/// Comes back when more disk space is used than allowed. Cleaning up must be possible after the space ran out:
+/// Comes back when more disk space is used than allowed, or there is none. Cleaning up must be possible after the space ran out:
 /// what is used already does not count then.
-async fn watch_disk<W: Watched>(watched: &W, profile: Profile, max_bytes: u64) {
+async fn watch_disk<W: Watched>(watched: &W, profile: Profile, max_bytes: u64) -> Exit {
     let max_bytes = match profile {
         Profile::Cleanup => max_bytes.saturating_add(watched.disk_bytes().await.unwrap_or(0)),
         Profile::Install | Profile::Run => max_bytes,
@@ -136,7 +140,9 @@ async fn watch_disk<W: Watched>(watched: &W, profile: Profile, max_bytes: u64) {
     loop {
         let began = Instant::now();
         match watched.disk_bytes().await {
-            Some(used) if used > max_bytes => return,
+            Some(used) if used > max_bytes => return Exit::OutOfDisk,
+            // What hides from being measured is seen in the end.
+            Some(_) if profile != Profile::Cleanup && watched.disk_is_full() => return Exit::DiskFull,
             Some(_) => {}
             None => std::future::pending().await,
         }

@@ -3,10 +3,10 @@
 use super::{
     GitError, Protocol, TreeLimits,
     command::{Git, infra},
-    names::{self, check_inner, check_reference, check_url, is_commit, is_private},
+    names::{self, check_inner, check_reference, check_url, is_commit},
     tree,
 };
-use crate::files;
+use crate::{fetch::address::is_public, files};
 use model::task::Repo;
 use sha2::{Digest, Sha256};
 use std::{
@@ -268,7 +268,8 @@ impl GitCache {
             GitError::NotFound(format!("the repository folder {path} cannot be used: {error}"))
         })?;
         let roots = self.config.local_roots.iter().filter_map(|root| fs::canonicalize(root).ok());
-        if !roots.into_iter().any(|root| real.starts_with(root)) {
+        let roots: Vec<_> = roots.collect();
+        if !roots.iter().any(|root| real.starts_with(root)) {
             return Err(GitError::Denied(format!(
                 "{path} is not below a folder that repositories on this machine may be in; \
                  add its parent to `git.folders` of this machine's configuration, or give a URL"
@@ -277,6 +278,14 @@ impl GitCache {
         let is_git =
             real.join(".git").exists() || (real.join("HEAD").is_file() && real.join("objects").is_dir());
         if is_git {
+            if let Some(elsewhere) =
+                leads_to(&real).filter(|to| !roots.iter().any(|root| to.starts_with(root)))
+            {
+                return Err(GitError::Denied(format!(
+                    "the repository {path} leads out of the folders that repositories may be in, to {}",
+                    elsewhere.display()
+                )));
+            }
             return Ok(Source::Remote { url: real.to_string_lossy().into_owned(), protocols: "file" });
         }
         if !real.is_dir() {
@@ -441,6 +450,34 @@ impl GitCache {
     }
 }
 
+/// Another place that a repository on this machine takes its objects from: by a link, by a file in place of its
+/// `.git`, or by git's own ways of sharing them.
+fn leads_to(folder: &Path) -> Option<PathBuf> {
+    let git =
+        if folder.join(".git").symlink_metadata().is_ok() { folder.join(".git") } else { folder.to_owned() };
+    if git.is_file() {
+        let text = fs::read_to_string(&git).unwrap_or_default();
+        let to = text.trim().strip_prefix("gitdir:").unwrap_or_default().trim();
+        return Some(real(&folder.join(to)));
+    }
+    let own = real(folder);
+    let parts = [git.clone(), git.join("objects"), git.join("objects/pack"), git.join("refs")];
+    let linked = parts.iter().map(|part| real(part)).find(|part| !part.starts_with(&own));
+    let told = || {
+        let common = fs::read_to_string(git.join("commondir")).ok();
+        let common = common.map(|text| real(&git.join(text.trim())));
+        let alternates = fs::read_to_string(git.join("objects/info/alternates")).unwrap_or_default();
+        let first = alternates.lines().find(|line| !line.is_empty() && !line.starts_with('#'));
+        common.or_else(|| first.map(|line| real(&git.join("objects").join(line.trim_matches('"')))))
+    };
+    linked.or_else(told)
+}
+
+/// A path without links; one that leads nowhere stays as it is.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Refuses hosts whose names lead to this machine or its neighbourhood: nobody but the configuration may
 /// send us there.
 async fn refuse_private(url: &url::Url) -> Result<(), GitError> {
@@ -451,7 +488,7 @@ async fn refuse_private(url: &url::Url) -> Result<(), GitError> {
         .await
         .map_err(|error| GitError::Infra(format!("host `{host}` is not known: {error}")))?;
     for address in addresses {
-        if is_private(address.ip()) {
+        if !is_public(address.ip()) {
             return Err(GitError::Denied(format!(
                 "host `{host}` is on this machine or its private network ({}); \
                  only hosts named in the configuration may be",

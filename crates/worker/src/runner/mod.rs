@@ -17,7 +17,7 @@ mod verdict;
 
 pub use control::{Control, StopWhy};
 pub use course::EXECUTOR_GRACE;
-pub use steps::{COLLECT_LIMIT, MOVE_LIMIT};
+pub use steps::{COLLECT_LIMIT, MOVE_LIMIT, REPORT_LIMIT};
 pub use surroundings::VARIABLE_BYTES_MAX;
 pub use verdict::QUOTED_LINES;
 

@@ -27,6 +27,8 @@ use tokio::time::Instant;
 
 /// How long taking files out of an environment may take, before the worker's factor.
 pub const COLLECT_LIMIT: Duration = Duration::from_secs(600);
+/// How long reading the results may take, before the worker's factor.
+pub const REPORT_LIMIT: Duration = Duration::from_secs(300);
 /// How long moving files in, and destroying, may take, before the worker's factor.
 pub const MOVE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -333,14 +335,16 @@ impl<'a> Attempt<'a> {
         let idle = self.job.file.timeout.idle.map(|idle| self.limit(idle));
         let (job, collected, folder) =
             (self.job.clone(), self.collected.clone(), self.folders.output.clone());
-        let (run_ms, log) = (self.run_ms, self.course.log);
+        let (run_ms, log, control) = (self.run_ms, self.course.log, self.course.control);
+        let report_limit = self.limit(REPORT_LIMIT);
         let step = async {
             let read = tokio::task::spawn_blocking(move || {
                 let documents = verdict::documents(&job, &collected, &folder)?;
                 let conclusion = verdict::conclude(&job, exit, limit, idle, documents);
                 Ok::<_, Halt>(results::report(job.file.testcase(), job.item.as_ref(), run_ms, &conclusion))
             });
-            let result: NewResult = read.await.map_err(|error| Halt::infra(error.to_string()))??;
+            let read = async { read.await.map_err(|error| Halt::infra(error.to_string()))? };
+            let result: NewResult = limited("reading the results", report_limit, control, read).await?;
             let note = result.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
             log.note(&format!("{} {}{note}", result.testcase, result.outcome));
             Ok(result)
@@ -426,8 +430,15 @@ async fn bounded<T>(what: &str, limit: Duration, work: impl Future<Output = T>) 
 fn deadline(runner: &Runner, job: &Job) -> Duration {
     let timeout = &job.file.timeout;
     let environments = u32::try_from(job.file.environment.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let phases =
-        [timeout.fetch, timeout.prepare, timeout.run, timeout.cleanup, COLLECT_LIMIT * 2, MOVE_LIMIT * 3];
+    let phases = [
+        timeout.fetch,
+        timeout.prepare,
+        timeout.run,
+        timeout.cleanup,
+        COLLECT_LIMIT * 2,
+        MOVE_LIMIT * 3,
+        REPORT_LIMIT,
+    ];
     let start = job.file.environment.iter().map(model::task_file::Environment::start_limit).max();
     let sum = phases
         .iter()

@@ -3,6 +3,7 @@
 use super::{Halt, Job};
 use crate::{
     executor::{Collected, Exit, StartError},
+    files,
     logs::AttemptLog,
 };
 use globset::{GlobBuilder, GlobMatcher};
@@ -57,6 +58,13 @@ fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) ->
         }
         Exit::Oom => (ErrorReason::Oom, format!("{what} ran out of memory")),
         Exit::OutOfDisk => (ErrorReason::Limit, format!("{what} used more disk space than it may")),
+        Exit::DiskFull => {
+            let least = files::FREE_BYTES_MIN >> 20;
+            (
+                ErrorReason::Infra,
+                format!("{what} was ended: this machine has less than {least} MiB of disk left"),
+            )
+        }
         Exit::Stopped => (ErrorReason::Task, format!("{what} was stopped")),
         Exit::Gone => (ErrorReason::Task, format!("{what}: the machine ended in the middle of it")),
         Exit::Code(code) => (ErrorReason::Task, format!("{what} ended with exit code {code}")),
@@ -172,6 +180,8 @@ mod tests {
         );
         check("timeout: {outcome: failed}", Exit::Oom, "error(oom)", Some("run ran out of memory"));
         check("", Exit::OutOfDisk, "error(limit)", Some("run used more disk space than it may"));
+        let full = "run was ended: this machine has less than 512 MiB of disk left";
+        check("", Exit::DiskFull, "error(infra)", Some(full));
     }
 
     #[test]

@@ -12,4 +12,5 @@ mod fetch;
 mod git;
 mod host;
 mod http;
+mod threats;
 mod vm;

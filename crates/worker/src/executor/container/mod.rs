@@ -354,17 +354,20 @@ impl Provisioned for Container {
     }
 
     async fn destroy(mut self: Box<Self>) -> Result<(), ExecError> {
-        self.drop_holder().await?;
+        // What cannot be removed must not keep the rest from being.
+        let mut left = vec![self.drop_holder().await];
         let docker = &self.engine.docker;
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-        engine::gone_is_fine(docker.remove_volume(&self.volume(), Some(options)).await)
-            .map_err(|error| self.engine.infra("remove a volume", &error))?;
+        let removed = engine::gone_is_fine(docker.remove_volume(&self.volume(), Some(options)).await);
+        left.push(removed.map_err(|error| self.engine.infra("remove a volume", &error)));
         if let Some(image) = &self.own_image {
             let options = RemoveImageOptionsBuilder::default().force(true).build();
-            engine::gone_is_fine(docker.remove_image(image, Some(options), None).await.map(drop))
-                .map_err(|error| self.engine.infra("remove an image", &error))?;
+            let removed = docker.remove_image(image, Some(options), None).await.map(drop);
+            left.push(
+                engine::gone_is_fine(removed).map_err(|error| self.engine.infra("remove an image", &error)),
+            );
         }
-        Ok(())
+        left.into_iter().collect()
     }
 }
 

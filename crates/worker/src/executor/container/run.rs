@@ -10,13 +10,14 @@ use super::{
     engine::{Engine, reason, status},
     transfer::UID,
 };
+use crate::files;
 use bollard::{
     container::AttachContainerResults,
     errors::Error,
     exec::StartExecResults,
     models::{
-        ContainerCreateBody, ExecConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-        MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+        ContainerCreateBody, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountPoint,
+        MountType, MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
     },
     query_parameters::{
         AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
@@ -26,7 +27,11 @@ use bollard::{
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use nix::sys::resource::{Resource, getrlimit};
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// The capabilities that package managers need; all of `Profile::Install`, and of a `run` that may be root.
@@ -74,8 +79,8 @@ impl Container {
         let output = output.map(|chunk| chunk.map(bollard::container::LogOutput::into_bytes));
         let output = output.map(|chunk| chunk.map_err(|error| error.to_string()));
         let root_writable = self.root_is_writable(request.profile);
-        let watch =
-            Watch { engine: &self.engine, id: &id, volume: self.volume_folder().await, root_writable };
+        let volumes = volumes(&self.engine, &id).await?;
+        let watch = Watch { engine: &self.engine, id: &id, volumes, root_writable };
         let ended = supervise(request, self.sizes.disk_bytes, output, watch.end(), &watch, log, stop).await;
         drop(input);
         match ended? {
@@ -159,6 +164,11 @@ impl Container {
             cmd: Some(command.into_iter().chain(request.lines.iter().cloned()).collect()),
             env: Some(env.collect()),
             working_dir: Some("/".to_owned()),
+            // The image's own would run beside the commands.
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".to_owned()]),
+                ..HealthConfig::default()
+            }),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             host_config: Some(self.host_config(request.profile, root)),
@@ -271,13 +281,31 @@ impl Container {
             Err(error) => Err(self.engine.infra("look into a container", &error)),
         }
     }
+}
 
-    /// Where the work folder is on this host, if we can read it there.
-    async fn volume_folder(&self) -> Option<PathBuf> {
-        let volume = self.engine.docker.inspect_volume(&self.volume()).await.ok()?;
-        let folder = PathBuf::from(volume.mountpoint);
-        std::fs::read_dir(&folder).is_ok().then_some(folder)
-    }
+/// A place outside of a container's layer that it can write to: the work folder's volume, and those that its
+/// image asks for.
+struct Volume {
+    /// Where it is in the container.
+    inside: String,
+    /// Where it is on this host, if we can read it there.
+    here: Option<PathBuf>,
+}
+
+async fn volumes(engine: &Engine, id: &str) -> Result<Vec<Volume>, ExecError> {
+    let found = engine.docker.inspect_container(id, None).await;
+    let found = found.map_err(|error| engine.infra("tell a container's volumes", &error))?;
+    let volume = |mount: MountPoint| Volume {
+        here: mount.source.map(PathBuf::from).filter(|folder| std::fs::read_dir(folder).is_ok()),
+        inside: mount.destination.unwrap_or_default(),
+    };
+    Ok(found
+        .mounts
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|mount| mount.rw == Some(true))
+        .map(volume)
+        .collect())
 }
 
 fn no_shell(image: &str) -> ExecError {
@@ -288,8 +316,7 @@ fn no_shell(image: &str) -> ExecError {
 struct Watch<'a> {
     engine: &'a Engine,
     id: &'a str,
-    /// The work folder on this host, if we can read it.
-    volume: Option<PathBuf>,
+    volumes: Vec<Volume>,
     root_writable: bool,
 }
 
@@ -331,11 +358,11 @@ impl Watch<'_> {
         }
     }
 
-    /// Measures the work folder from inside the container.
-    async fn measure_inside(&self) -> Option<u64> {
+    /// Measures a volume from inside the container, by the image's own program.
+    async fn measure_inside(&self, folder: &str) -> Option<u64> {
         let config = ExecConfig {
             attach_stdout: Some(true),
-            cmd: Some(["du", "-sk", VOLUME_DIR].map(str::to_owned).to_vec()),
+            cmd: Some(["du", "-sk", folder].map(str::to_owned).to_vec()),
             ..ExecConfig::default()
         };
         let exec = self.engine.docker.create_exec(self.id, config).await.ok()?;
@@ -355,19 +382,29 @@ impl Watch<'_> {
 
 impl Watched for Watch<'_> {
     async fn disk_bytes(&self) -> Option<u64> {
-        let work = match self.volume.clone() {
-            Some(folder) => {
-                tokio::task::spawn_blocking(move || crate::files::usage(&folder, u64::MAX)).await.ok()?
-            }
-            None => self.measure_inside().await.unwrap_or(0),
-        };
+        let mut used = 0;
+        for volume in self.volumes.iter().filter(|volume| volume.here.is_none()) {
+            used += self.measure_inside(&volume.inside).await.unwrap_or(0);
+        }
+        let here: Vec<_> = self.volumes.iter().filter_map(|volume| volume.here.clone()).collect();
+        let id = self.id.to_owned();
+        let measured = tokio::task::spawn_blocking(move || {
+            let named: u64 = here.iter().map(|folder| files::usage(folder, u64::MAX)).sum();
+            named.saturating_add(files::held_open(&processes(&id)))
+        });
+        used += measured.await.ok()?;
         if !self.root_writable {
-            return Some(work);
+            return Some(used);
         }
         let options = InspectContainerOptionsBuilder::default().size(true).build();
         let sized = self.engine.docker.inspect_container(self.id, Some(options)).await.ok();
         let layer = sized.and_then(|found| found.size_rw).and_then(|bytes| u64::try_from(bytes).ok());
-        Some(work + layer.unwrap_or(0))
+        Some(used + layer.unwrap_or(0))
+    }
+
+    fn disk_is_full(&self) -> bool {
+        let mut here = self.volumes.iter().filter_map(|volume| volume.here.as_ref());
+        here.any(|folder| files::disk_is_full(folder))
     }
 
     async fn kill(&self) {
@@ -379,6 +416,16 @@ impl Watched for Watch<'_> {
     }
 
     async fn tidy(&self) {}
+}
+
+/// A container's processes, as far as they are to be seen from here: their control groups carry its id.
+fn processes(id: &str) -> BTreeSet<u32> {
+    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = found.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_its = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id))
+    };
+    pids.filter(is_its).collect()
 }
 
 /// Reads a deadline from its label.

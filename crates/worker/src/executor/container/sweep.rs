@@ -46,18 +46,16 @@ pub(super) async fn sweep(
 ) -> Result<Swept, String> {
     let doomed = Doomed { worker, now, alive };
     let mut errors = Vec::new();
-    let mut note = |what: &str, result: Result<usize, String>| {
-        result.unwrap_or_else(|error| {
-            errors.push(format!("{what}: {error}"));
-            0
-        })
+    let mut note = |what: &str, (removed, wrong): (usize, Option<String>)| {
+        errors.extend(wrong.map(|error| format!("{what}: {error}")));
+        removed
     };
     // In this order: containers hold volumes and images.
     let swept = Swept {
         containers: note("containers", containers(engine, &doomed).await),
         volumes: note("volumes", volumes(engine, &doomed).await),
         images: note("images", images(engine, &doomed).await)
-            + note("layers", layers.trim(engine, worker, now).await),
+            + note("layers", counted(layers.trim(engine, worker, now).await)),
         ..Swept::default()
     };
     if errors.is_empty() { Ok(swept) } else { Err(format!("{}: {}", engine.version, errors.join("; "))) }
@@ -67,54 +65,65 @@ fn by_label() -> HashMap<&'static str, Vec<&'static str>> {
     HashMap::from([("label", vec![LABEL_ATTEMPT])])
 }
 
-async fn containers(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+/// How many were removed, and what went wrong with one of the others.
+type Removed = (usize, Option<String>);
+
+fn counted(result: Result<usize, String>) -> Removed {
+    result.map_or_else(|error| (0, Some(error)), |removed| (removed, None))
+}
+
+/// Takes note of a removal: one that cannot be done does not end the sweep.
+fn count(removed: &mut Removed, name: &str, result: Result<(), Error>) {
+    match gone_is_fine(result) {
+        Ok(()) => removed.0 += 1,
+        Err(error) => removed.1 = Some(format!("{name}: {}", reason(&error))),
+    }
+}
+
+async fn containers(engine: &Engine, doomed: &Doomed<'_>) -> Removed {
     let options = ListContainersOptionsBuilder::default().all(true).filters(&by_label()).build();
-    let found = engine.docker.list_containers(Some(options)).await.map_err(|error| reason(&error))?;
-    let mut removed = 0;
+    let found = match engine.docker.list_containers(Some(options)).await {
+        Ok(found) => found,
+        Err(error) => return (0, Some(reason(&error))),
+    };
+    let mut removed = (0, None);
     for container in found {
-        if !container.labels.as_ref().is_some_and(|labels| doomed.is(labels)) {
-            continue;
+        if container.labels.as_ref().is_some_and(|labels| doomed.is(labels)) {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let id = container.id.unwrap_or_default();
+            count(&mut removed, &id, engine.docker.remove_container(&id, Some(options)).await);
         }
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let id = container.id.unwrap_or_default();
-        done(engine.docker.remove_container(&id, Some(options)).await)?;
-        removed += 1;
     }
-    Ok(removed)
+    removed
 }
 
-async fn volumes(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+async fn volumes(engine: &Engine, doomed: &Doomed<'_>) -> Removed {
     let options = ListVolumesOptionsBuilder::default().filters(&by_label()).build();
-    let found = engine.docker.list_volumes(Some(options)).await.map_err(|error| reason(&error))?;
-    let mut removed = 0;
-    for volume in found.volumes.unwrap_or_default() {
-        if !doomed.is(&volume.labels) {
-            continue;
-        }
+    let found = match engine.docker.list_volumes(Some(options)).await {
+        Ok(found) => found.volumes.unwrap_or_default(),
+        Err(error) => return (0, Some(reason(&error))),
+    };
+    let mut removed = (0, None);
+    for volume in found.iter().filter(|volume| doomed.is(&volume.labels)) {
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();
-        done(engine.docker.remove_volume(&volume.name, Some(options)).await)?;
-        removed += 1;
+        count(&mut removed, &volume.name, engine.docker.remove_volume(&volume.name, Some(options)).await);
     }
-    Ok(removed)
+    removed
 }
 
-async fn images(engine: &Engine, doomed: &Doomed<'_>) -> Result<usize, String> {
+async fn images(engine: &Engine, doomed: &Doomed<'_>) -> Removed {
     let filters = HashMap::from([("reference", vec![ATTEMPT_REPO])]);
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    let found = engine.docker.list_images(Some(options)).await.map_err(|error| reason(&error))?;
-    let mut removed = 0;
-    for image in found {
-        // The image has the labels of the container that it was committed from.
-        if !doomed.is(&image.labels) {
-            continue;
-        }
+    let found = match engine.docker.list_images(Some(options)).await {
+        Ok(found) => found,
+        Err(error) => return (0, Some(reason(&error))),
+    };
+    let mut removed = (0, None);
+    // An image has the labels of the container that it was committed from.
+    for image in found.iter().filter(|image| doomed.is(&image.labels)) {
         let options = RemoveImageOptionsBuilder::default().force(true).build();
-        done(engine.docker.remove_image(&image.id, Some(options), None).await.map(drop))?;
-        removed += 1;
+        let done = engine.docker.remove_image(&image.id, Some(options), None).await.map(drop);
+        count(&mut removed, &image.id, done);
     }
-    Ok(removed)
-}
-
-fn done(result: Result<(), Error>) -> Result<(), String> {
-    gone_is_fine(result).map_err(|error| reason(&error))
+    removed
 }

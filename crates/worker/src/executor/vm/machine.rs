@@ -4,11 +4,12 @@ use super::{
     super::{
         CollectLimits, Collected, ExecError, ExecRequest, Exit, LogSink, OUTPUT_DIR, Prepared, Provisioned,
         StartError,
-        collect::{Collector, Take},
+        collect::Collector,
         host::{Place, infra},
         supervise::{Ended, Watched, check_env, supervise},
     },
     arch::Arch,
+    archive::{pack, take},
     arguments::{INPUT_DISK, Kernel, Machine, Network, OUTPUT_DISK},
     boot::{Patience, Running, Setback},
     guest::{self, Ender, Input, ScriptEnd},
@@ -26,7 +27,7 @@ use model::{
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
@@ -581,71 +582,4 @@ impl Provisioned for Vm {
         let place = self.place;
         tokio::task::spawn_blocking(move || place.remove()).await.map_err(infra)?.map_err(infra)
     }
-}
-
-/// Packs a folder's content but for some files; all of it is root's.
-fn pack(from: &Path, without: &BTreeSet<PathBuf>, writer: &mut File) -> io::Result<()> {
-    let mut builder = tar::Builder::new(io::BufWriter::new(writer));
-    let mut todo = vec![PathBuf::new()];
-    while let Some(inner) = todo.pop() {
-        for entry in fs::read_dir(from.join(&inner))? {
-            let entry = entry?;
-            let (path, name) = (entry.path(), inner.join(entry.file_name()));
-            let meta = entry.metadata()?;
-            let mut header = tar::Header::new_gnu();
-            header.set_metadata(&meta);
-            header.set_uid(0);
-            header.set_gid(0);
-            if meta.is_dir() {
-                header.set_size(0);
-                builder.append_data(&mut header, &name, io::empty())?;
-                todo.push(name);
-            } else if meta.is_symlink() {
-                header.set_size(0);
-                builder.append_link(&mut header, &name, fs::read_link(&path)?)?;
-            } else if meta.is_file() && !without.contains(&path) {
-                builder.append_data(&mut header, &name, File::open(&path)?.take(meta.len()))?;
-            }
-        }
-    }
-    io::Write::flush(&mut builder.into_inner()?)
-}
-
-/// Reads what a machine packed. It may be anything: what cannot be read ends it, and says so.
-fn take(file: File, mut collector: Collector, bytes_max: u64) -> Result<Collected, ExecError> {
-    let mut archive = tar::Archive::new(io::BufReader::new(file.take(bytes_max)));
-    let entries = match archive.entries() {
-        Ok(entries) => entries,
-        Err(error) => return Err(infra(error)),
-    };
-    for entry in entries {
-        let mut entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                collector.skip("…", format!("what the machine packed cannot be read on: {error}"));
-                break;
-            }
-        };
-        let kind = entry.header().entry_type();
-        let Ok(path) = entry.path().map(|path| path.into_owned()) else { continue };
-        let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
-        if kind.is_dir() {
-            continue;
-        }
-        let Take::As(name) = collector.wants(&path)? else { continue };
-        if kind.is_file() {
-            let size = entry.size();
-            if entry.raw_file_position().saturating_add(size) > bytes_max {
-                collector.skip(&name, format!("what the machine packed is cut off at {bytes_max} bytes"));
-                break;
-            }
-            // The output folder is packed twice when all is: its files are there already.
-            if !(path.starts_with(OUTPUT_DIR) && collector.has(&name)) {
-                collector.take(name, size, &mut entry)?;
-            }
-        } else {
-            collector.skip(&name, "it is a link or a device, not a file");
-        }
-    }
-    Ok(collector.done())
 }

@@ -7,6 +7,7 @@
 //! carries the attempt's mark, so that a sweep finds what a dead worker left.
 
 mod arch;
+mod archive;
 mod arguments;
 mod boot;
 mod console;
