@@ -3,9 +3,12 @@
 //! After each of them three things must hold: nothing of it reached this host, the outcome names what
 //! happened, and the next task on the same worker runs clean.
 
+mod crowd;
 mod files;
 mod hunger;
 mod images;
+mod killed;
+mod patience;
 mod reach;
 mod sources;
 mod survivors;
@@ -103,11 +106,17 @@ pub(super) struct Traces {
     containers: usize,
     volumes: usize,
     images: usize,
-    networks: usize,
     folders: BTreeSet<String>,
     cgroups: BTreeSet<PathBuf>,
     mounts: usize,
     sockets: usize,
+}
+
+impl Traces {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { containers, volumes, images, folders, cgroups, mounts, sockets } = self;
+        containers + volumes + images + mounts + sockets == 0 && folders.is_empty() && cgroups.is_empty()
+    }
 }
 
 impl Stand {
@@ -194,54 +203,8 @@ impl Stand {
         (ended.unwrap(), began.elapsed())
     }
 
-    /// What this worker has now.
     pub(super) async fn traces(&self) -> Traces {
-        let mut traces = Traces {
-            containers: 0,
-            volumes: 0,
-            images: 0,
-            networks: 0,
-            folders: BTreeSet::new(),
-            cgroups: cgroups(),
-            mounts: 0,
-            sockets: 0,
-        };
-        for entry in fs::read_dir(self.here.path().join("attempts")).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // Groups of other tests come and go.
-            traces.folders.insert(name);
-        }
-        traces.cgroups.retain(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            traces.folders.iter().any(|folder| name.contains(folder.as_str()))
-        });
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        traces.mounts =
-            mounts.lines().filter(|line| line.contains(self.here.path().to_str().unwrap())).count();
-        let sockets = fs::read_to_string("/proc/net/unix").unwrap();
-        traces.sockets =
-            sockets.lines().filter(|line| line.contains(self.here.path().to_str().unwrap())).count();
-        if self.kind == ExecutorKind::Container {
-            let docker = connect(&engine::socket()).negotiate_version().await.unwrap();
-            let mine = format!("taskbot.worker={}", self.worker);
-            let filters = HashMap::from([("label", vec![mine.as_str()])]);
-            let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-            traces.containers = docker.list_containers(Some(containers)).await.unwrap().len();
-            let volumes = docker.list_volumes(None::<ListVolumesOptions>).await.unwrap().volumes;
-            let mine = |labels: &HashMap<String, String>| labels.get("taskbot.worker") == Some(&self.worker);
-            traces.volumes = volumes.unwrap_or_default().iter().filter(|volume| mine(&volume.labels)).count();
-            let mine = format!("taskbot.worker={}", self.worker);
-            let filters =
-                HashMap::from([("label", vec![mine.as_str()]), ("reference", vec!["taskbot-attempt"])]);
-            let images = ListImagesOptionsBuilder::default().filters(&filters).build();
-            traces.images = docker.list_images(Some(images)).await.unwrap().len();
-            traces.networks = docker
-                .list_networks(None::<bollard::query_parameters::ListNetworksOptions>)
-                .await
-                .unwrap()
-                .len();
-        }
-        traces
+        traces(self.kind, self.here.path(), &self.worker).await
     }
 
     /// The next task runs as if nothing had been, and nothing of either is left.
@@ -253,19 +216,52 @@ impl Stand {
             assert_eq!(went.outcome(), ("passed", ""), "the next task, {caller}: {}", went.log);
             went.logs("all well");
             let traces = self.traces().await;
-            let empty = Traces {
-                containers: 0,
-                volumes: 0,
-                images: 0,
-                networks: traces.networks,
-                folders: BTreeSet::new(),
-                cgroups: BTreeSet::new(),
-                mounts: 0,
-                sockets: 0,
-            };
-            assert_eq!(traces, empty, "{caller}");
+            assert!(traces.is_empty(), "{caller}: {traces:?}");
         }
     }
+}
+
+/// What a worker has now.
+pub(super) async fn traces(kind: ExecutorKind, here: &Path, worker: &str) -> Traces {
+    let mut traces = Traces {
+        containers: 0,
+        volumes: 0,
+        images: 0,
+        folders: BTreeSet::new(),
+        cgroups: cgroups(),
+        mounts: 0,
+        sockets: 0,
+    };
+    for entry in fs::read_dir(here.join("attempts")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Groups of other tests come and go.
+        traces.folders.insert(name);
+    }
+    traces.cgroups.retain(|path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        traces.folders.iter().any(|folder| name.contains(folder.as_str()))
+    });
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    traces.mounts = mounts.lines().filter(|line| line.contains(here.to_str().unwrap())).count();
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    traces.sockets = sockets.lines().filter(|line| line.contains(here.to_str().unwrap())).count();
+    if kind == ExecutorKind::Container {
+        let docker = connect(&engine::socket()).negotiate_version().await.unwrap();
+        let mine = format!("taskbot.worker={}", worker);
+        let filters = HashMap::from([("label", vec![mine.as_str()])]);
+        let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        traces.containers = docker.list_containers(Some(containers)).await.unwrap().len();
+        let volumes = docker.list_volumes(None::<ListVolumesOptions>).await.unwrap().volumes;
+        let mine = |labels: &HashMap<String, String>| {
+            labels.get("taskbot.worker").is_some_and(|name| name == worker)
+        };
+        traces.volumes = volumes.unwrap_or_default().iter().filter(|volume| mine(&volume.labels)).count();
+        let mine = format!("taskbot.worker={}", worker);
+        let filters = HashMap::from([("label", vec![mine.as_str()]), ("reference", vec!["taskbot-attempt"])]);
+        let images = ListImagesOptionsBuilder::default().filters(&filters).build();
+        traces.images = docker.list_images(Some(images)).await.unwrap().len();
+    }
+    traces
 }
 
 fn random() -> [u8; 16] {
