@@ -94,6 +94,10 @@ impl Silence {
     }
 }
 
+fn cancelled() -> StopWhy {
+    StopWhy::Ordered(Stop::Cancel { who: "me".into(), why: Some("no need".into()) })
+}
+
 async fn check(kind: ExecutorKind, hangs: Hangs, ending: Ending, number: usize) {
     let case = format!("{kind}, {hangs:?}, {ending:?}");
     let silence = Silence::new();
@@ -126,13 +130,21 @@ async fn check(kind: ExecutorKind, hangs: Hangs, ending: Ending, number: usize) 
     stand.runner.fetcher = Arc::new(Fetcher::new(&fetch, Arc::clone(&stand.runner.clock), ids).unwrap());
     let time = format!("6{number:03}.5");
     let job = job(&stand, hangs, ending, &time, &silence);
-    let control = Control::default();
+    let control = Arc::new(Control::default());
     let log = Arc::new(Mutex::new(Vec::new()));
     let at = tempfile::Builder::new().prefix("job-").tempdir_in(stand.here.path()).unwrap();
     let folders = Folders { work: at.path().join("work"), output: at.path().join("output") };
     fs::create_dir_all(&folders.work).unwrap();
-    let kept = Arc::clone(&log);
-    let out = Box::new(move |bytes: &[u8]| kept.lock().unwrap().extend_from_slice(bytes));
+    let (kept, hand) = (Arc::clone(&log), Arc::clone(&control));
+    // What is over soon is stopped by its own first word.
+    let begins = format!("=== {} ===", hangs.phase());
+    let at_once = ending == Ending::Cancel && matches!(hangs, Hangs::Collect | Hangs::Report);
+    let out = Box::new(move |bytes: &[u8]| {
+        kept.lock().unwrap().extend_from_slice(bytes);
+        if at_once && String::from_utf8_lossy(bytes).contains(&begins) {
+            hand.stop(cancelled());
+        }
+    });
     let attempt_log = AttemptLog::new(Arc::clone(&stand.runner.clock), out);
     let said = |text: &str| String::from_utf8_lossy(&log.lock().unwrap()).contains(text);
     let (ended, stopped) = tokio::join!(
@@ -147,7 +159,7 @@ async fn check(kind: ExecutorKind, hangs: Hangs, ending: Ending, number: usize) 
             if ending == Ending::Timeout {
                 return Instant::now();
             }
-            control.stop(StopWhy::Ordered(Stop::Cancel { who: "me".into(), why: Some("no need".into()) }));
+            control.stop(cancelled());
             let stopped = Instant::now();
             if hangs.runs_commands() && hangs != Hangs::Cleanup {
                 until(&format!("{case}: its processes are dead"), async || {
