@@ -18,5 +18,6 @@ pub mod resultsdb;
 pub mod server;
 pub mod state;
 
+pub use routes::{HOOK_SECRET_BYTES_MIN, HookSecret};
 pub use server::{interface_router, openapi, router, serve};
 pub use state::{ApiState, Interface, Interfaces};

@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use crate::{auth::Access, resultsdb};
+use crate::{auth::Access, resultsdb, routes::HookSecret};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +40,13 @@ impl Interface {
 #[derive(Debug, Clone)]
 pub struct ApiState(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Shared {
     scheduler: Scheduler,
     access: Access,
     interfaces: Interfaces,
     resultsdb: resultsdb::Settings,
+    rules_hook: Option<HookSecret>,
     stop: CancellationToken,
 }
 
@@ -65,7 +66,13 @@ impl ApiState {
         stop: CancellationToken,
     ) -> Self {
         let resultsdb = interfaces.resultsdb.clone().unwrap_or_default();
-        Self(Arc::new(Shared { scheduler, access, interfaces, resultsdb, stop }))
+        Self(Arc::new(Shared { scheduler, access, interfaces, resultsdb, rules_hook: None, stop }))
+    }
+
+    /// Takes webhooks for the repository of the rules that are signed with this secret; none without one.
+    #[must_use]
+    pub fn taking_webhooks(self, rules_hook: Option<HookSecret>) -> Self {
+        Self(Arc::new(Shared { rules_hook, ..(*self.0).clone() }))
     }
 
     /// The scheduler.
@@ -90,6 +97,12 @@ impl ApiState {
     #[must_use]
     pub(crate) fn resultsdb(&self) -> &resultsdb::Settings {
         &self.0.resultsdb
+    }
+
+    /// What a forge signs its webhooks with for the repository of the rules.
+    #[must_use]
+    pub(crate) fn rules_hook(&self) -> Option<&HookSecret> {
+        self.0.rules_hook.as_ref()
     }
 
     /// Ends long polls and streams.

@@ -1,21 +1,21 @@
 //! Newtypes for every id and name, so that no function takes a bare string for one.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
-/// A name: an opaque, non-empty text.
+/// A name: an opaque, non-empty text. A copy shares it: names are copied with every wish of every rule.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes any text as it is.
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -34,13 +34,13 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
             }
         }
 
@@ -199,12 +199,12 @@ impl Submitter {
     /// The submitter of all tasks that a rule makes.
     #[must_use]
     pub fn rule(name: &RuleName) -> Self {
-        Self(format!("rule:{name}"))
+        Self(format!("rule:{name}").into())
     }
 
     /// A person or program that asked by the API.
     #[must_use]
     pub fn user(name: &str) -> Self {
-        Self(format!("user:{name}"))
+        Self(format!("user:{name}").into())
     }
 }

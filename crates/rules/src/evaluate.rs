@@ -7,6 +7,7 @@ mod then;
 pub use due::COLLECT_DUE;
 
 use crate::{
+    backstop::Backstop,
     compile::RuleSet,
     explain::Trace,
     language::{ForEach, Mode, Rule, Values},
@@ -25,10 +26,10 @@ use model::{
 use serde_json::Value;
 use std::{
     borrow::Cow,
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// The most tasks, cancellations and messages that one rule may wish for one event.
@@ -173,16 +174,16 @@ impl EventSource for Input<'_> {
 /// The values of the loops' variables in one turn.
 type Turn = Vec<(String, Value)>;
 
-/// When a rule began to work on its wishes.
-struct Backstop(Instant);
+/// How long a rule works on its wishes.
+struct Clock(RefCell<Backstop>);
 
-impl Backstop {
+impl Clock {
     fn start() -> Self {
-        Self(Instant::now())
+        Self(RefCell::new(Backstop::start(RULE_TIME_MAX)))
     }
 
     fn check(&self, place: &Place) -> Result<(), RuleError> {
-        if self.0.elapsed() <= RULE_TIME_MAX {
+        if !self.0.borrow_mut().is_over() {
             return Ok(());
         }
         let seconds = RULE_TIME_MAX.as_secs();
@@ -308,7 +309,7 @@ impl RuleSet {
             }
             return due::collected(self, rule, collect, input).map(Said::Collected);
         }
-        let clock = Backstop::start();
+        let clock = Clock::start();
         let elements = self.elements(rule, input, &clock);
         trace.loops(rule, elements.as_ref().map(Vec::len));
         let elements = elements?;
@@ -322,7 +323,7 @@ impl RuleSet {
     }
 
     /// The values of the loops' variables, one list for each turn; one empty list without loops.
-    fn elements(&self, rule: &Rule, input: &Input<'_>, clock: &Backstop) -> Result<Vec<Turn>, RuleError> {
+    fn elements(&self, rule: &Rule, input: &Input<'_>, clock: &Clock) -> Result<Vec<Turn>, RuleError> {
         let mut turns: Vec<Turn> = vec![Vec::new()];
         let mut looked_at = 0;
         for each in &rule.for_each {

@@ -295,7 +295,7 @@ pub struct TaskEntry {
     /// Its name in the registry, or its own where the repository is given here.
     pub task: TaskName,
     /// The repository.
-    pub repo: Repo,
+    pub repo: Arc<Repo>,
     /// What is given here in place of the registry's.
     pub overrides: RepoOverrides,
     /// Whether it may have secrets.
@@ -309,7 +309,7 @@ pub struct TaskEntry {
     /// What it needs of a worker.
     pub needs: NeedsEntry,
     /// Where it waits.
-    pub queue: Text,
+    pub queue: QueueEntry,
     /// How urgent it is.
     pub priority: PriorityEntry,
     /// The group it belongs to.
@@ -410,6 +410,15 @@ pub struct NeedsEntry {
     pub cpus: Option<Text>,
     /// A boolean.
     pub kvm: Option<Text>,
+}
+
+/// A queue.
+#[derive(Debug)]
+pub enum QueueEntry {
+    /// As registered.
+    Registered(QueueName),
+    /// What the entry says.
+    Text(Text),
 }
 
 /// A priority.

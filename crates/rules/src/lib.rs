@@ -15,6 +15,7 @@ pub mod nvr;
 
 pub mod facts;
 
+mod backstop;
 pub mod script;
 
 pub mod template;

@@ -31,7 +31,7 @@ pub struct Registered {
     /// One line for people.
     pub description: Option<String>,
     /// Where it is. A path relative to the rules folder has become absolute.
-    pub repo: Repo,
+    pub repo: Arc<Repo>,
     /// Where its tasks wait, if an entry does not say.
     pub queue: QueueName,
     /// Whether it may have secrets and relaxed isolation, where the worker allows them.
@@ -159,7 +159,7 @@ fn read_task(
     Some(Registered {
         name: TaskName::from(name),
         description,
-        repo: Repo { git: git?, reference, path },
+        repo: Arc::new(Repo { git: git?, reference, path }),
         queue: queue.map_or_else(default_queue, QueueName::from),
         trust,
         secrets,

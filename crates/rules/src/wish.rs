@@ -8,7 +8,7 @@ use model::{
     units::format_duration,
 };
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A task that a rule wishes.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub struct TaskWish {
     /// The task.
     pub task: TaskName,
     /// Where it is.
-    pub repo: Repo,
+    pub repo: Arc<Repo>,
     /// What is tested.
     pub item: Option<Item>,
     /// The matrix cell; empty without a matrix.

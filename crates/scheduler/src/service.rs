@@ -104,7 +104,13 @@ impl Scheduler {
                 let registered =
                     rules.tasks().get(name.as_str()).ok_or_else(|| unknown_task(&rules, name))?;
                 let cap = registered.timeout_cap.map(|cap| cap.as_secs());
-                (name.clone(), registered.repo.clone(), Some(registered.queue.clone()), registered.trust, cap)
+                (
+                    name.clone(),
+                    Repo::clone(&registered.repo),
+                    Some(registered.queue.clone()),
+                    registered.trust,
+                    cap,
+                )
             }
             // A repository of anybody's choice: no secrets, no relaxed isolation.
             (None, Some(repo)) => (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, None),

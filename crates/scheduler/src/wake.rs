@@ -22,6 +22,8 @@ pub struct Wake {
     pub rules: Bell,
     /// A hold has ended.
     pub timers: Bell,
+    /// The repository of the rules was pushed to.
+    pub repository: Bell,
 }
 
 /// A bell that wakes everyone who listens. Rings that nobody heard yet count as one, and cost no more than one

@@ -1,5 +1,5 @@
 //! The rules folder watched: a changed file leads to a reload, once the changes have settled. A repository is asked
-//! now and then whether its ref has moved.
+//! now and then whether its ref has moved, and at once when a webhook says so.
 
 use crate::Scheduler;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -50,13 +50,14 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
     }
 }
 
-/// Looks now and then whether the repository's ref has moved. A commit whose rules are bad is not read again: the next
+/// Looks now and then, and when somebody says so, whether the repository's ref has moved. A commit whose rules are bad is not read again: the next
 /// one is.
 async fn poll(scheduler: &Scheduler, every: Duration, stop: &CancellationToken) {
+    let mut told = scheduler.wake().repository.listen();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
+            () = told.heard(every) => {}
         }
         let reloaded = match scheduler.rulebook().source().has_moved().await {
             Ok(false) => continue,

@@ -9,6 +9,7 @@ use rules::{
     evaluate::Evaluation,
     wish::{CancelWhat, TaskWish},
 };
+use std::sync::Arc;
 use store::{CancelWish, Dedupe, Judgement, NewCollect, NewOrigin, NewTask};
 
 /// The judgement that an evaluation comes to. In shadow mode a rule's wishes are judged and not made.
@@ -75,7 +76,7 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
     NewTask {
         id: TaskId::new(ids.next()),
         key,
-        kind: TaskKind::Repo { repo: wish.repo, resolved: None },
+        kind: TaskKind::Repo { repo: Arc::unwrap_or_clone(wish.repo), resolved: None },
         name: wish.task,
         submitter: Submitter::rule(&wish.rule),
         origin: NewOrigin::Rule {

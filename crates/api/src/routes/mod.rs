@@ -6,6 +6,7 @@ mod events;
 mod export;
 mod health;
 mod holds;
+mod hook;
 mod logs;
 mod operations;
 mod results;
@@ -14,6 +15,8 @@ mod section;
 mod stream;
 mod tasks;
 mod workers;
+
+pub use hook::{HOOK_SECRET_BYTES_MIN, HookSecret};
 
 use crate::{
     auth, resultsdb,
@@ -161,9 +164,9 @@ pub(crate) fn guarded(
     (router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)), openapi)
 }
 
-/// Routes that need no token: whether the process lives, whether it is ready, and its figures.
+/// Routes that need no token: whether the process lives, whether it is ready, and its figures; and what a forge signs.
 pub(crate) fn open() -> Router<ApiState> {
-    health::routes()
+    health::routes().merge(hook::routes())
 }
 
 /// The parameters of lists that all lists have.

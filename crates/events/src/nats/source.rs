@@ -16,10 +16,14 @@ use crate::{
 };
 use async_nats::{
     Client,
-    jetstream::{AckKind, Context, consumer::pull, message::Acker},
+    jetstream::{
+        AckKind, Context,
+        consumer::pull,
+        message::{Acker, Info},
+    },
 };
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt};
 use model::{Clock, SourceName};
 use std::{sync::Arc, time::Duration};
@@ -85,13 +89,7 @@ impl JetStreamSource {
         let monitor = Monitor::new();
         let name = format!("taskbot {installation} source {}", config.name);
         let client = connection::connect(&config.connection, &name, &monitor).await.map_err(wrong)?;
-        let mapping = Mapping {
-            source: config.name.clone(),
-            domain: config.domain.clone().unwrap_or_else(|| config.name.clone()),
-            form: config.form,
-            strip_prefix: config.strip_prefix.clone(),
-            own_source: own_source(installation),
-        };
+        let mapping = mapping(&config, installation);
         Ok(Self {
             config,
             mapping,
@@ -218,10 +216,7 @@ impl JetStreamSource {
         let info = message.info().ok();
         let deliveries = info.as_ref().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
         let position = info.as_ref().map(|info| info.stream_sequence);
-        let stored_at = info.as_ref().and_then(|info| {
-            let nanos = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
-            Some(DateTime::from_timestamp_nanos(nanos))
-        });
+        let stored_at = info.as_ref().and_then(stored_at);
         let pending = info.as_ref().map_or(0, |info| info.pending);
         let received_at = self.clock.now();
         self.monitor.update(|health| {
@@ -230,20 +225,41 @@ impl JetStreamSource {
             health.redelivered += u64::from(deliveries > 1);
         });
         let (message, acker) = message.split();
-        let pairs = message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
-            let name: &str = name.as_ref();
-            values.iter().map(move |value| (name, value.as_str()))
-        });
-        let headers = collect_headers(pairs);
-        let Mapped { content, body, own } = self.mapping.map(Received {
-            subject: message.subject.to_string(),
-            headers,
-            payload: message.payload,
-            stored_at,
-            received_at,
-        });
+        let Mapped { content, body, own } = self.mapping.map(received(message, stored_at, received_at));
         Delivery { content, body, deliveries, position, own, handle: Box::new(Handle(acker)) }
     }
+}
+
+/// How the messages of a source become events.
+pub(super) fn mapping(config: &NatsSourceConfig, installation: &str) -> Mapping {
+    Mapping {
+        source: config.name.clone(),
+        domain: config.domain.clone().unwrap_or_else(|| config.name.clone()),
+        form: config.form,
+        strip_prefix: config.strip_prefix.clone(),
+        own_source: own_source(installation),
+    }
+}
+
+/// When the stream stored a message.
+pub(super) fn stored_at(info: &Info<'_>) -> Option<DateTime<Utc>> {
+    let nanos = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
+    Some(DateTime::from_timestamp_nanos(nanos))
+}
+
+/// A message without the client's types.
+pub(super) fn received(
+    message: async_nats::Message,
+    stored_at: Option<DateTime<Utc>>,
+    received_at: DateTime<Utc>,
+) -> Received {
+    let pairs = message.headers.iter().flat_map(|headers| headers.iter()).flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| (name, value.as_str()))
+    });
+    let headers = collect_headers(pairs);
+    let subject = message.subject.to_string();
+    Received { subject, headers, payload: message.payload, stored_at, received_at }
 }
 
 #[async_trait]

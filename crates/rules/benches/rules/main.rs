@@ -8,6 +8,7 @@
     reason = "a benchmark may panic, and prints what it measured"
 )]
 
+mod files;
 mod peers;
 mod random;
 mod workload;
@@ -17,15 +18,13 @@ use rules::{Options, RuleFiles, RuleSet, compile};
 use serde_json::{Value, json};
 use std::{hint::black_box, time::Duration};
 use taskbot_rules as rules;
-use workload::{Op, Rule, Workload};
+use workload::{Rule, Workload};
 
 /// How many rules, and how often about they match one event together.
 const SIZES: [(usize, f64); 4] = [(10, 0.1), (100, 1.0), (1_000, 8.0), (10_000, 5.0)];
 const PASSES: usize = 5;
 /// How many events are judged rule by rule to check the matches.
 const CHECKED_EVENTS: usize = 1_000;
-/// How many rules stand in one file.
-const FILE_RULES: usize = 1_000;
 
 fn main() {
     let workload = Workload::new();
@@ -36,7 +35,8 @@ fn main() {
     let mut costs = Vec::new();
     for (count, target) in SIZES {
         let rules = workload.rules(count, target);
-        let files = files(&rules);
+        let files =
+            RuleFiles::of(files::texts(&rules).iter().map(|(path, text)| (path.as_str(), text.as_str())));
         let mut set = None;
         let compiled = best(3, || set = Some(compile(&files, &Options::default()).unwrap().rule_set));
         let set = set.unwrap();
@@ -124,46 +124,6 @@ fn check(set: &RuleSet, rules: &[Rule], workload: &Workload, matches: usize) {
         assert_eq!((by_index.verdicts, by_index.tasks), (one_by_one.verdicts, one_by_one.tasks));
     }
     assert_eq!(matches, naive(rules, workload, workload.events.len()));
-}
-
-/// The rules as rule files, each wishing one task.
-fn files(rules: &[Rule]) -> RuleFiles {
-    let (mut texts, mut text) = (Vec::new(), String::new());
-    for (at, rule) in rules.iter().enumerate() {
-        if at % FILE_RULES == 0 {
-            texts.push(std::mem::replace(&mut text, "rules:\n".to_owned()));
-        }
-        let (topic, clauses) = rule.split_first().unwrap();
-        let on = match &topic.op {
-            Op::Prefix(start) => format!("{start}>"),
-            Op::Is(Value::String(topic)) => topic.clone(),
-            _ => unreachable!("the first clause is about the topic"),
-        };
-        let when: Vec<String> =
-            clauses.iter().map(|clause| format!("{}: {}", clause.path, predicate(&clause.op))).collect();
-        text.push_str(&format!(
-            "- {{name: r{at}, on: {on}, when: {{{}}}, then: [{{task: check}}]}}\n",
-            when.join(", ")
-        ));
-    }
-    texts.push(text);
-    let tasks = "tasks: {check: {git: \"https://git.example.org/check.git\"}}";
-    let named: Vec<_> =
-        texts.iter().skip(1).enumerate().map(|(at, text)| (format!("{at}.yaml"), text)).collect();
-    let files = named.iter().map(|(path, text)| (path.as_str(), text.as_str()));
-    RuleFiles::of(files.chain([("tasks.yaml", tasks)]))
-}
-
-fn predicate(op: &Op) -> Value {
-    match op {
-        Op::Is(value) => value.clone(),
-        Op::Prefix(start) => json!({"prefix": start}),
-        Op::Glob(before, after) => json!({"glob": format!("{before}*{after}")}),
-        Op::In(values) => json!(values),
-        Op::AtLeast(bound) => json!({"gte": bound}),
-        Op::Below(bound) => json!({"lt": bound}),
-        Op::Contains(value) => json!({"contains": value}),
-    }
 }
 
 /// Prints one figure: with `--json` as an object, else for people.

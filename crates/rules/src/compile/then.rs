@@ -4,7 +4,7 @@ use super::{ENTRIES_MAX, LOOPS_MAX, rules::check_variable, values::Context};
 use crate::{
     language::{
         Action, Axis, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Matrix, NeedsEntry,
-        PriorityEntry, RepoOverrides, TaskEntry, Text, Tree, Values, default_queue,
+        PriorityEntry, QueueEntry, RepoOverrides, TaskEntry, Text, Tree, Values, default_queue,
     },
     registry::{Registered, check_name, read_timeout},
     repo::{self, Scheme},
@@ -129,16 +129,19 @@ impl Context<'_> {
             Some(registered) if overrides.is_empty() => registered.trust,
             _ => Trust::Untrusted,
         };
-        let queue = queue.unwrap_or_else(|| {
-            let queue = registered.map_or_else(default_queue, |registered| registered.queue.clone());
-            Text::Constant(queue.as_str().to_owned())
-        });
+        let queue = queue.map_or_else(
+            || {
+                let queue = registered.map_or_else(default_queue, |registered| registered.queue.clone());
+                QueueEntry::Registered(queue)
+            },
+            QueueEntry::Text,
+        );
         let cap = registered.and_then(|registered| registered.timeout_cap);
         Some(TaskEntry {
             task,
             repo: registered.map_or_else(
-                || Repo { git: String::new(), reference: None, path: None },
-                |registered| registered.repo.clone(),
+                || Arc::new(Repo { git: String::new(), reference: None, path: None }),
+                |registered| Arc::clone(&registered.repo),
             ),
             overrides,
             trust,
@@ -169,7 +172,8 @@ impl Context<'_> {
             self.reader.error(&node.span, why);
             return None;
         }
-        Some((TaskName::from(name), found))
+        // One text for all entries of a task: what rules share stays near at hand.
+        Some((found.map_or_else(|| TaskName::from(name), |found| found.name.clone()), found))
     }
 
     fn overrides(&self, fields: &mut Fields<'_>, vars: &[&str]) -> RepoOverrides {

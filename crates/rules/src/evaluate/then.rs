@@ -1,11 +1,11 @@
 //! Wishes from the entries of `then`.
 
-use super::{Backstop, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, matrix, with_scope};
+use super::{Clock, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, matrix, with_scope};
 use crate::{
     compile::{RuleSet, check_git, check_topic},
     language::{
-        Action, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry, PriorityEntry, Rule,
-        TaskEntry, Text,
+        Action, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry, PriorityEntry,
+        QueueEntry, Rule, TaskEntry, Text,
     },
     repo,
     script::{Engine, Scope},
@@ -20,7 +20,7 @@ use model::{
     units::parse_size,
 };
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 /// What is wished already for this event by this rule: the same wish counts once.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(super) fn wishes(
     rule: &Rule,
     input: &Input<'_>,
     turns: &[Turn],
-    clock: &Backstop,
+    clock: &Clock,
 ) -> Result<Firing, RuleError> {
     let (firing, seen) = (Firing::default(), Seen::default());
     let mut make = Make { rules, rule, input, clock, made: 0, firing, seen };
@@ -53,7 +53,7 @@ struct Make<'a, 'e> {
     rules: &'a RuleSet,
     rule: &'a Rule,
     input: &'a Input<'e>,
-    clock: &'a Backstop,
+    clock: &'a Clock,
     /// How many wishes were made, the same ones counted again: each costs its rendering.
     made: usize,
     firing: Firing,
@@ -152,7 +152,10 @@ impl Make<'_, '_> {
             item: task.item.as_ref().map(|item| self.item(item, &entry.place, scope)).transpose()?,
             cell,
             inputs,
-            queue: QueueName::from(name(&task.queue, "a queue's name")?),
+            queue: match &task.queue {
+                QueueEntry::Registered(queue) => queue.clone(),
+                QueueEntry::Text(text) => QueueName::from(name(text, "a queue's name")?),
+            },
             priority: self.priority(&task.priority, &entry.place, scope)?,
             needs: self.needs(&task.needs, &entry.place, scope)?,
             group: task.group.as_ref().map(|group| self.group(group, &entry.place, scope)).transpose()?,
@@ -203,14 +206,17 @@ impl Make<'_, '_> {
         })
     }
 
-    fn repo(&self, task: &TaskEntry, place: &Place, scope: &Scope) -> Result<Repo, RuleError> {
+    fn repo(&self, task: &TaskEntry, place: &Place, scope: &Scope) -> Result<Arc<Repo>, RuleError> {
+        if task.overrides.is_empty() {
+            return Ok(Arc::clone(&task.repo));
+        }
         let hosts = &self.rules.options.trusted_hosts;
         let part = |text: &Text, check: &dyn Fn(&str) -> Result<(), String>| {
             let value = text.text(&self.rules.engine, scope)?;
             check(&value).map_err(|why| text.mistake(place, why))?;
             Ok::<_, RuleError>(value)
         };
-        let mut repo = task.repo.clone();
+        let mut repo = Repo::clone(&task.repo);
         if let Some(git) = &task.overrides.git {
             // Another repository: the registered ref and folder are not in it.
             repo = Repo { git: part(git, &|text| check_git(text, hosts))?, reference: None, path: None };
@@ -221,7 +227,7 @@ impl Make<'_, '_> {
         if let Some(path) = &task.overrides.path {
             repo.path = Some(part(path, &repo::check_folder)?);
         }
-        Ok(repo)
+        Ok(Arc::new(repo))
     }
 
     fn priority(&self, priority: &PriorityEntry, place: &Place, scope: &Scope) -> Result<i32, RuleError> {

@@ -1,6 +1,9 @@
 //! All scripts and templates of a rule, in their order.
 
-use super::{Action, CancelEntry, ItemEntry, NeedsEntry, PriorityEntry, Rule, TaskEntry, Text, Tree, Values};
+use super::{
+    Action, CancelEntry, ItemEntry, NeedsEntry, PriorityEntry, QueueEntry, Rule, TaskEntry, Text, Tree,
+    Values,
+};
 use crate::{script::Script, source::Scripted, template::Template};
 
 /// A script or a template.
@@ -52,7 +55,9 @@ fn task<'r>(task: &'r TaskEntry, show: &mut dyn FnMut(Found<'r>)) {
     task.matrix.axes.iter().for_each(|axis| values(&axis.values, show));
     [&task.matrix.exclude, &task.matrix.include].into_iter().flatten().for_each(|cells| values(cells, show));
     needs(&task.needs, show);
-    text(&task.queue, show);
+    if let QueueEntry::Text(queue) = &task.queue {
+        text(queue, show);
+    }
     if let PriorityEntry::Text(priority) = &task.priority {
         text(priority, show);
     }

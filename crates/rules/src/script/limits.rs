@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const SOURCE_BYTES_MAX: usize = 16 * 1024;
 /// The most operations of one evaluation.
 pub const OPERATIONS_MAX: u64 = 100_000;
-/// The longest time of one evaluation, far above what the operations need.
+/// The longest time of one evaluation on the processor, far above what the operations need.
 pub const TIME_MAX: Duration = Duration::from_millis(100);
 /// The deepest nesting of an expression.
 pub const EXPRESSION_DEPTH_MAX: usize = 64;

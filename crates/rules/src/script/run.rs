@@ -6,14 +6,15 @@ use super::{
     error::{ErrorKind, ScriptError},
     limits::{MADE_BYTES_MAX, OPERATIONS_MAX, TIME_MAX, VALUE_BYTES},
 };
+use crate::backstop::Backstop;
 use chrono::{DateTime, Utc};
 use rhai::{Dynamic, EvalAltResult, Position};
-use std::{cell::RefCell, ops::Range, time::Instant};
+use std::{cell::RefCell, ops::Range};
 
 #[derive(Clone)]
 struct Run {
     now: DateTime<Utc>,
-    deadline: Instant,
+    backstop: Backstop,
     operations: u64,
     made_bytes: usize,
     /// Why no further operation is allowed.
@@ -33,8 +34,8 @@ pub(super) struct Guard(Option<Run>);
 impl Guard {
     /// Starts one; `now` is what the script takes for the time.
     pub(super) fn start(now: DateTime<Utc>) -> Self {
-        let deadline = Instant::now() + TIME_MAX;
-        Self(RUN.replace(Some(Run { now, deadline, operations: 0, made_bytes: 0, stop: None })))
+        let backstop = Backstop::start(TIME_MAX);
+        Self(RUN.replace(Some(Run { now, backstop, operations: 0, made_bytes: 0, stop: None })))
     }
 
     /// Why the evaluation had to stop; also where Rhai swallowed the error.
@@ -63,7 +64,7 @@ pub(super) fn operation() -> Option<Dynamic> {
         run.operations += 1;
         if run.operations > OPERATIONS_MAX {
             run.stop.get_or_insert_with(Refusal::operations);
-        } else if run.operations.is_multiple_of(OPERATIONS_PER_LOOK) && Instant::now() > run.deadline {
+        } else if run.operations.is_multiple_of(OPERATIONS_PER_LOOK) && run.backstop.is_over() {
             run.stop.get_or_insert_with(Refusal::timeout);
         }
         run.stop.is_some().then_some(Dynamic::UNIT)

@@ -4,7 +4,7 @@ use super::*;
 use chrono::{DateTime, Utc};
 use model::diagnostic::Report;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 mod limits;
 

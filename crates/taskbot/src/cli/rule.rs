@@ -266,13 +266,15 @@ pub(crate) struct HoldTarget {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The history is a server's (--since), a dump (--dump, as `event record` and fedora-messaging's recorder
-write it), or the configured database without a server (--since with --offline). Nothing is made. Rules that are off
+write it), the configured database without a server (--since with --offline), or what the stream of a configured
+source still holds (--stream). Nothing is made. Rules that are off
 are left out, those in shadow count as if they were on. Wishes are joined by `dedupe`; the events of a repeated id
 count once. What is collected (`collect`) is counted and not fired.
 
 Examples:
   taskbot rule backtest rules --since 7d
   taskbot rule backtest rules --dump day.jsonl
+  taskbot rule backtest rules --stream fedora --since 2d
   taskbot rule backtest rules --since 7d --diff active
   taskbot rule backtest rules --dump day.jsonl --diff ../main/rules -o markdown"
 )]
@@ -305,7 +307,18 @@ pub(crate) struct HistoryArgs {
     /// The events of a dump; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) dump: Option<PathBuf>,
+    /// What the stream of this configured source still holds, all of it or what came --since; no place of the source
+    /// is moved
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["dump", "offline"])]
+    pub(crate) stream: Option<String>,
     /// With --since: read the configured database, without asking a server
     #[arg(long, requires = "since")]
     pub(crate) offline: bool,
+}
+
+impl HistoryArgs {
+    /// Whether a history is named.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.since.is_some() || self.dump.is_some() || self.stream.is_some()
+    }
 }

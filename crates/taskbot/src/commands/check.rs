@@ -63,7 +63,7 @@ fn words(ok: bool, rules: Option<usize>, report: &Report) -> String {
 /// What is worth a second look in rules that compile.
 fn lints(set: &RuleSet, history: &HistoryArgs, global: &Global) -> Result<Report> {
     let mut fields = FieldStats::default();
-    if history.since.is_some() || history.dump.is_some() {
+    if history.is_given() {
         let mut seen = 0;
         History::of(history, global)?.read(&mut |batch| {
             for event in batch.into_events() {

@@ -7,13 +7,19 @@ use crate::{
     output::{self, paint},
 };
 use anyhow::{Context as _, Result};
-use rules::rule_new::{NewError, Wanted, write};
+use rules::{
+    rule_new::{NewError, Wanted, write},
+    schema,
+};
 use serde_json::json;
 use std::{
     fs::{self, File},
     io::Write,
     path::Path,
 };
+
+/// Where the schema of rule files lies in a rules folder whose authors want completion.
+const SCHEMA_FILE: &str = "rules.schema.json";
 
 /// Carries `rule new` out.
 ///
@@ -30,10 +36,13 @@ pub(super) fn run(args: &NewRule, global: &Global) -> Result<u8> {
         name: args.name.as_deref(),
         fixture: args.fixture,
     };
-    let written = write(&wanted).map_err(|error| match error {
+    let mut written = write(&wanted).map_err(|error| match error {
         NewError::Refused(_) => Fault::new(fault::FAILED, error.to_string()),
         NewError::Event(_) | NewError::Name(_) => Fault::usage(error.to_string()),
     })?;
+    if args.path.join(SCHEMA_FILE).is_file() {
+        written.text.insert_str(0, &schema::modeline(SCHEMA_FILE));
+    }
     if args.print {
         output::write(written.text.as_bytes())?;
         return Ok(fault::DONE);

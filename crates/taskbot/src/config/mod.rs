@@ -172,6 +172,8 @@ pub(crate) struct Rules {
     pub(crate) path: Option<String>,
     /// How often it is looked at.
     pub(crate) poll: Duration,
+    /// A file with the secret that its forge signs webhooks with.
+    pub(crate) webhook_secret_file: Option<PathBuf>,
     /// Hosts that a rule may take repositories from that are not registered.
     pub(crate) hosts: BTreeSet<String>,
     /// Whether registered repositories may be `file://` URLs.
@@ -189,6 +191,7 @@ impl Default for Rules {
             reference: None,
             path: None,
             poll: RULES_POLL,
+            webhook_secret_file: None,
             hosts: BTreeSet::new(),
             file_urls: false,
         }

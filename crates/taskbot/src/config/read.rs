@@ -206,12 +206,17 @@ fn rules(mut section: Section<'_, '_>, rules: &mut Rules) {
     section.maybe_name("ref", &mut rules.reference);
     section.maybe_name("path", &mut rules.path);
     section.duration("poll", &mut rules.poll);
+    section.maybe_path("webhook_secret_file", &mut rules.webhook_secret_file);
     let (reader, span) = (section.file.reader, section.span());
     if rules.git.is_some() && rules.folder.is_some() {
         reader.error(span, "`rules` has a `folder` and a `git` repository; rules come from one of them");
     }
-    if rules.git.is_none() && (rules.reference.is_some() || rules.path.is_some()) {
-        reader.error(span, "`rules.ref` and `rules.path` are of a repository; `rules.git` is missing");
+    let of_git = [&rules.reference, &rules.path].iter().any(|one| one.is_some());
+    if rules.git.is_none() && (of_git || rules.webhook_secret_file.is_some()) {
+        reader.error(
+            span,
+            "`ref`, `path` and `webhook_secret_file` of `rules` are of a repository; `rules.git` is missing",
+        );
     }
     if rules.poll < RULES_POLL_MIN {
         reader.error(span, format!("`rules.poll` must be at least {} s", RULES_POLL_MIN.as_secs()));

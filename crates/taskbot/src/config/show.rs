@@ -114,6 +114,7 @@ fn values(config: &Config) -> Value {
             "ref": rules.reference,
             "path": rules.path,
             "poll": format_duration(rules.poll),
+            "webhook_secret_file": path(rules.webhook_secret_file.as_ref()),
             "hosts": rules.hosts,
             "file_urls": rules.file_urls,
         },

@@ -6,11 +6,11 @@ use super::{
     repositories::{GitRepositories, GitRules, git_config},
 };
 use crate::{
-    config::Config,
+    config::{Config, read_secret},
     fault::{self, Fault},
 };
 use anyhow::{Context, Result, anyhow};
-use api::ApiState;
+use api::{ApiState, HOOK_SECRET_BYTES_MIN, HookSecret};
 use events::{Outlet, nats::JetStreamOutlet};
 use model::{Clock, Ids, SystemClock, SystemIds, ids::TokenId};
 use scheduler::{Parts, Scheduler, Settings, rulebook::Rulebook};
@@ -85,9 +85,11 @@ impl Running {
         let sources = open::sources(config, &clock).await?;
         let stop = CancellationToken::new();
         let interfaces = config.interfaces.served();
+        let hook = rules_hook(config)?;
         let state = |entry: &Entry| {
             let (scheduler, interfaces) = (scheduler.clone(), interfaces.clone());
-            ApiState::with_interfaces(scheduler, entry.access(), interfaces, stop.clone())
+            let state = ApiState::with_interfaces(scheduler, entry.access(), interfaces, stop.clone());
+            state.taking_webhooks(hook.clone())
         };
         let mut jobs = JoinSet::new();
         let mut served = vec![(listener, api::router(state(&entry)))];
@@ -281,6 +283,16 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         default_queue: config.server.default_queue.clone(),
         ..Settings::default()
     }
+}
+
+/// The secret of the webhook for the repository of the rules.
+fn rules_hook(config: &Config) -> Result<Option<HookSecret>> {
+    let Some(file) = &config.rules.webhook_secret_file else { return Ok(None) };
+    let secret = HookSecret::new(read_secret(file)?).ok_or_else(|| {
+        let file = file.display();
+        Fault::usage(format!("the webhook secret in {file} needs at least {HOOK_SECRET_BYTES_MIN} bytes"))
+    })?;
+    Ok(Some(secret))
 }
 
 /// Loads the rules folder. Rules that are wrong leave the old ones in force; without old ones they are an

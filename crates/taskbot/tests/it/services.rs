@@ -146,3 +146,46 @@ fn the_doctor_changes_nothing() {
     migrate().expect(0, &["nothing to do, schema "]);
     doctor().expect(0, &["up to date", "stream IN will be made by the first start"]);
 }
+
+#[test]
+fn a_backtest_reads_what_a_stream_still_holds() {
+    let bus = Bus::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use async_nats::jetstream::{self, stream::Config};
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect(bus.url()).await.unwrap();
+        client.flush().await.unwrap();
+        let client = jetstream::new(client);
+        let subjects = vec!["in.>".to_owned()];
+        let stream = Config { name: "IN".to_owned(), subjects, ..Config::default() };
+        client.create_stream(stream).await.unwrap();
+        for state in ["done", "failed", "done"] {
+            let body = format!("{{\"state\": \"{state}\"}}");
+            client.publish("in.build", body.into()).await.unwrap().await.unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("tasks.yaml"), "tasks: {check: {git: \"https://git.example.org/check.git\"}}\n")
+        .unwrap();
+    let rule = "rules: [{name: r, on: build, when: {body.state: done}, then: [{task: check}]}]\n";
+    fs::write(rules.join("r.yaml"), rule).unwrap();
+    let config = folder.path().join("taskbot.yaml");
+    let text = format!(
+        "sources: [{{nats: {{name: a, servers: [\"{}\"], strip_prefix: in, stream: {{name: IN}}}}}}]\n",
+        bus.url()
+    );
+    fs::write(&config, text).unwrap();
+    let backtest = |arguments: &[&str]| {
+        let mut command = taskbot();
+        command.args(["rule", "backtest"]).arg(&rules).args(["-o", "json"]).args(arguments);
+        run(command.arg("--config").arg(&config), "")
+    };
+    let found = backtest(&["--stream", "a"]).expect(0, &[]).json();
+    assert_eq!((&found["events"], &found["tasks"]), (&Value::from(3), &Value::from(2)), "{found}");
+    let none = backtest(&["--stream", "a", "--since", "2100-01-01"]).expect(0, &[]).json();
+    assert_eq!(none["events"], 0);
+    backtest(&["--stream", "b"]).expect(2, &["no source `b` is configured; configured: a"]);
+}

@@ -72,7 +72,7 @@ pub(crate) struct Up {
     pub(crate) folder: TempDir,
     child: Option<Child>,
     /// Keeps what the server says from blocking it.
-    _said: thread::JoinHandle<()>,
+    said: Option<thread::JoinHandle<String>>,
 }
 
 impl Up {
@@ -113,7 +113,7 @@ impl Up {
         thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| _ = sender.send(line)));
         let line = receiver.recv_timeout(LIMIT).expect("the server says where it listens");
         let url = line.strip_prefix("listening on ").expect("the first line is the address").to_owned();
-        Self { url, folder, child: Some(child), _said: said }
+        Self { url, folder, child: Some(child), said: Some(said) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -143,6 +143,13 @@ impl Up {
         child.wait().unwrap();
         let listened = self.url.trim_start_matches("http://").to_owned();
         (std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()), listened)
+    }
+
+    /// Stops it; gives its log.
+    pub(crate) fn stop(mut self) -> String {
+        self.signal("TERM");
+        self.wait();
+        self.said.take().unwrap().join().unwrap()
     }
 
     /// Waits for its end.
@@ -228,12 +235,13 @@ pub(crate) fn until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-fn drain(mut from: ChildStderr) -> thread::JoinHandle<()> {
+fn drain(mut from: ChildStderr) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut said = String::new();
         _ = from.read_to_string(&mut said);
         if !said.is_empty() {
             eprintln!("{said}");
         }
+        said
     })
 }

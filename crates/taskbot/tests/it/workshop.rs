@@ -313,6 +313,13 @@ fn a_first_rule_comes_from_a_real_event() {
         .expect(0, &["fired, 1 task"]);
     let other = ["rule", "new", "--from-event", "dump.jsonl", "--task", "nope", "--fixture"];
     here(folder.path(), &other).expect(0, &["fixtures/", "nope"]);
+    let schema = here(folder.path(), &["rule", "schema"]).expect(0, &[]).out;
+    fs::write(folder.path().join("rules/rules.schema.json"), schema).unwrap();
+    let with_schema =
+        ["rule", "new", "completed", "--from-event", "dump.jsonl", "--task", "check", "--print"];
+    let text = here(folder.path(), &with_schema).expect(0, &[]).out;
+    assert!(text.starts_with("# yaml-language-server: $schema=rules.schema.json\n"), "{text}");
+    here(folder.path(), &["rule", "check"]).expect(0, &[]);
     here(folder.path(), &["rule", "new", "--from-event", "no.json", "--task", "check"])
         .expect(5, &["no file no.json"]);
     let bad = ["rule", "new", "a b", "--from-event", "dump.jsonl", "--task", "check"];
@@ -394,11 +401,12 @@ fn rules_come_from_a_git_repository() {
     let (folder, _) = up.kill();
     let config = folder.path().join("git.yaml");
     let text = format!(
-        "data_dir: git-data\nserver: {{listen: \"127.0.0.1:0\"}}\nrules: {{git: {:?}, ref: main, path: rules, poll: 5s}}\ngit: {{folders: [{:?}]}}\n",
+        "data_dir: git-data\nserver: {{listen: \"127.0.0.1:0\"}}\nrules: {{git: {:?}, ref: main, path: rules, poll: 1h, webhook_secret_file: secret}}\ngit: {{folders: [{:?}]}}\n",
         repository,
         folder.path()
     );
     fs::write(&config, text).unwrap();
+    fs::write(folder.path().join("secret"), "a secret of both\n").unwrap();
     let server = Beside::start(taskbot().arg("server").arg("--config").arg(&config));
     server.says("listening on http://");
     let url = server.said().lines().next().unwrap().trim_start_matches("listening on ").to_owned();
@@ -409,11 +417,23 @@ fn rules_come_from_a_git_repository() {
     git(&repository, &["commit", "--quiet", "-a", "-m", "all"]);
     ask(&["rule", "reload"]).expect(0, &["is in force"]);
     ask(&["rule", "list"]).expect(0, &["check-all-builds"]);
+    // Nobody looks for an hour, unless the forge says that it was pushed to.
+    put_rules(&repository.join("rules"), &RULES.replace("check-builds", "check-pushed-builds"));
+    git(&repository, &["commit", "--quiet", "-a", "-m", "pushed"]);
+    let pushed = |token: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let hook = reqwest::Client::new().post(format!("{url}/api/v1/rules/webhook"));
+        runtime.block_on(hook.header("x-gitlab-token", token).body("{}").send()).unwrap().status().as_u16()
+    };
+    assert_eq!(pushed("a secret of others"), 401);
+    assert_eq!(pushed("a secret of both"), 202);
+    let names = || ask(&["rule", "list"]).out.contains("check-pushed-builds").then_some(());
+    until(names).expect("the pushed rules are in force");
     // A bad commit leaves what is in force.
     put_rules(&repository.join("rules"), "rules: [{nam: x}]\n");
     git(&repository, &["commit", "--quiet", "-a", "-m", "bad"]);
     ask(&["rule", "reload"]).expect(1, &["did you mean `name`?"]);
-    ask(&["rule", "list"]).expect(0, &["check-all-builds", "the newest rules are not taken"]);
+    ask(&["rule", "list"]).expect(0, &["check-pushed-builds", "the newest rules are not taken"]);
 }
 
 #[test]
@@ -450,4 +470,26 @@ fn schemas_are_printed() {
         assert!(schema["properties"][property].is_object(), "{kind}: {schema}");
     }
     here(folder.path(), &["rule", "schema", "x"]).expect(2, &["possible values: rules, tasks, task"]);
+}
+
+#[test]
+fn the_log_has_nothing_of_single_events() {
+    let rules =
+        RULES.replace("on: org.example.other", "on: org.example.build\n    if: event.body.none.name == 1");
+    let up = Up::start(&[("builds.yaml", &rules), ("tasks.yaml", TASKS)], &["--no-worker", "--log", "debug"]);
+    let lines: String = (0..50)
+        .map(|at| line(at, 8, &format!("package-{at}"), ["done", "failed", "begun"][at % 3]))
+        .collect();
+    up.run_with(&["event", "send"], &lines).expect(0, &["50 new"]);
+    let counted = until(|| {
+        let listed = up.run(&["rule", "list", "-o", "json"]).json();
+        let errors = |rule: &Value| rule["counts"]["errors"] == 50;
+        listed.as_array().unwrap().iter().any(errors).then_some(())
+    });
+    assert!(counted.is_some(), "firings and errors are rows and counters");
+    let log = up.stop();
+    for word in ["package-", "e-4", "look-at-failures"] {
+        assert!(!log.contains(word), "`{word}` is in the log");
+    }
+    assert!(!log.is_empty());
 }

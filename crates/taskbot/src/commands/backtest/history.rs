@@ -1,16 +1,20 @@
-//! Recorded history, batch by batch: a dump, a server's events, or those of the configured database.
+//! Recorded history, batch by batch: a dump, a server's events, those of the configured database, or what a stream of
+//! the bus still holds.
 
 use crate::{
     cli::{Global, HistoryArgs},
     client::Client,
-    config::Config,
+    config::{Config, Source},
     fault::Fault,
     output,
     server::open,
 };
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use events::recorded::{LINE_BYTES_MAX, RecordedError, RecordedReader};
+use events::{
+    nats::JetStreamHistory,
+    recorded::{LINE_BYTES_MAX, RecordedError, RecordedReader},
+};
 use futures_util::StreamExt;
 use model::{Clock, Event, Ids, SourceName, SystemClock, SystemIds, event::RecordedMessage};
 use serde::Deserialize;
@@ -47,12 +51,14 @@ pub(in crate::commands) enum History {
     Server(Client, Period),
     /// The events of the configured database.
     Database(Box<Config>, Period),
+    /// The messages of the stream of a configured source.
+    Stream(Box<Config>, Box<Source>, Period),
 }
 
 /// Which events, by when they came in.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::commands) struct Period {
-    since: DateTime<Utc>,
+    since: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
 }
 
@@ -118,13 +124,20 @@ impl History {
             let (input, bytes) = open_dump(path)?;
             return Ok(Self::Dump(input, bytes));
         }
-        let Some(since) = &args.since else {
-            return Err(Fault::usage("say which history: --since TIME or --dump FILE").into());
-        };
         let now = SystemClock.now();
-        let since = output::parse_time("--since", since, now)?;
-        let until = args.until.as_ref().map(|until| output::parse_time("--until", until, now)).transpose()?;
-        let period = Period { since, until };
+        let time = |name: &str, text: &Option<String>| {
+            text.as_ref().map(|text| output::parse_time(name, text, now)).transpose()
+        };
+        let period = Period { since: time("--since", &args.since)?, until: time("--until", &args.until)? };
+        if let Some(name) = &args.stream {
+            let config = Config::load(global.config.as_deref())?.config;
+            let source = source(&config, name)?;
+            return Ok(Self::Stream(Box::new(config), Box::new(source), period));
+        }
+        if period.since.is_none() {
+            let message = "say which history: --since TIME, --dump FILE or --stream SOURCE";
+            return Err(Fault::usage(message).into());
+        }
         if args.offline {
             return Ok(Self::Database(Box::new(Config::load(global.config.as_deref())?.config), period));
         }
@@ -135,7 +148,7 @@ impl History {
     pub(super) const fn bytes(&self) -> Option<u64> {
         match self {
             Self::Dump(_, bytes) => *bytes,
-            Self::Server(..) | Self::Database(..) => None,
+            Self::Server(..) | Self::Database(..) | Self::Stream(..) => None,
         }
     }
 
@@ -148,13 +161,27 @@ impl History {
             Self::Dump(input, _) => read_dump(input, give),
             Self::Server(client, period) => super::super::block_on(read_server(&client, period, give)),
             Self::Database(config, period) => super::super::block_on(read_database(&config, period, give)),
+            Self::Stream(config, source, period) => {
+                super::super::block_on(read_stream(&config, &source, period, give))
+            }
         }
     }
 }
 
+/// The configured source of this name.
+fn source(config: &Config, name: &str) -> Result<Source> {
+    let found = config.sources.iter().find(|source| source.config().name.as_str() == name);
+    found.cloned().ok_or_else(|| {
+        let names: Vec<_> = config.sources.iter().map(|source| source.config().name.as_str()).collect();
+        let known = if names.is_empty() { "none is".to_owned() } else { names.join(", ") };
+        Fault::usage(format!("no source `{name}` is configured; configured: {known}")).into()
+    })
+}
+
 /// The time in the form of the API.
 fn query(period: Period) -> [(&'static str, Option<String>); 2] {
-    [("since", Some(period.since.to_rfc3339())), ("until", period.until.map(|until| until.to_rfc3339()))]
+    let text = |time: Option<DateTime<Utc>>| time.map(|time| time.to_rfc3339());
+    [("since", text(period.since)), ("until", text(period.until))]
 }
 
 fn open_dump(path: &Path) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
@@ -282,7 +309,7 @@ async fn read_database(config: &Config, period: Period, give: &mut dyn FnMut(Bat
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
     let store = open::store(config, &clock, &ids).await?;
     let mut query = EventQuery {
-        since: Some(period.since),
+        since: period.since,
         until: period.until,
         oldest_first: true,
         limit: store::PAGE_MAX,
@@ -299,6 +326,39 @@ async fn read_database(config: &Config, period: Period, give: &mut dyn FnMut(Bat
     }
     store.close().await;
     Ok(())
+}
+
+async fn read_stream(
+    config: &Config,
+    source: &Source,
+    period: Period,
+    give: &mut dyn FnMut(Batch) -> bool,
+) -> Result<()> {
+    let mut history = JetStreamHistory::open(source.revealed()?, &config.installation, period.since).await?;
+    let mut number = 0;
+    loop {
+        let messages = history.next_batch(BATCH_EVENTS).await?;
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let (mut events, mut unreadable) = (Vec::new(), Vec::new());
+        for message in messages {
+            number += 1;
+            match message.content {
+                // Our own came into the inbox another way, and copies of them are dropped there, too.
+                Ok(_) if message.own => {}
+                Ok(event) if period.until.is_some_and(|until| event.received_at >= until) => {
+                    give(Batch::Events(events, unreadable));
+                    return Ok(());
+                }
+                Ok(event) => events.push(event),
+                Err(malformed) => unreadable.push((number, malformed.reason)),
+            }
+        }
+        if !give(Batch::Events(events, unreadable)) {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]
