@@ -52,6 +52,9 @@ pub struct Requirements {
     /// One of these must be there; none named means any.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub executors: BTreeSet<ExecutorKind>,
+    /// Where the executor is a configured program: one of these must be there; none named means any.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub providers: BTreeSet<String>,
     /// All of these labels must be there.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<String>,
@@ -83,6 +86,9 @@ pub struct Offer {
     pub vm_arches: BTreeSet<String>,
     /// The executors that work on it.
     pub executors: BTreeSet<ExecutorKind>,
+    /// The configured programs that provide environments on it, by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub providers: BTreeSet<String>,
     /// Free labels.
     pub labels: BTreeSet<String>,
     /// Memory for tasks, in bytes.
@@ -107,6 +113,7 @@ impl Requirements {
         } else if !other.executors.is_empty() {
             self.executors.retain(|kind| other.executors.contains(kind));
         }
+        self.providers.extend(other.providers.iter().cloned());
         self.labels.extend(other.labels.iter().cloned());
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
@@ -126,8 +133,12 @@ impl Requirements {
             let offered = if self.is_for_machines() { &offer.vm_arches } else { &offer.arches };
             lacks.push(format!("arch {arch} (offered: {})", list(offered)));
         }
-        if !self.executors.is_empty() && self.executors.is_disjoint(&offer.executors) {
+        if !self.executors.is_empty() && !self.executors.iter().any(|kind| self.has_executor(*kind, offer)) {
             lacks.push(format!("executor {} (offered: {})", list(&self.executors), list(&offer.executors)));
+            if offer.executors.contains(&ExecutorKind::External) && !self.providers.is_empty() {
+                let offered = list(&offer.providers);
+                lacks.push(format!("provider {} (offered: {offered})", list(&self.providers)));
+            }
         }
         for label in self.labels.difference(&offer.labels) {
             lacks.push(format!("label {label}"));
@@ -146,6 +157,14 @@ impl Requirements {
             lacks.push("kvm".to_owned());
         }
         lacks
+    }
+
+    /// Whether the offer has this executor, and where that is a program, one of the programs that are named.
+    fn has_executor(&self, kind: ExecutorKind, offer: &Offer) -> bool {
+        let provided = kind != ExecutorKind::External
+            || self.providers.is_empty()
+            || !self.providers.is_disjoint(&offer.providers);
+        offer.executors.contains(&kind) && provided
     }
 
     /// Whether only a virtual machine will do, whose architecture need not be the worker's.
@@ -170,6 +189,10 @@ impl fmt::Display for Requirements {
         if !self.executors.is_empty() {
             let kinds: Vec<_> = self.executors.iter().map(|kind| kind.as_str()).collect();
             parts.push(kinds.join(" or "));
+        }
+        if !self.providers.is_empty() {
+            let providers: Vec<_> = self.providers.iter().map(String::as_str).collect();
+            parts.push(format!("provider {}", providers.join(" or ")));
         }
         parts.extend(self.labels.iter().map(|label| format!("label {label}")));
         parts.extend(self.memory_bytes.map(|bytes| format!("memory_bytes {bytes}")));
@@ -238,6 +261,21 @@ mod tests {
         check(
             serde_json::json!({"arch": "s390x", "executors": ["vm"]}),
             &["arch s390x (offered: aarch64, x86_64)"],
+        );
+        let offer = Offer {
+            executors: [ExecutorKind::Container, ExecutorKind::External].into(),
+            providers: ["lab".to_owned()].into(),
+            ..offer
+        };
+        let check = |needs: serde_json::Value, expect: &[&str]| {
+            let needs: Requirements = serde_json::from_value(needs).unwrap();
+            assert_eq!(needs.lacking(&offer), expect);
+        };
+        check(serde_json::json!({"executors": ["external"], "providers": ["lab", "cloud"]}), &[]);
+        check(serde_json::json!({"executors": ["external", "container"], "providers": ["cloud"]}), &[]);
+        check(
+            serde_json::json!({"executors": ["external", "vm"], "providers": ["cloud"]}),
+            &["executor vm, external (offered: container, external)", "provider cloud (offered: lab)"],
         );
     }
 }

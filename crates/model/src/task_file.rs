@@ -231,8 +231,14 @@ pub struct HostWish {
 pub struct ExternalWish {
     /// The provider's name in the worker's configuration.
     pub provider: String,
-    /// What it is to provide.
+    /// What it is to provide, in the program's own words.
     pub with: Map<String, Value>,
+    /// Whether it is rebooted after `prepare`, so that what was installed runs.
+    #[serde(default)]
+    pub reboot: bool,
+    /// Its sizes.
+    #[serde(flatten)]
+    pub sizes: Sizes,
 }
 
 /// An external file.
@@ -490,7 +496,12 @@ impl TaskFile {
         // Where the environments differ, the one that is provided decides.
         let first = arches.next().flatten();
         let arch = first.filter(|first| arches.all(|other| other == Some(first))).cloned();
-        self.needs.clone().and(&Requirements { executors, arch, ..Requirements::default() })
+        let providers = self.environment.iter().filter_map(|environment| match environment {
+            Environment::External(wish) => Some(wish.provider.clone()),
+            _ => None,
+        });
+        let providers = providers.collect();
+        self.needs.clone().and(&Requirements { executors, arch, providers, ..Requirements::default() })
     }
 
     /// The testcase of its own result.

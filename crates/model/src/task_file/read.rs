@@ -194,10 +194,12 @@ fn read_environment(reader: &Reader, node: &Node) -> Option<Environment> {
             let mut fields = reader.fields(node, "`external`")?;
             let provider =
                 fields.require(reader, "provider").and_then(|node| reader.name_of(node, "`provider`"));
-            let with = fields.get("with").map(Node::to_json);
+            let with = fields.get("with").and_then(|node| read_with(reader, node)).unwrap_or_default();
+            let reboot = fields.get("reboot").and_then(|node| reader.bool_of(node, "`reboot`"));
+            let sizes = read_sizes(reader, &mut fields);
             fields.finish(reader);
-            let with = with.and_then(|value| value.as_object().cloned()).unwrap_or_default();
-            Some(Environment::External(ExternalWish { provider: provider?, with }))
+            let reboot = reboot.unwrap_or(false);
+            Some(Environment::External(ExternalWish { provider: provider?, with, reboot, sizes }))
         }
         other => {
             let message = format!("`{other}` is no environment; known is {ENVIRONMENTS}");
@@ -205,6 +207,15 @@ fn read_environment(reader: &Reader, node: &Node) -> Option<Environment> {
             None
         }
     }
+}
+
+/// What a program is told in its own words: a mapping.
+fn read_with(reader: &Reader, node: &Node) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let with = node.to_json().as_object().cloned();
+    if with.is_none() {
+        reader.error(&node.span, "`with` must be a mapping, such as `{image: fedora-42}`");
+    }
+    with
 }
 
 /// `sandbox:` alone means `sandbox: {}`.
@@ -253,6 +264,7 @@ pub fn read_needs(reader: &Reader, node: &Node) -> Requirements {
             .and_then(|cpus| u32::try_from(cpus).ok()),
         kvm: fields.get("kvm").and_then(|node| reader.bool_of(node, "`kvm`")).unwrap_or(false),
         executors: std::collections::BTreeSet::new(),
+        providers: std::collections::BTreeSet::new(),
     };
     fields.finish(reader);
     needs

@@ -111,6 +111,27 @@ fn mistakes_in_machines_are_told() {
 }
 
 #[test]
+fn programs_that_provide_environments() {
+    let read = |external: &str| {
+        let text = format!("name: a\nrun: x\nenvironment:\n  external: {external}\n");
+        parse("task.yaml", &text).map(|(file, _)| file).map_err(|report| report.to_string())
+    };
+    let file = read("{provider: lab, with: {board: x, n: [1]}, reboot: true, memory: 2G}").unwrap();
+    assert_eq!(file.requirements().to_string(), "external, provider lab");
+    let Environment::External(wish) = &file.environment[0] else { panic!("{file:?}") };
+    assert_eq!(Value::Object(wish.with.clone()), json!({"board": "x", "n": [1]}));
+    assert_eq!((wish.reboot, wish.sizes.memory_bytes), (true, Some(2 << 30)));
+    for (external, expect) in [
+        ("{}", "`external` needs the field `provider`"),
+        ("{provider: lab, with: board}", "4:35: error: `with` must be a mapping, such as"),
+        ("{provider: lab, network: true}", "`external` has no field `network`"),
+    ] {
+        let got = read(external).unwrap_err();
+        assert!(got.contains(expect), "{external}: {got}");
+    }
+}
+
+#[test]
 fn substitutions_name_inputs() {
     let text = "name: a\nrun: x\ninputs: {nvr: {}}\nfetch:\n  - url: \"http://x/${nv}\"\n    to: x\n";
     insta::assert_snapshot!(errors(text), @"task.yaml:5:20: error: no input is named `nv` (did you mean `${nvr}`?)");
@@ -155,7 +176,9 @@ fn inputs_are_checked() {
 fn the_task_files_of_the_documentation_are_right() {
     let docs = include_str!("../../../../docs/tasks.md");
     let blocks = docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let files: Vec<_> = blocks.filter(|block| block.starts_with("name:")).collect();
+    let external = include_str!("../../../../docs/external-executors.md");
+    let external = external.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let files: Vec<_> = blocks.chain(external).filter(|block| block.starts_with("name:")).collect();
     assert!(!files.is_empty());
     for text in files {
         let (_, report) = parse("docs/tasks.md", text).unwrap_or_else(|report| panic!("{report}"));

@@ -96,7 +96,12 @@ fn environment() -> Value {
         &["provider"],
         json!({
             "provider": text_of("Its name in the worker's configuration"),
-            "with": {"type": "object"},
+            "with": {"type": "object", "description": "What it is to provide, in the program's own words"},
+            "reboot": {"type": "boolean", "description": "Reboot after `prepare`", "default": false},
+            "memory": size("Such as 2G"),
+            "cpus": {"type": "integer", "minimum": 1},
+            "disk": size("Such as 20G"),
+            "processes": {"type": "integer", "minimum": 1},
         }),
     );
     json!({

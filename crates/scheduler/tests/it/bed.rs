@@ -330,6 +330,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
             queues: vec!["default".into()],
             arches: ["x86_64".to_owned()].into(),
             vm_arches: [].into(),
+            providers: [].into(),
             executors: [ExecutorKind::Container, ExecutorKind::Local, ExecutorKind::Sandbox].into(),
             labels: [].into(),
             memory_bytes: 1 << 33,

@@ -359,6 +359,7 @@ pub(crate) fn offer() -> Offer {
         queues: vec!["main".into()],
         arches: ["x86_64".to_owned()].into(),
         vm_arches: [].into(),
+        providers: [].into(),
         executors: [model::requirements::ExecutorKind::Container].into(),
         labels: [].into(),
         memory_bytes: 1 << 32,

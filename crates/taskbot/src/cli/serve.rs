@@ -106,6 +106,17 @@ pub(crate) enum WorkerCommand {
   taskbot worker list
   taskbot worker list -o json")]
     List,
+    /// Try a program that is to provide environments: does it keep to the protocol of `external`?
+    #[command(
+        after_help = "It makes environments, runs commands in them, stops it in the middle, and takes each case for itself.
+Exit code 0 when all passed, 1 when one failed. The protocol: docs/external-executors.md
+
+Examples:
+  taskbot worker conformance ./my-cloud --region north
+  taskbot worker conformance --with root=debian deploy/external/chroot.py --root debian=/srv/roots/debian
+  taskbot worker conformance -o json ./my-cloud"
+    )]
+    Conformance(Conformance),
     /// Let a worker take no more tasks; it finishes those that it runs
     #[command(after_help = "Examples:
   taskbot worker drain builder-3")]
@@ -123,4 +134,20 @@ pub(crate) enum WorkerCommand {
         /// The worker
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// What it is told to provide, as `with` in task.yaml (several times for several)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) with: Vec<String>,
+    /// A variable of its environment, as `env` of its configuration (several times for several)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// How long it may take to make an environment
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub(crate) provision: String,
+    /// The program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub(crate) command: Vec<String>,
 }

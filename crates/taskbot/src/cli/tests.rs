@@ -103,6 +103,7 @@ fn commands() {
     up
     server
     worker list
+    worker conformance
     worker drain
     worker resume
     event send

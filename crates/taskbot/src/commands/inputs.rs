@@ -2,23 +2,32 @@
 
 use crate::fault::Fault;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Reads `NAME=VALUE`s. A value that is JSON other than a plain word is taken as JSON, all else as text.
 ///
 /// # Errors
 /// One has no name, or stands twice.
-pub(super) fn parse(inputs: &[String]) -> Result<Map<String, Value>, Fault> {
-    let mut parsed = Map::new();
-    for input in inputs {
-        let Some((name, text)) = input.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Fault::usage(format!("--input: `{input}` is no input; expected NAME=VALUE")));
+pub(super) fn parse(flag: &str, inputs: &[String]) -> Result<Map<String, Value>, Fault> {
+    let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    Ok(pairs(flag, inputs)?.into_iter().map(|(name, text)| (name, value(&text))).collect())
+}
+
+/// Reads the `NAME=VALUE`s of a flag as texts.
+///
+/// # Errors
+/// One has no name, or stands twice.
+pub(super) fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>, Fault> {
+    let mut pairs = BTreeMap::new();
+    for pair in given {
+        let Some((name, text)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Fault::usage(format!("{flag}: `{pair}` has no name; expected NAME=VALUE")));
         };
-        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-        if parsed.insert(name.to_owned(), value).is_some() {
-            return Err(Fault::usage(format!("--input: `{name}` is given twice")));
+        if pairs.insert(name.to_owned(), text.to_owned()).is_some() {
+            return Err(Fault::usage(format!("{flag}: `{name}` is given twice")));
         }
     }
-    Ok(parsed)
+    Ok(pairs)
 }
 
 /// Reads `TYPE:ID`.
@@ -44,7 +53,7 @@ mod tests {
     fn inputs() {
         let parse = |inputs: &[&str]| {
             let inputs: Vec<String> = inputs.iter().map(|&input| input.to_owned()).collect();
-            parse(&inputs).map(|map| Value::Object(map).to_string()).map_err(|fault| fault.message)
+            parse("--input", &inputs).map(|map| Value::Object(map).to_string()).map_err(|fault| fault.message)
         };
         let got = parse(&["a=x=y", "b=3", "c=[1,\"2\"]", "d=\"3\"", "e=", "f=1.2.3"]).unwrap();
         assert_eq!(got, r#"{"a":"x=y","b":3,"c":[1,"2"],"d":"3","e":"","f":"1.2.3"}"#);

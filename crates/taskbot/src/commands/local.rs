@@ -29,6 +29,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
         let only = |name: &str| kind.as_str() == name;
         (set.container, set.vm) = (only("container"), only("vm"));
         (set.sandbox, set.local, set.local_untrusted) = (only("sandbox"), only("local"), false);
+        config.worker.external.retain(|_, _| only("external"));
     }
     let scratch =
         tempfile::Builder::new().prefix("taskbot-run-local-").tempdir().context("no temporary folder")?;
@@ -49,7 +50,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
     let item = args.item.as_deref().map(inputs::item).transpose()?;
     let item = item.map(serde_json::from_value::<Item>).transpose().context("--item")?;
     let options = LocalOptions {
-        inputs: inputs::parse(&args.inputs)?,
+        inputs: inputs::parse("--input", &args.inputs)?,
         item,
         trusted: true,
         artifacts_to: args.keep.clone(),

@@ -3,6 +3,7 @@
 mod backtest;
 mod check;
 mod config;
+mod conformance;
 mod database;
 mod dead_letter;
 mod doctor;
@@ -24,7 +25,7 @@ pub(crate) mod watch;
 mod worker;
 
 use crate::{
-    cli::{Cli, Command, Format, Givens, Global, Paging},
+    cli::{Cli, Command, Format, Givens, Global, Paging, WorkerCommand},
     client::Client,
     config::{Config, Loaded},
     demo, fault,
@@ -116,6 +117,9 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
         Command::Result(command) => block_on(result::run(command, Context::of(&global)?)),
         Command::Queue(command) => block_on(queue::run(command, Context::of(&global)?)),
         Command::Dlq(command) => block_on(dead_letter::run(command, Context::of(&global)?)),
+        Command::Worker { command: Some(WorkerCommand::Conformance(tried)), .. } => {
+            block_on(conformance::run(tried, global.output))
+        }
         Command::Worker { command: Some(command), .. } => {
             block_on(worker::run(command, Context::of(&global)?))
         }

@@ -46,7 +46,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
             let id = context.client.task_id(&id).await?;
             let mut body = Map::new();
             body.insert("newest".to_owned(), json!(newest));
-            body.insert("inputs".to_owned(), Value::Object(inputs::parse(&inputs)?));
+            body.insert("inputs".to_owned(), Value::Object(inputs::parse("--input", &inputs)?));
             if let Some(why) = why {
                 body.insert("why".to_owned(), json!(why));
             }
@@ -312,7 +312,7 @@ async fn logs(context: &Context, id: &str, follow: bool, attempt: Option<u32>) -
 }
 
 fn submission(args: &Submit) -> Result<Value> {
-    let mut body = json!({"inputs": inputs::parse(&args.inputs)?, "priority": args.priority});
+    let mut body = json!({"inputs": inputs::parse("--input", &args.inputs)?, "priority": args.priority});
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             body[name] = value;

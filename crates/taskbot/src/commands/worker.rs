@@ -41,6 +41,7 @@ pub(super) async fn run(command: WorkerCommand, context: Context) -> Result<u8> 
             let workers = workers.as_array().cloned().unwrap_or_default();
             output::list(context.format, &workers, &columns, "no workers: start one with `taskbot worker`")?;
         }
+        WorkerCommand::Conformance(tried) => return super::conformance::run(tried, context.format).await,
         WorkerCommand::Drain { name } => {
             let _: Value = mode(&name, "drain").await?;
             output::note(format_args!("{name} takes no more tasks; to go on: taskbot worker resume {name}"));

@@ -27,7 +27,7 @@ use std::{
 };
 use store::{Retention, Role};
 use worker::{
-    executor::{Allow, SizeLimits, VmImage},
+    executor::{Allow, Program, SizeLimits, VmImage},
     git::Protocol,
 };
 
@@ -255,6 +255,8 @@ pub(crate) struct Worker {
     pub(crate) fetch: Fetch,
     /// Virtual machines.
     pub(crate) vm: Machines,
+    /// Programs that provide environments, by the names that tasks call them.
+    pub(crate) external: BTreeMap<String, Program>,
 }
 
 /// `worker.vm`
@@ -377,6 +379,7 @@ impl Default for Config {
                     folders: fetch.file_folders,
                 },
                 vm: Machines::default(),
+                external: BTreeMap::new(),
             },
         }
     }

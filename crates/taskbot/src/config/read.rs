@@ -19,7 +19,7 @@ use std::{
 };
 use store::{Retention, Role};
 use worker::{
-    executor::{Allow, GrantedSizes, SizeLimits, VmImage},
+    executor::{Allow, GrantedSizes, Program, SizeLimits, VmImage},
     git::Protocol,
 };
 
@@ -255,22 +255,7 @@ fn files(mut section: Section<'_, '_>, files: &mut Files) {
         object_store::ObjectStoreScheme::parse(&url).map_err(|error| error.to_string())?;
         Ok(Some(text.to_owned()))
     });
-    section.with("options", &mut files.options, |reader, node, what| {
-        let Value::Map(entries) = &node.value else {
-            reader.error(&node.span, format!("{what} must be a mapping, it is {}", node.value.kind()));
-            return None;
-        };
-        if entries.len() > OPTIONS_MAX {
-            reader.error(
-                &node.span,
-                format!("{what} has {} entries, at most {OPTIONS_MAX} are read", entries.len()),
-            );
-        }
-        entries
-            .iter()
-            .map(|(key, node)| Some((key.text.clone(), reader.text_of(node, &format!("`{}`", key.text))?)))
-            .collect()
-    });
+    section.with("options", &mut files.options, texts_by_name);
     section.maybe_path("options_file", &mut files.options_file);
     section.finish();
 }
@@ -322,6 +307,9 @@ fn worker(mut section: Section<'_, '_>, worker: &mut Worker) {
     if let Some(section) = section.section("vm", "`vm`") {
         machines(section, &mut worker.vm);
     }
+    if let Some(node) = section.node("external") {
+        worker.external = programs(section.file, node);
+    }
     section.finish();
 }
 
@@ -363,6 +351,64 @@ fn machines(mut section: Section<'_, '_>, machines: &mut Machines) {
         }
     }
     section.finish();
+}
+
+/// Programs by name.
+fn programs(file: &File<'_>, node: &Node) -> BTreeMap<String, Program> {
+    let mut programs = BTreeMap::new();
+    let Value::Map(entries) = &node.value else {
+        let wrong = "`worker.external` must be a mapping from names to {command: [PROGRAM, ARGUMENT, …]}";
+        file.reader.error(&node.span, wrong);
+        return programs;
+    };
+    for (key, node) in entries {
+        let path = format!("worker.external.{}", key.text);
+        if let Err(why) = check_word("program's name", &key.text) {
+            file.reader.error(&key.span, format!("`worker.external`: {why}"));
+        }
+        if let Some(section) = Section::of(file, node, "a program", &path)
+            && let Some(program) = program(section)
+        {
+            programs.insert(key.text.clone(), program);
+        }
+    }
+    programs
+}
+
+fn program(mut section: Section<'_, '_>) -> Option<Program> {
+    let (span, file) = (section.span().clone(), section.file);
+    let mut program = Program { command: Vec::new(), env: BTreeMap::new(), untrusted: false };
+    section.require("command");
+    section.texts("command", &mut program.command);
+    section.bool("untrusted", &mut program.untrusted);
+    section.with("env", &mut program.env, texts_by_name);
+    section.finish();
+    if program.command.is_empty() {
+        file.reader
+            .error(&span, "`command` must name the program, such as [/usr/local/bin/my-cloud, --fast]");
+        return None;
+    }
+    // A path is one of the configuration's folder, like all others; a plain name is looked for.
+    if program.command[0].contains('/') {
+        program.command[0] = file.folder.join(&program.command[0]).to_string_lossy().into_owned();
+    }
+    Some(program)
+}
+
+/// A mapping from names to texts.
+fn texts_by_name(reader: &Reader, node: &Node, what: &str) -> Option<BTreeMap<String, String>> {
+    let Value::Map(entries) = &node.value else {
+        reader.error(&node.span, format!("{what} must be a mapping, it is {}", node.value.kind()));
+        return None;
+    };
+    if entries.len() > OPTIONS_MAX {
+        let count = entries.len();
+        reader.error(&node.span, format!("{what} has {count} entries, at most {OPTIONS_MAX} are read"));
+    }
+    entries
+        .iter()
+        .map(|(key, node)| Some((key.text.clone(), reader.text_of(node, &format!("`{}`", key.text))?)))
+        .collect()
 }
 
 fn image(mut section: Section<'_, '_>) -> Option<VmImage> {

@@ -202,6 +202,11 @@ fn worker(worker: &super::Worker) -> Value {
             "private_hosts": worker.fetch.private_hosts,
             "folders": worker.fetch.folders,
         },
+        "external": worker.external.iter().map(|(name, program)| (name.clone(), json!({
+            "command": program.command,
+            "env": program.env,
+            "untrusted": program.untrusted,
+        }))).collect::<serde_json::Map<_, _>>(),
         "vm": {
             "images": worker.vm.images.keys().collect::<Vec<_>>(),
             "network": worker.vm.network,

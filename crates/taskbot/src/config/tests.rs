@@ -57,6 +57,10 @@ fn mistakes_have_their_place_and_a_way_out() {
             "`subjects` is needed to create it",
         ),
         ("server: {listen: 127.0.0.1:1}\nserver: {}", "duplicate"),
+        ("worker: {external: [lab]}", "`worker.external` must be a mapping from names to {command:"),
+        ("worker: {external: {lab: {}}}", "needs the field `command`"),
+        ("worker: {external: {\"a b\": {command: x}}}", "`a b` is no program's name"),
+        ("worker: {external: {lab: {command: x, env: {A: 1}}}}", "quote it: \"1\""),
         ("data_dir: 3", "quote it: \"3\""),
     ];
     for (text, expect) in table {
@@ -99,6 +103,19 @@ fn values_know_where_they_come_from() {
 }
 
 #[test]
+fn programs_are_found_from_the_files_folder() {
+    let loaded = loaded("worker: {external: {a: {command: [bin/a, -x]}, b: {command: b, untrusted: true}}}");
+    let programs = &loaded.config.worker.external;
+    assert_eq!(programs["a"].command, ["/etc/bin/a", "-x"]);
+    assert_eq!(
+        (programs["b"].command.as_slice(), programs["b"].untrusted),
+        (["b".to_owned()].as_slice(), true)
+    );
+    let rows = loaded.rows();
+    assert!(rows.iter().any(|row| row.path == "worker.external.b.untrusted" && row.origin == Origin::File));
+}
+
+#[test]
 fn nothing_is_everything_by_default() {
     for text in ["", "# only a comment\n", "{}"] {
         assert!(loaded(text).rows().iter().all(|row| row.origin == Origin::Default), "{text}");
@@ -121,7 +138,10 @@ fn every_documented_example_is_right() {
     let examples: Vec<&str> =
         docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 8, "{} examples", examples.len());
-    for example in examples {
+    let external = include_str!("../../../../docs/external-executors.md");
+    let external = external.split("```yaml\nworker:").nth(1).and_then(|rest| rest.split("```").next());
+    let external = format!("worker:{}", external.unwrap());
+    for example in examples.into_iter().chain([external.as_str()]) {
         let found = mistakes_of(example);
         assert_eq!(found, "", "{example}");
     }

@@ -7,15 +7,15 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow};
 use model::{Clock, Ids, QueueName, SystemClock, SystemIds, WorkerName, requirements::ExecutorKind};
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{sync::OnceCell, task::JoinHandle};
 use worker::{
     agent::{Agent, AgentError, Shutdown},
     client::Token,
     config::{FetchConfig, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
     executor::{
-        ContainerConfig, Containers, Executor, HostConfig, Local, Machines, Pull, Sandbox, SandboxConfig,
-        UIDS, VmConfig, kvm_works, usual_sockets,
+        ContainerConfig, Containers, Executor, External, ExternalConfig, HostConfig, Local, Machines,
+        Program, Pull, Sandbox, SandboxConfig, UIDS, VmConfig, kvm_works, usual_sockets,
     },
     git::GitCache,
 };
@@ -215,6 +215,14 @@ pub(crate) fn executors(
         };
         executors.push(Arc::new(Machines::new(machines, Arc::clone(clock), Arc::new(SystemIds))));
     }
+    if !config.worker.external.is_empty() {
+        let external = ExternalConfig {
+            host: HostConfig { folder: dir.join("external"), ..host.clone() },
+            programs: absolute(&config.worker.external),
+            time_factor: config.worker.time_factor,
+        };
+        executors.push(Arc::new(External::new(external, Arc::clone(clock))));
+    }
     if set.sandbox {
         let sandbox = SandboxConfig { host: host.clone(), binds: set.binds.clone(), uids: UIDS };
         executors.push(Arc::new(Sandbox::new(sandbox, Arc::clone(clock))));
@@ -223,6 +231,25 @@ pub(crate) fn executors(
         executors.push(Arc::new(Local::new(host, set.local_untrusted, Arc::clone(clock))));
     }
     executors
+}
+
+/// Programs whose paths hold wherever they are started: they run in folders of their own.
+fn absolute(programs: &BTreeMap<String, Program>) -> BTreeMap<String, Program> {
+    let mut programs = programs.clone();
+    for program in programs.values_mut() {
+        make_absolute(program);
+    }
+    programs
+}
+
+/// Makes a relative path of a program absolute; a plain name is looked for where programs are.
+pub(crate) fn make_absolute(program: &mut Program) {
+    if let Some(first) = program.command.first_mut()
+        && first.contains('/')
+        && let Ok(path) = std::path::absolute(&*first)
+    {
+        *first = path.to_string_lossy().into_owned();
+    }
 }
 
 /// What each executor says of itself, in a line; and whether any works.
@@ -250,9 +277,16 @@ pub(crate) async fn probe(executors: &[Arc<dyn Executor>]) -> (Vec<String>, bool
 /// # Errors
 /// It is none.
 pub(crate) fn parse_kind(text: &str) -> Result<ExecutorKind, Fault> {
-    let known = [ExecutorKind::Container, ExecutorKind::Vm, ExecutorKind::Sandbox, ExecutorKind::Local];
+    let known = [
+        ExecutorKind::Container,
+        ExecutorKind::Vm,
+        ExecutorKind::Sandbox,
+        ExecutorKind::Local,
+        ExecutorKind::External,
+    ];
     known.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-        Fault::usage(format!("--executor: `{text}` is no executor; expected container, vm, sandbox or local"))
+        let expected = "container, vm, sandbox, local or external";
+        Fault::usage(format!("--executor: `{text}` is no executor; expected {expected}"))
     })
 }
 

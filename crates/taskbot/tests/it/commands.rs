@@ -267,3 +267,18 @@ fn the_doctor_finds_things() {
     let broken = up.run(&["doctor", "--config", file.to_str().unwrap()]);
     broken.expect(3, &["fail database", "fail source a", "is the server running, with JetStream"]);
 }
+
+#[test]
+fn a_program_for_environments_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("silent");
+    fs::write(&program, "#!/bin/sh\necho nothing sensible\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = program.display().to_string();
+    let tried = run(taskbot().args(["worker", "conformance", &program, "--its", "-o"]), "");
+    tried.expect(1, &["failed says what it can", "`nothing sensible`", "1 case failed"]);
+    let tried = run(taskbot().args(["-o", "json", "worker", "conformance", &program]), "").expect(1, &[]);
+    assert_eq!(tried.json()[0]["verdict"], "failed");
+    run(taskbot().args(["worker", "conformance", "--with", "x", &program]), "")
+        .expect(2, &["--with: `x` has no name"]);
+}

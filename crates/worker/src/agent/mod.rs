@@ -372,12 +372,14 @@ impl Agent {
     /// Finds out which executors work, and with them what is offered.
     async fn probe(&self) {
         let mut working = std::collections::BTreeSet::new();
+        let mut providers = std::collections::BTreeSet::new();
         for executor in &self.runner.executors {
             let probed = tokio::time::timeout(PROBE_LIMIT, executor.probe());
             match probed.await.unwrap_or_else(|_| Err("probing it takes too long".to_owned())) {
                 Ok(probe) => {
                     tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
                     working.insert(executor.kind());
+                    providers.extend(executor.providers());
                 }
                 Err(error) => tracing::warn!(executor = %executor.kind(), error, "executor does not work"),
             }
@@ -392,6 +394,7 @@ impl Agent {
                 [].into()
             },
             executors: working,
+            providers,
             labels: config.labels.clone(),
             memory_bytes: config.memory_bytes,
             disk_bytes: config.disk_bytes,

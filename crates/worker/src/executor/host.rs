@@ -348,8 +348,13 @@ fn marked(label: &str) -> BTreeSet<u32> {
     pids.filter(has_mark).collect()
 }
 
+/// Whether a process carries an attempt's mark.
+pub(super) fn is_marked(label: &str) -> bool {
+    !marked(label).is_empty()
+}
+
 /// Kills every process that carries an attempt's mark; says how many.
-fn kill_marked(label: &str) -> usize {
+pub(super) fn kill_marked(label: &str) -> usize {
     let killed =
         |pid: &u32| i32::try_from(*pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
     marked(label).iter().filter(|pid| killed(pid)).count()
@@ -459,6 +464,32 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
     }
 }
 
+/// The folders of attempts that nobody runs any more, by name, and their control groups.
+pub(super) fn left_over(
+    config: &HostConfig,
+    clock: &Arc<dyn Clock>,
+    alive: &HashSet<AttemptLabel>,
+) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
+    let entries = match fs::read_dir(&config.folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("{}: {error}", config.folder.display())),
+    };
+    let mut left = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(label) = AttemptLabel::parse(&config.worker, &name) else { continue };
+        let meta = fs::read(entry.path().join(META_FILE)).ok();
+        let meta = meta.and_then(|bytes| serde_json::from_slice::<Meta>(&bytes).ok());
+        let ours = meta.as_ref().is_none_or(|meta| meta.worker == config.worker);
+        let overdue = meta.as_ref().is_some_and(|meta| clock.now() > meta.deadline + DEADLINE_GRACE);
+        if overdue || ours && !alive.contains(&label) {
+            left.push((name, meta.map(|meta| meta.groups).unwrap_or_default()));
+        }
+    }
+    Ok(left)
+}
+
 /// Removes the folders, groups and processes of attempts that nobody runs any more.
 pub(super) fn sweep(
     config: &HostConfig,
@@ -467,22 +498,7 @@ pub(super) fn sweep(
 ) -> Result<Swept, String> {
     let mut swept = Swept::default();
     let mut errors = Vec::new();
-    let entries = match fs::read_dir(&config.folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(swept),
-        Err(error) => return Err(format!("{}: {error}", config.folder.display())),
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(label) = AttemptLabel::parse(&config.worker, &name) else { continue };
-        let meta = fs::read(entry.path().join(META_FILE)).ok();
-        let meta = meta.and_then(|bytes| serde_json::from_slice::<Meta>(&bytes).ok());
-        let ours = meta.as_ref().is_none_or(|meta| meta.worker == config.worker);
-        let overdue = meta.as_ref().is_some_and(|meta| clock.now() > meta.deadline + DEADLINE_GRACE);
-        if !(overdue || ours && !alive.contains(&label)) {
-            continue;
-        }
-        let groups = meta.map(|meta| meta.groups).unwrap_or_default();
+    for (name, groups) in left_over(config, clock, alive)? {
         if let Some(group) = Cgroup::left_over(&name, groups) {
             swept.processes += group.processes().len();
             if let Err(error) = group.remove() {
@@ -490,9 +506,10 @@ pub(super) fn sweep(
             }
         }
         swept.processes += kill_marked(&name);
-        match files::remove(&entry.path()) {
+        let folder = config.folder.join(&name);
+        match files::remove(&folder) {
             Ok(()) => swept.folders += 1,
-            Err(error) => errors.push(format!("{}: {error}", entry.path().display())),
+            Err(error) => errors.push(format!("{}: {error}", folder.display())),
         }
     }
     if errors.is_empty() { Ok(swept) } else { Err(errors.join("; ")) }

@@ -8,9 +8,11 @@
 //! Inside, the work folder is [`Provisioned::work_dir`]; below it, [`OUTPUT_DIR`] is the output folder and
 //! [`INPUTS_FILE`] the inputs. Commands start in `request.dir` below the work folder.
 
+mod archive;
 mod cgroup;
 mod collect;
 mod container;
+mod external;
 mod host;
 mod local;
 mod sandbox;
@@ -18,6 +20,10 @@ mod supervise;
 mod vm;
 
 pub use container::{ContainerConfig, Containers, Pull, usual_sockets};
+pub use external::{
+    External, ExternalConfig, Program,
+    conformance::{self, Case, Verdict},
+};
 pub use host::HostConfig;
 pub use local::{Local, NO_ISOLATION};
 pub use sandbox::{Sandbox, SandboxConfig, UIDS};
@@ -33,7 +39,7 @@ use model::{
     task_file::{Environment, Relaxed, Sizes},
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     path::Path,
     str::FromStr,
@@ -246,6 +252,8 @@ pub struct Swept {
     pub folders: usize,
     /// Processes.
     pub processes: usize,
+    /// What configured programs had provided.
+    pub machines: usize,
 }
 
 /// What `copy_out` may take.
@@ -295,6 +303,11 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// What is missing, and what to do about it.
     async fn probe(&self) -> Result<Probe, String>;
+
+    /// The configured programs among which tasks can choose, as far as they worked when probed last.
+    fn providers(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// Makes an environment.
     ///

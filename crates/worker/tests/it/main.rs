@@ -8,6 +8,7 @@ mod board;
 mod common;
 mod container;
 mod engine;
+mod external;
 mod fetch;
 mod git;
 mod host;

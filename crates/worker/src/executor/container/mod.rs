@@ -10,6 +10,7 @@ mod run;
 mod sweep;
 mod transfer;
 
+use super::archive::Listing;
 use super::{
     Allow, AttemptLabel, CollectLimits, Collected, DEADLINE_GRACE, Environment, ExecError, ExecRequest,
     Executor, Exit, GrantedSizes, LogSink, Prepared, Probe, Profile, ProvisionError, ProvisionRequest,
@@ -30,7 +31,6 @@ use std::{
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use transfer::Listing;
 
 /// Where the volume is mounted.
 const VOLUME_DIR: &str = super::WORK_DIR;

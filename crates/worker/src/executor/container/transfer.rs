@@ -3,7 +3,8 @@
 use super::{
     super::{
         Collected, ExecError, OUTPUT_DIR, OWN_DIR,
-        collect::{Collector, Take},
+        archive::{self, Listing, file_state},
+        collect::Collector,
     },
     Container, VOLUME_DIR, WORK_DIR, WORK_FOLDER,
     engine::status,
@@ -15,10 +16,7 @@ use bollard::{
 };
 use futures_util::TryStreamExt;
 use std::{
-    collections::BTreeMap,
-    fs,
     io::{self, Read},
-    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
@@ -27,12 +25,6 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 pub(super) const UID: u32 = 65_534;
 /// How much of a stream waits for the other end, in bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How much more than the allowed disk space a work folder's archive may be (files with holes), in bytes.
-const ARCHIVE_SLACK_BYTES: u64 = 1 << 30;
-
-/// What is in a work folder: the path, and the size with the time of the last change, or where a link leads.
-pub(super) type Listing = BTreeMap<PathBuf, String>;
-
 impl Container {
     /// Uploads what waits for a container; the first time with the folders that are always there.
     pub(super) async fn upload(&mut self, id: &str) -> Result<(), ExecError> {
@@ -47,7 +39,9 @@ impl Container {
             let packed = tokio::task::spawn_blocking(move || {
                 let writer = SyncIoBridge::new_with_handle(writer, handle);
                 let name = from.as_ref().map(|from| from.display().to_string()).unwrap_or_default();
-                pack(from.as_deref(), folders, writer).map_err(|error| format!("{name}: {error}"))
+                let top = Path::new(WORK_FOLDER);
+                archive::pack(from.as_deref(), top, UID, folders, writer)
+                    .map_err(|error| format!("{name}: {error}"))
             });
             let options = UploadToContainerOptionsBuilder::default().path(VOLUME_DIR).build();
             let body = body_try_stream(ReaderStream::with_capacity(reader, BUFFER_BYTES));
@@ -88,62 +82,12 @@ impl Container {
             (format!("{WORK_DIR}/{OUTPUT_DIR}"), PathBuf::from(OUTPUT_DIR))
         };
         let archive = self.download(id, &path);
-        let bytes_max = self.sizes.disk_bytes.saturating_add(ARCHIVE_SLACK_BYTES);
-        let taken = tokio::task::spawn_blocking(move || take(archive, &prefix, collector, bytes_max)).await;
+        let bytes_max = self.sizes.disk_bytes.saturating_add(archive::SLACK_BYTES);
+        let place = move |path: &Path| prefix.join(below(path));
+        let take = move || archive::take(archive, place, is_absent, collector, bytes_max);
+        let taken = tokio::task::spawn_blocking(take).await;
         taken.map_err(|error| ExecError::Infra(error.to_string()))?
     }
-}
-
-/// Packs a folder's content, owned by the user of `run`; gives what is in it.
-fn pack(from: Option<&Path>, folders: bool, writer: impl io::Write) -> io::Result<Listing> {
-    let mut builder = tar::Builder::new(writer);
-    let mut listing = Listing::new();
-    if folders {
-        for folder in ["".to_owned(), format!("{OWN_DIR}/"), format!("{OUTPUT_DIR}/")] {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Directory);
-            header.set_uid(UID.into());
-            header.set_gid(UID.into());
-            header.set_mode(0o755);
-            header.set_size(0);
-            builder.append_data(&mut header, format!("{WORK_FOLDER}/{folder}"), io::empty())?;
-        }
-    }
-    let mut todo: Vec<_> = from.map(|_| PathBuf::new()).into_iter().collect();
-    let from = from.unwrap_or(Path::new(""));
-    while let Some(inner) = todo.pop() {
-        let path = from.join(&inner);
-        let meta = fs::symlink_metadata(&path)?;
-        let name = Path::new(WORK_FOLDER).join(&inner);
-        let mut header = tar::Header::new_gnu();
-        header.set_metadata(&meta);
-        header.set_uid(UID.into());
-        header.set_gid(UID.into());
-        if meta.is_dir() {
-            header.set_mode(0o755);
-            header.set_size(0);
-            builder.append_data(&mut header, &name, io::empty())?;
-            for entry in fs::read_dir(&path)? {
-                todo.push(inner.join(entry?.file_name()));
-            }
-        } else if meta.is_symlink() {
-            let target = fs::read_link(&path)?;
-            header.set_size(0);
-            builder.append_link(&mut header, &name, &target)?;
-            listing.insert(inner, format!("-> {}", target.display()));
-        } else if meta.is_file() {
-            let executable = meta.permissions().mode() & 0o100 != 0;
-            header.set_mode(if executable { 0o755 } else { 0o644 });
-            listing.insert(inner.clone(), file_state(meta.len(), u64::try_from(meta.mtime()).unwrap_or(0)));
-            builder.append_data(&mut header, &name, fs::File::open(&path)?.take(meta.len()))?;
-        }
-    }
-    io::Write::flush(&mut builder.into_inner()?)?;
-    Ok(listing)
-}
-
-fn file_state(size: u64, mtime: u64) -> String {
-    format!("{size} bytes at {mtime}")
 }
 
 /// An entry's path below the folder that was downloaded: the archive names that folder first.
@@ -176,55 +120,8 @@ fn same_as(archive: impl Read, expect: &Listing) -> io::Result<bool> {
     Ok(left.is_empty())
 }
 
-fn take(
-    archive: impl Read,
-    prefix: &Path,
-    mut collector: Collector,
-    bytes_max: u64,
-) -> Result<Collected, ExecError> {
-    let mut archive = tar::Archive::new(archive);
-    let mut seen_bytes = 0_u64;
-    let entries = match archive.entries() {
-        Ok(entries) => entries,
-        Err(error) => return absent_is_empty(error, collector),
-    };
-    for entry in entries {
-        let mut entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => return absent_is_empty(error, collector),
-        };
-        seen_bytes = seen_bytes.saturating_add(entry.size());
-        let path = entry.path().map_err(broken)?.into_owned();
-        let path = prefix.join(below(&path));
-        let kind = entry.header().entry_type();
-        if seen_bytes > bytes_max {
-            collector
-                .skip(&path.to_string_lossy(), format!("the work folder is larger than {bytes_max} bytes"));
-            break;
-        }
-        if kind.is_dir() {
-            continue;
-        }
-        let Take::As(name) = collector.wants(&path)? else { continue };
-        if kind.is_file() {
-            let size = entry.size();
-            collector.take(name, size, &mut entry)?;
-        } else {
-            collector.skip(&name, "it is a link or a device, not a file");
-        }
-    }
-    Ok(collector.done())
-}
-
 /// A folder that the task removed holds nothing.
-fn absent_is_empty(error: io::Error, collector: Collector) -> Result<Collected, ExecError> {
+fn is_absent(error: &io::Error) -> bool {
     let engine = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    if engine.and_then(status) == Some(404) {
-        return Ok(collector.done());
-    }
-    Err(broken(error))
-}
-
-fn broken(error: impl std::fmt::Display) -> ExecError {
-    ExecError::Infra(format!("the files that the engine gives cannot be read: {error}"))
+    engine.and_then(status) == Some(404)
 }

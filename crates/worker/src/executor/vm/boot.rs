@@ -132,7 +132,7 @@ impl Running {
                 None => None,
             };
             let qmp = Qmp::open(&short(QMP_SOCKET)).await?;
-            Ok((qmp, console, guest))
+            Ok::<_, ExecError>((qmp, console, guest))
         };
         let (qmp, console, guest) = tokio::select! {
             connected = connecting => connected?,
