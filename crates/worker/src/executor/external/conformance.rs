@@ -491,7 +491,7 @@ async fn ends_leftovers(place: &mut dyn Provisioned) -> Tried {
     if began.elapsed() > COMMAND_LIMIT / 2 {
         return Err(Trouble::Failed("a command that left a process running came to no end".to_owned()));
     }
-    let alive = "for pid in $(cat pid); do ! grep -qs sleep /proc/$pid/cmdline || exit 1; done";
+    let alive = "for pid in $(cat pid); do ! grep -qs '[s]leep' /proc/$pid/cmdline || exit 1; done";
     line(place, alive, Exit::Code(0)).await.map_err(|why| format!("processes were left running: {why}"))?;
     Ok(())
 }
@@ -501,7 +501,7 @@ async fn stops(place: &mut dyn Provisioned) -> Tried {
     let text = "trap '' TERM INT HUP; (sleep 602 & echo $! >stopped; wait); sleep 603";
     with_limit(place, text, &BTreeMap::new(), SHORT_LIMIT, Exit::TimedOut).await?;
     let took = began.elapsed();
-    line(place, "! grep -qs sleep /proc/$(cat stopped)/cmdline", Exit::Code(0))
+    line(place, "! grep -qs '[s]leep' /proc/$(cat stopped)/cmdline", Exit::Code(0))
         .await
         .map_err(|why| format!("after {:.1} s: {why}", took.as_secs_f32()))?;
     Ok(())
