@@ -2,11 +2,10 @@
 
 use crate::{
     common::{Commands, Log, clock, container, ended, label, provision, tree, until},
-    engine::{self, Engine, connect},
+    engine::{self, Engine, Kind, connect},
 };
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveImageOptionsBuilder,
+    ListImagesOptionsBuilder, ListVolumesOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use model::{
     WorkerName,
@@ -18,13 +17,51 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use taskbot_worker::executor::{
     Allow, AttemptLabel, CollectLimits, ContainerConfig, Containers, DEADLINE_GRACE, ExecError, Executor,
     Exit, Profile, ProvisionError, ProvisionRequest, Provisioned, Pull,
 };
 use tokio_util::sync::CancellationToken;
+
+/// Makes a test of each of these functions for Docker, and another for Podman.
+macro_rules! on_each_engine {
+    ($($name:ident),+ $(,)?) => {
+        mod docker {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::engine::Kind::Docker).await;
+            })+
+        }
+
+        mod podman {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::engine::Kind::Podman).await;
+            })+
+        }
+    };
+}
+
+on_each_engine! {
+    a_whole_attempt,
+    codes_and_signals,
+    limits_of_time,
+    memory_disk_and_processes_are_limited,
+    a_hundred_megabytes_without_a_line_end,
+    a_run_is_isolated,
+    relaxations_are_the_workers_to_grant,
+    prepared_layers_are_kept_and_reused,
+    a_second_attempt_starts_like_a_bare_container,
+    a_failed_prepare_keeps_nothing,
+    hostile_output,
+    images_that_cannot_be_had,
+    an_image_without_a_shell,
+    a_container_dies_by_its_own_deadline,
+    a_killed_worker_is_swept_up_after,
+    the_living_are_not_swept,
+}
 
 struct Bench {
     temp: tempfile::TempDir,
@@ -34,8 +71,8 @@ struct Bench {
 
 impl Bench {
     /// A worker of its own on the engine that all tests share.
-    fn new() -> Self {
-        Self::at(engine::socket(), &engine::image())
+    fn new(kind: Kind) -> Self {
+        Self::at(engine::socket(kind), &engine::image())
     }
 
     fn at(socket: PathBuf, image: &str) -> Self {
@@ -65,8 +102,7 @@ async fn left(socket: &Path, worker: &str) -> (usize, usize, usize) {
     let docker = connect(socket).negotiate_version().await.unwrap();
     let mine = format!("taskbot.worker={worker}");
     let filters = HashMap::from([("label", vec![mine.as_str()])]);
-    let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let containers = docker.list_containers(Some(containers)).await.unwrap().len();
+    let containers = engine::containers(socket, &serde_json::json!({"label": [mine]})).await;
     let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
     let volumes = docker.list_volumes(Some(volumes)).await.unwrap().volumes.unwrap_or_default().len();
     let filters = HashMap::from([("label", vec![mine.as_str()]), ("reference", vec!["taskbot-attempt"])]);
@@ -76,9 +112,8 @@ async fn left(socket: &Path, worker: &str) -> (usize, usize, usize) {
 
 const ALL: CollectLimits = CollectLimits { total_bytes: 1 << 20, files: 100 };
 
-#[tokio::test]
-async fn a_whole_attempt() {
-    let bench = Bench::new();
+async fn a_whole_attempt(kind: Kind) {
+    let bench = Bench::new(kind);
     let executor = bench.executor();
     assert!(executor.probe().await.unwrap().version.contains(|c: char| c.is_ascii_digit()));
     let mut place = bench.place(Sizes::default()).await;
@@ -128,9 +163,8 @@ async fn a_whole_attempt() {
     assert_eq!(bench.left().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn codes_and_signals() {
-    let bench = Bench::new();
+async fn codes_and_signals(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     for (line, expect) in [
         ("exit 77", Exit::Code(77)),
@@ -144,9 +178,8 @@ async fn codes_and_signals() {
     place.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn limits_of_time() {
-    let bench = Bench::new();
+async fn limits_of_time(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     let stubborn =
         "trap '' TERM INT HUP; (trap '' TERM; while :; do sleep 1; done) & while :; do sleep 1; done";
@@ -167,9 +200,8 @@ async fn limits_of_time() {
     assert_eq!(bench.left().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn memory_disk_and_processes_are_limited() {
-    let bench = Bench::new();
+async fn memory_disk_and_processes_are_limited(kind: Kind) {
+    let bench = Bench::new(kind);
     let sizes = Sizes {
         memory_bytes: Some(64 << 20),
         disk_bytes: Some(8 << 20),
@@ -204,9 +236,8 @@ async fn memory_disk_and_processes_are_limited() {
     assert_eq!(bench.left().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn a_hundred_megabytes_without_a_line_end() {
-    let bench = Bench::new();
+async fn a_hundred_megabytes_without_a_line_end(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     let (exit, log) = Commands::run(&["head -c 104857600 /dev/zero; echo end >&2"]).on(&mut place).await;
     assert_eq!(exit.unwrap(), Exit::Code(0));
@@ -214,9 +245,8 @@ async fn a_hundred_megabytes_without_a_line_end() {
     place.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_run_is_isolated() {
-    let bench = Bench::new();
+async fn a_run_is_isolated(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     for line in [
         "echo x > /x",
@@ -250,9 +280,8 @@ async fn a_run_is_isolated() {
     place.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn relaxations_are_the_workers_to_grant() {
-    let mut bench = Bench::new();
+async fn relaxations_are_the_workers_to_grant(kind: Kind) {
+    let mut bench = Bench::new(kind);
     let wish = |relaxed: Relaxed| {
         Environment::Container(ContainerWish { image: None, sizes: Sizes::default(), relaxed })
     };
@@ -288,9 +317,8 @@ async fn relaxations_are_the_workers_to_grant() {
     place.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn prepared_layers_are_kept_and_reused() {
-    let mut bench = Bench::new();
+async fn prepared_layers_are_kept_and_reused(kind: Kind) {
+    let mut bench = Bench::new(kind);
     bench.config.layers_max = 1;
     let unique = bench.label.to_string();
     let line = format!("echo {unique} > /etc/installed");
@@ -342,9 +370,44 @@ async fn prepared_layers_are_kept_and_reused() {
     assert!(!prepare(Some("b"), &[&line], 11).await.0);
 }
 
-#[tokio::test]
-async fn a_failed_prepare_keeps_nothing() {
-    let bench = Bench::new();
+/// With a prepared layer an attempt starts in the time of one that has nothing to prepare.
+async fn a_second_attempt_starts_like_a_bare_container(kind: Kind) {
+    let bench = Bench::new(kind);
+    let unique = bench.label.to_string();
+    let lines = [format!("sleep 8; echo {unique} > /etc/installed")];
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let attempt = async |number: u32, lines: &[&str]| {
+        let began = Instant::now();
+        let label = AttemptLabel { attempt: number, ..bench.label.clone() };
+        let wish = container(None, Sizes::default());
+        let mut place = provision(&bench.executor(), &label, &wish, Trust::Trusted).await.unwrap();
+        let from = bench.temp.path().join(format!("tree{number}"));
+        tree(&from);
+        place.copy_in(&from).await.unwrap();
+        if !lines.is_empty() {
+            let commands = Commands::new(Profile::Install, lines);
+            let log = Log::default();
+            let stop = CancellationToken::new();
+            place.prepare(&commands.request(), Some("commit"), &log, &stop).await.unwrap();
+        }
+        ended(Commands::run(&["true"]).on(&mut place).await, Exit::Code(0));
+        let took = began.elapsed();
+        place.destroy().await.unwrap();
+        took
+    };
+    let first = attempt(1, &lines).await;
+    let mut fastest = [Duration::MAX; 2];
+    for number in 0..3 {
+        fastest[0] = fastest[0].min(attempt(10 + number, &[]).await);
+        fastest[1] = fastest[1].min(attempt(20 + number, &lines).await);
+    }
+    let [bare, second] = fastest;
+    assert!(second < bare * 2 && second * 2 < first, "bare {bare:?}, first {first:?}, second {second:?}");
+    bench.executor().sweep(&HashSet::new()).await.unwrap();
+}
+
+async fn a_failed_prepare_keeps_nothing(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     let commands = Commands::new(Profile::Install, &["echo x > /etc/x; exit 3"]);
     let stop = CancellationToken::new();
@@ -355,9 +418,8 @@ async fn a_failed_prepare_keeps_nothing() {
     assert!(!bench.temp.path().join("layers").exists());
 }
 
-#[tokio::test]
-async fn hostile_output() {
-    let bench = Bench::new();
+async fn hostile_output(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     let line = "mkdir -p .taskbot; rm -rf .taskbot/output; ln -s /etc .taskbot/output; ln -s /etc/passwd a.log; mkfifo b.log; \
                 ln -s ../../x c.log; truncate -s 50M hole.log; mkdir locked; echo x > locked/d.log; chmod 0 locked";
@@ -375,9 +437,8 @@ async fn hostile_output() {
     place.destroy().await.unwrap();
 }
 
-#[tokio::test]
-async fn images_that_cannot_be_had() {
-    let mut bench = Bench::new();
+async fn images_that_cannot_be_had(kind: Kind) {
+    let mut bench = Bench::new(kind);
     let check = async |bench: &Bench, image: Option<&str>, expect: &str| {
         let wish = container(image, Sizes::default());
         match provision(&bench.executor(), &bench.label, &wish, Trust::Trusted).await {
@@ -400,10 +461,9 @@ async fn images_that_cannot_be_had() {
     assert!(bench.executor().probe().await.unwrap_err().contains("/nonexistent/docker.sock"));
 }
 
-#[tokio::test]
-async fn an_image_without_a_shell() {
-    let bench = Bench::new();
-    let docker = connect(&engine::socket());
+async fn an_image_without_a_shell(kind: Kind) {
+    let bench = Bench::new(kind);
+    let docker = connect(&engine::socket(kind));
     let mut rootfs = tar::Builder::new(Vec::new());
     rootfs.append_path_with_name("/etc/hostname", "file").unwrap();
     engine::import(&docker, "taskbot-test/empty", &rootfs.into_inner().unwrap()).await;
@@ -419,9 +479,8 @@ async fn an_image_without_a_shell() {
     assert_eq!(bench.left().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn a_container_dies_by_its_own_deadline() {
-    let bench = Bench::new();
+async fn a_container_dies_by_its_own_deadline(kind: Kind) {
+    let bench = Bench::new(kind);
     let wish = container(None, Sizes::default());
     let request = ProvisionRequest {
         label: &bench.label,
@@ -436,7 +495,7 @@ async fn a_container_dies_by_its_own_deadline() {
     ended(Commands::run(&["sleep 1000"]).on(&mut place).await, Exit::Signal(9));
     drop(place);
     // And anybody's sweep takes it away then.
-    let other = Bench::new();
+    let other = Bench::new(kind);
     until("it is swept away", async || {
         other.executor().sweep(&HashSet::new()).await.unwrap();
         bench.left().await == (0, 0, 0)
@@ -471,6 +530,72 @@ async fn an_engine_killed_in_mid_run() {
     assert_eq!(executor.sweep(&HashSet::new()).await.unwrap(), Default::default());
 }
 
+/// A registry with passwords: what is pulled by which policy, and which digest is told.
+#[tokio::test]
+async fn a_private_registry() {
+    const IMAGE: &str = "localhost:5000/team/box:1";
+    let engine = Engine::start().await;
+    let _registry = engine.registry(IMAGE).await;
+    let mut bench = Bench::at(engine.socket(), IMAGE);
+    let file = bench.temp.path().join("config.json");
+    let login = |password: &str| {
+        let auth = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("user:{password}"));
+        fs::write(&file, format!(r#"{{"auths": {{"localhost:5000": {{"auth": "{auth}"}}}}}}"#)).unwrap();
+    };
+    let docker = connect(&engine.socket());
+    let forget = async || {
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        docker.remove_image(IMAGE, Some(options), None).await.unwrap();
+    };
+    let mut number = 0;
+    let mut attempt = async |bench: &Bench, image: &str| {
+        number += 1;
+        let label = AttemptLabel { attempt: number, ..bench.label.clone() };
+        let wish = container(Some(image), Sizes::default());
+        let request = ProvisionRequest {
+            label: &label,
+            environment: &wish,
+            trust: Trust::Untrusted,
+            limit: Duration::from_secs(60),
+            deadline: clock().now() + Duration::from_secs(3600),
+        };
+        let log = Log::default();
+        let executor = bench.executor();
+        let mut place = executor
+            .provision(&request, &log, &CancellationToken::new())
+            .await
+            .map_err(|error| error.to_string())?;
+        ended(Commands::run(&["true"]).on(&mut place).await, Exit::Code(0));
+        let digest = place.report().image_digest.unwrap();
+        place.destroy().await.unwrap();
+        Ok::<_, String>((digest, log.text().contains("pulling image")))
+    };
+    forget().await;
+    let refused = attempt(&bench, IMAGE).await.unwrap_err();
+    assert!(refused.contains("cannot be pulled") && refused.contains("credentials"), "{refused}");
+    bench.config.registry_config = Some(file.clone());
+    login("guess");
+    let refused = attempt(&bench, IMAGE).await.unwrap_err();
+    assert!(refused.contains("cannot be pulled") && refused.contains("401 Unauthorized"), "{refused}");
+    login("secret");
+    let (digest, pulled) = attempt(&bench, IMAGE).await.unwrap();
+    assert!(digest.starts_with("localhost:5000/team/box@sha256:") && pulled, "{digest}");
+    assert_eq!(attempt(&bench, IMAGE).await.unwrap(), (digest.clone(), false), "it is there");
+    // Somebody pushes another image under the same name.
+    engine.push(IMAGE, "newer").await;
+    let there = attempt(&bench, IMAGE).await.unwrap();
+    bench.config.pull = Pull::Always;
+    let (newer, pulled) = attempt(&bench, IMAGE).await.unwrap();
+    assert!(pulled && newer != digest, "{there:?} {newer}");
+    // By its digest it stays the same.
+    let (again, _) = attempt(&bench, &digest).await.unwrap();
+    assert_eq!(again, digest);
+    bench.config.pull = Pull::Never;
+    forget().await;
+    let refused = attempt(&bench, IMAGE).await.unwrap_err();
+    assert!(refused.contains("pulling is switched off"), "{refused}");
+}
+
 #[tokio::test]
 async fn an_engine_that_comes_back() {
     let mut first = Engine::start().await;
@@ -487,34 +612,32 @@ async fn an_engine_that_comes_back() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "how the test tells its child what to do")]
 async fn child_that_gets_killed() {
-    let Ok(worker) = std::env::var("TASKBOT_TEST_CHILD_WORKER") else { return };
-    let mut bench = Bench::new();
-    bench.config.worker = WorkerName::new(worker.clone());
-    bench.label = label(&worker, 1);
+    let Ok(order) = std::env::var("TASKBOT_TEST_CHILD_WORKER") else { return };
+    let (kind, worker) = order.split_once(' ').unwrap();
+    let kind = if kind == "Podman" { Kind::Podman } else { Kind::Docker };
+    let mut bench = Bench::new(kind);
+    bench.config.worker = WorkerName::new(worker);
+    bench.label = label(worker, 1);
     let mut place = bench.place(Sizes::default()).await;
     let prepare = Commands::new(Profile::Install, &["echo x > /x"]);
     place.prepare(&prepare.request(), None, &Log::default(), &CancellationToken::new()).await.unwrap();
     let _ = Commands::run(&["sleep 1000"]).on(&mut place).await;
 }
 
-#[tokio::test]
-async fn a_killed_worker_is_swept_up_after() {
-    let bench = Bench::new();
+async fn a_killed_worker_is_swept_up_after(kind: Kind) {
+    let bench = Bench::new(kind);
     let worker = bench.config.worker.as_str();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "container::child_that_gets_killed"])
-        .env("TASKBOT_TEST_CHILD_WORKER", worker)
+        .env("TASKBOT_TEST_CHILD_WORKER", format!("{kind:?} {worker}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     until("the worker's task runs", async || {
-        let docker = connect(&engine::socket());
         let mine = format!("taskbot.worker={worker}");
-        let filters = HashMap::from([("label", vec![mine.as_str()]), ("status", vec!["running"])]);
-        let running = ListContainersOptionsBuilder::default().filters(&filters).build();
-        let images = bench.left().await.2;
-        docker.list_containers(Some(running)).await.unwrap().len() == 1 && images == 1
+        let filters = serde_json::json!({"label": [mine], "status": ["running"]});
+        engine::containers(&engine::socket(kind), &filters).await == 1 && bench.left().await.2 == 1
     })
     .await;
     child.kill().unwrap();
@@ -522,16 +645,15 @@ async fn a_killed_worker_is_swept_up_after() {
     assert_eq!(bench.left().await, (1, 1, 1));
     let none = HashSet::new();
     // Another worker leaves it alone: its deadline has not passed.
-    Bench::new().executor().sweep(&none).await.unwrap();
+    Bench::new(kind).executor().sweep(&none).await.unwrap();
     assert_eq!(bench.left().await, (1, 1, 1));
     let swept = bench.executor().sweep(&none).await.unwrap();
     assert_eq!((swept.containers, swept.volumes), (1, 1));
     assert_eq!(bench.left().await, (0, 0, 0));
 }
 
-#[tokio::test]
-async fn the_living_are_not_swept() {
-    let bench = Bench::new();
+async fn the_living_are_not_swept(kind: Kind) {
+    let bench = Bench::new(kind);
     let mut place = bench.place(Sizes::default()).await;
     ended(Commands::run(&["true"]).on(&mut place).await, Exit::Code(0));
     let swept = bench.executor().sweep(&[bench.label.clone()].into()).await.unwrap();

@@ -6,7 +6,12 @@
 )]
 
 use crate::common::until;
-use bollard::{API_DEFAULT_VERSION, Docker, body_full, query_parameters::CreateImageOptionsBuilder};
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    auth::DockerCredentials,
+    body_full,
+    query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder, TagImageOptionsBuilder},
+};
 use futures_util::TryStreamExt;
 use std::{
     fs,
@@ -21,8 +26,27 @@ pub(crate) fn service(name: &str) -> String {
     })
 }
 
-pub(crate) fn socket() -> PathBuf {
-    PathBuf::from(service("TASKBOT_TEST_DOCKER_SOCKET"))
+/// The engines that all tests share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Docker,
+    Podman,
+}
+
+pub(crate) fn socket(kind: Kind) -> PathBuf {
+    PathBuf::from(service(match kind {
+        Kind::Docker => "TASKBOT_TEST_DOCKER_SOCKET",
+        Kind::Podman => "TASKBOT_TEST_PODMAN_SOCKET",
+    }))
+}
+
+/// How many containers there are, running or not. Not by `bollard`: Podman knows states that it does not.
+pub(crate) async fn containers(socket: &Path, filters: &serde_json::Value) -> usize {
+    let client = reqwest::Client::builder().unix_socket(socket).build().unwrap();
+    let filters = filters.to_string();
+    let asked = client.get("http://engine/containers/json").query(&[("all", "true"), ("filters", &filters)]);
+    let found: Vec<serde_json::Value> = asked.send().await.unwrap().json().await.unwrap();
+    found.len()
 }
 
 pub(crate) fn image() -> String {
@@ -66,6 +90,54 @@ impl Engine {
         self.temp.path().join("sock")
     }
 
+    /// Starts a registry that this engine can reach, with a user `user` and an image in it. It ends when dropped.
+    pub(crate) async fn registry(&self, image: &str) -> Registry {
+        let folder = self.temp.path().join("registry");
+        fs::create_dir(&folder).unwrap();
+        // The password is `secret`.
+        let users = "user:$2b$05$a6LMP4vw/6vkCZQ62SzPX.QOTR9Bu4WfwWY0cPL.3Vka/iq6kFA8.\n";
+        fs::write(folder.join("users"), users).unwrap();
+        let at = folder.display();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {at}/data}}}}\n\
+             http: {{addr: \"127.0.0.1:5000\"}}\nauth: {{htpasswd: {{realm: test, path: {at}/users}}}}\n"
+        );
+        fs::write(folder.join("config.yml"), config).unwrap();
+        let script = "ip link set lo up; exec docker-registry serve \"$0\"";
+        let daemon = Command::new("nsenter")
+            .args(["--target", &self.daemon.id().to_string(), "--net", "setpriv", "--pdeathsig", "KILL"])
+            .args(["sh", "-c", script])
+            .arg(folder.join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let registry = Registry(daemon);
+        until("the registry answers", async || self.try_push(image, "first").await.is_ok()).await;
+        registry
+    }
+
+    /// Pushes an image with a file of this content.
+    pub(crate) async fn push(&self, image: &str, content: &str) {
+        self.try_push(image, content).await.unwrap();
+    }
+
+    async fn try_push(&self, image: &str, content: &str) -> Result<(), bollard::errors::Error> {
+        let docker = connect(&self.socket());
+        let rootfs = busybox_and(&[("etc/content", content)]);
+        let (name, tag) = image.rsplit_once(':').unwrap();
+        import(&docker, "pushed", &rootfs).await;
+        let tagged = TagImageOptionsBuilder::default().repo(name).tag(tag).build();
+        docker.tag_image("pushed:latest", Some(tagged)).await?;
+        let login = DockerCredentials {
+            username: Some("user".into()),
+            password: Some("secret".into()),
+            ..DockerCredentials::default()
+        };
+        let options = PushImageOptionsBuilder::default().tag(tag).build();
+        docker.push_image(name, Some(options), Some(login)).try_collect::<Vec<_>>().await.map(drop)
+    }
+
     pub(crate) fn kill(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
@@ -81,6 +153,16 @@ impl Drop for Engine {
     }
 }
 
+/// A registry that runs.
+pub(crate) struct Registry(Child);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Imports a root file system as `NAME:latest`.
 pub(crate) async fn import(docker: &Docker, name: &str, rootfs: &[u8]) {
     let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag("latest").build();
@@ -90,6 +172,11 @@ pub(crate) async fn import(docker: &Docker, name: &str, rootfs: &[u8]) {
 
 /// A root file system with busybox alone.
 pub(crate) fn busybox() -> Vec<u8> {
+    busybox_and(&[])
+}
+
+/// A root file system with busybox and these files.
+fn busybox_and(files: &[(&str, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let program = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists()).unwrap();
     let mut file = fs::File::open(program).unwrap();
@@ -108,6 +195,12 @@ pub(crate) fn busybox() -> Vec<u8> {
     header.set_entry_type(tar::EntryType::Directory);
     for folder in ["etc/", "tmp/", "var/tmp/", "run/", "root/"] {
         builder.append_data(&mut header, folder, std::io::empty()).unwrap();
+    }
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, content.as_bytes()).unwrap();
     }
     builder.into_inner().unwrap()
 }

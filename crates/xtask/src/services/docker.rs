@@ -3,6 +3,7 @@
 //! Network, mounts and processes of the engine and its containers are in namespaces of their own: nothing of
 //! them shows on the host, they reach nothing outside, and one SIGKILL leaves nothing of them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -74,18 +75,32 @@ pub(super) fn start(context: &Context) -> Result<Running> {
 }
 
 fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cleanup)> {
-    let privilege = Privilege::find().context("a Docker engine cannot be started")?;
     let folder = &context.folder;
     let cgroup = format!("taskbot-test-{}", std::process::id());
+    let mut argv = vec![dockerd.as_os_str().to_owned()];
+    for (option, path) in [("data-root", "data"), ("exec-root", "exec"), ("pidfile", "docker.pid")] {
+        argv.extend([format!("--{option}").into(), folder.join(path).into_os_string()]);
+    }
+    argv.extend(["--host".into(), format!("unix://{}", socket.display()).into()]);
+    argv.extend(["--group".into(), nix::unistd::getegid().to_string().into()]);
+    // Its own cgroup, managed by itself: what a killed engine leaves there is then ours to remove.
+    argv.extend(["--exec-opt".into(), "native.cgroupdriver=cgroupfs".into()]);
+    argv.extend(["--cgroup-parent".into(), format!("/{cgroup}").into()]);
+    in_namespaces(context, &argv, "dockerd.log", Some(cgroup))
+}
+
+/// Starts an engine in namespaces of its own; what it leaves in this control group is removed after it.
+pub(super) fn in_namespaces(
+    context: &Context,
+    argv: &[OsString],
+    log: &str,
+    cgroup: Option<String>,
+) -> Result<(Daemon, Cleanup)> {
+    let privilege = Privilege::find().context("a container engine cannot be started")?;
+    let folder = &context.folder;
     let mut command = privilege.command("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
-    command.args(["--mount-proc", "sh", "-c", PREPARE, "sh"]).arg(folder).arg(dockerd);
-    command.arg("--data-root").arg(folder.join("data")).arg("--exec-root").arg(folder.join("exec"));
-    command.arg("--pidfile").arg(folder.join("docker.pid"));
-    command.arg("--host").arg(format!("unix://{}", socket.display()));
-    command.arg("--group").arg(nix::unistd::getegid().to_string());
-    // Its own cgroup, managed by itself: what a killed engine leaves there is then ours to remove.
-    command.args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &format!("/{cgroup}")]);
+    command.args(["--mount-proc", "sh", "-c", PREPARE, "sh"]).arg(folder).args(argv);
     let stop = match privilege {
         Privilege::Root => Stop::Signal(Signal::SIGKILL),
         Privilege::Sudo => Stop::Command(Box::new(move |pid| {
@@ -97,7 +112,7 @@ fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cl
             kill
         })),
     };
-    let daemon = Daemon::spawn(&mut command, &folder.join("dockerd.log"), stop)?;
+    let daemon = Daemon::spawn(&mut command, &folder.join(log), stop)?;
     let guard = daemon.pid();
     let mut init = None;
     let forked = context.shell.wait_until(START_TIMEOUT, || {
@@ -109,12 +124,14 @@ fn serve(context: &Context, dockerd: &Path, socket: &Path) -> Result<(Daemon, Cl
         let killed_at = Instant::now();
         while init.is_some_and(is_alive) {
             if killed_at.elapsed() > NAMESPACE_STOP_TIMEOUT {
-                eprintln!("warning: processes of the Docker engine do not end");
+                eprintln!("warning: processes of a container engine do not end");
                 break;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        remove_cgroups(&cgroup, privilege);
+        if let Some(cgroup) = cgroup {
+            remove_cgroups(&cgroup, privilege);
+        }
     });
     forked?;
     Ok((daemon, cleanup))

@@ -45,6 +45,11 @@ impl Engine {
         let answer = self.expect_success("POST", &path, archive)?;
         // Its failures come inside a successful answer.
         ensure!(!answer.contains("\"error\""), "the engine cannot import {name}: {}", answer.trim());
+        if !self.has_image(name)? {
+            // Podman leaves the tag out.
+            let path = format!("/images/{repository}:latest/tag?repo={repository}&tag={tag}");
+            self.expect_success("POST", &path, &[])?;
+        }
         Ok(())
     }
 

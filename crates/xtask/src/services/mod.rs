@@ -8,6 +8,7 @@ mod engine_api;
 mod image;
 mod machines;
 mod nats;
+mod podman;
 pub(crate) mod postgres;
 
 use std::fs;
@@ -48,6 +49,7 @@ const SERVICES: &[Service] = &[
     Service { name: "PostgreSQL", variable: postgres::URL, start: postgres::start },
     Service { name: "virtual machines", variable: machines::KERNEL, start: machines::start },
     Service { name: "Docker engine", variable: docker::SOCKET, start: docker::start },
+    Service { name: "Podman", variable: podman::SOCKET, start: podman::start },
 ];
 
 /// What a service gets to start with.

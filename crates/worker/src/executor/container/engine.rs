@@ -2,10 +2,26 @@
 
 use super::super::ExecError;
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
-use std::path::{Path, PathBuf};
+use serde::Deserialize;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// How long the engine may take to answer a request, in seconds. Waiting for a container is asked again.
 const ANSWER_SECONDS_MAX: u64 = 120;
+/// The longest list of containers that is read, in bytes.
+const LIST_BYTES_MAX: usize = 64 << 20;
+
+/// A container, as far as sweeping needs to know it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listed {
+    #[serde(rename = "Id")]
+    pub(super) id: String,
+    #[serde(rename = "Labels", default)]
+    pub(super) labels: Option<HashMap<String, String>>,
+}
 
 /// A container engine that answered.
 #[derive(Debug)]
@@ -45,6 +61,29 @@ impl Engine {
         let name = if podman { "Podman" } else { "Docker" };
         let number = version.version.unwrap_or_else(|| "of unknown version".to_owned());
         Ok(Self { docker, version: format!("{name} {number}"), podman, socket: socket.to_owned() })
+    }
+
+    /// All containers with a label, in whatever state. Asked by ourselves: Podman has states (`stopped`) with which
+    /// `bollard` refuses to read the whole list.
+    pub(super) async fn containers(&self, label: &str) -> Result<Vec<Listed>, String> {
+        let text = |error: reqwest::Error| format!("the list of containers: {error}");
+        let client = reqwest::Client::builder()
+            .unix_socket(self.socket.as_path())
+            .timeout(Duration::from_secs(ANSWER_SECONDS_MAX))
+            .build()
+            .map_err(text)?;
+        let filters = serde_json::json!({"label": [label]}).to_string();
+        let asked = client.get("http://engine/containers/json");
+        let asked = asked.query(&[("all", "true"), ("filters", &filters)]);
+        let mut answer = asked.send().await.and_then(reqwest::Response::error_for_status).map_err(text)?;
+        let mut list = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(text)? {
+            list.extend_from_slice(&chunk);
+            if list.len() > LIST_BYTES_MAX {
+                return Err(format!("the list of containers is longer than {LIST_BYTES_MAX} bytes"));
+            }
+        }
+        serde_json::from_slice(&list).map_err(|error| format!("the list of containers: {error}"))
     }
 
     /// An error of the engine's.

@@ -10,7 +10,7 @@ use super::{
 use bollard::{
     errors::Error,
     query_parameters::{
-        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
+        ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
         RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
     },
 };
@@ -81,17 +81,16 @@ fn count(removed: &mut Removed, name: &str, result: Result<(), Error>) {
 }
 
 async fn containers(engine: &Engine, doomed: &Doomed<'_>) -> Removed {
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&by_label()).build();
-    let found = match engine.docker.list_containers(Some(options)).await {
+    let found = match engine.containers(LABEL_ATTEMPT).await {
         Ok(found) => found,
-        Err(error) => return (0, Some(reason(&error))),
+        Err(error) => return (0, Some(error)),
     };
     let mut removed = (0, None);
     for container in found {
         if container.labels.as_ref().is_some_and(|labels| doomed.is(labels)) {
             let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let id = container.id.unwrap_or_default();
-            count(&mut removed, &id, engine.docker.remove_container(&id, Some(options)).await);
+            let id = &container.id;
+            count(&mut removed, id, engine.docker.remove_container(id, Some(options)).await);
         }
     }
     removed
