@@ -2,7 +2,7 @@
 
 use super::super::ExecError;
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -11,8 +11,8 @@ use std::{
 
 /// How long the engine may take to answer a request, in seconds. Waiting for a container is asked again.
 const ANSWER_SECONDS_MAX: u64 = 120;
-/// The longest list of containers that is read, in bytes.
-const LIST_BYTES_MAX: usize = 64 << 20;
+/// The longest answer that is read by ourselves, in bytes: a list of containers is long.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// A container, as far as sweeping needs to know it.
 #[derive(Debug, Deserialize)]
@@ -23,10 +23,44 @@ pub(super) struct Listed {
     pub(super) labels: Option<HashMap<String, String>>,
 }
 
+/// What is asked of a container by itself.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    pub(super) state: State,
+    #[serde(default)]
+    pub(super) mounts: Option<Vec<Mounted>>,
+    /// What it wrote into its layer, in bytes.
+    #[serde(default)]
+    pub(super) size_rw: Option<u64>,
+}
+
+/// How a container is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct State {
+    pub(super) running: bool,
+    #[serde(rename = "OOMKilled")]
+    pub(super) oom_killed: bool,
+    pub(super) exit_code: i64,
+}
+
+/// A place in a container that is not in its layer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Mounted {
+    pub(super) source: PathBuf,
+    pub(super) destination: String,
+    #[serde(rename = "RW")]
+    pub(super) writable: bool,
+}
+
 /// A container engine that answered.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) docker: Docker,
+    /// For what `bollard` does not understand.
+    plain: reqwest::Client,
     /// Its name and version, such as `Docker 20.10.24`.
     pub(super) version: String,
     pub(super) podman: bool,
@@ -56,34 +90,42 @@ impl Engine {
             Docker::connect_with_unix(path, ANSWER_SECONDS_MAX, API_DEFAULT_VERSION).map_err(text)?;
         let docker = docker.negotiate_version().await.map_err(text)?;
         let version = docker.version().await.map_err(text)?;
+        let plain = reqwest::Client::builder()
+            .unix_socket(path)
+            .timeout(Duration::from_secs(ANSWER_SECONDS_MAX))
+            .build()
+            .map_err(|error| error.to_string())?;
         let components = version.components.unwrap_or_default();
         let podman = components.iter().any(|component| component.name.contains("Podman"));
         let name = if podman { "Podman" } else { "Docker" };
         let number = version.version.unwrap_or_else(|| "of unknown version".to_owned());
-        Ok(Self { docker, version: format!("{name} {number}"), podman, socket: socket.to_owned() })
+        Ok(Self { docker, plain, version: format!("{name} {number}"), podman, socket: socket.to_owned() })
     }
 
-    /// All containers with a label, in whatever state. Asked by ourselves: Podman has states (`stopped`) with which
-    /// `bollard` refuses to read the whole list.
+    /// All containers with a label, in whatever state.
     pub(super) async fn containers(&self, label: &str) -> Result<Vec<Listed>, String> {
-        let text = |error: reqwest::Error| format!("the list of containers: {error}");
-        let client = reqwest::Client::builder()
-            .unix_socket(self.socket.as_path())
-            .timeout(Duration::from_secs(ANSWER_SECONDS_MAX))
-            .build()
-            .map_err(text)?;
         let filters = serde_json::json!({"label": [label]}).to_string();
-        let asked = client.get("http://engine/containers/json");
-        let asked = asked.query(&[("all", "true"), ("filters", &filters)]);
-        let mut answer = asked.send().await.and_then(reqwest::Response::error_for_status).map_err(text)?;
-        let mut list = Vec::new();
+        self.get("containers/json", &[("all", "true"), ("filters", &filters)]).await
+    }
+
+    /// What a container is and how it ended; with `size`, also what it wrote into its layer.
+    pub(super) async fn inspect(&self, id: &str, size: bool) -> Result<Inspected, String> {
+        self.get(&format!("containers/{id}/json"), &[("size", if size { "true" } else { "false" })]).await
+    }
+
+    /// Asks by ourselves: Podman has states (`stopped`) with which `bollard` refuses to read the whole answer.
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, String> {
+        let text = |error: reqwest::Error| error.without_url().to_string();
+        let asked = self.plain.get(format!("http://engine/{path}")).query(query).send().await;
+        let mut answer = asked.and_then(reqwest::Response::error_for_status).map_err(text)?;
+        let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(text)? {
-            list.extend_from_slice(&chunk);
-            if list.len() > LIST_BYTES_MAX {
-                return Err(format!("the list of containers is longer than {LIST_BYTES_MAX} bytes"));
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_BYTES_MAX {
+                return Err(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"));
             }
         }
-        serde_json::from_slice(&list).map_err(|error| format!("the list of containers: {error}"))
+        serde_json::from_slice(&body).map_err(|error| format!("its answer: {error}"))
     }
 
     /// An error of the engine's.

@@ -7,7 +7,7 @@ use super::{
         supervise::{Ended, WRAPPER, Watched, supervise, variables},
     },
     Container, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_WORKER, VOLUME_DIR, WORK_DIR,
-    engine::{Engine, reason, status},
+    engine::{Engine, Mounted, reason, status},
     transfer::UID,
 };
 use crate::files;
@@ -16,12 +16,12 @@ use bollard::{
     errors::Error,
     exec::StartExecResults,
     models::{
-        ContainerCreateBody, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountPoint,
-        MountType, MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+        ContainerCreateBody, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+        MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
     },
     query_parameters::{
         AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
-        InspectContainerOptionsBuilder, KillContainerOptionsBuilder,
+        KillContainerOptionsBuilder,
     },
 };
 use chrono::{DateTime, Utc};
@@ -258,10 +258,9 @@ impl Container {
         if code == 0 {
             return Ok(Exit::Code(0));
         }
-        let state = self.engine.docker.inspect_container(id, None).await;
-        let state = state.map_err(|error| self.engine.infra("tell how a container ended", &error))?.state;
-        let state = state.unwrap_or_default();
-        if state.oom_killed == Some(true) || self.engine.podman && self.is_there(id, ".oom").await? {
+        let found = self.engine.inspect(id, false).await;
+        let state = found.map_err(|why| could_not(&self.engine, "tell how a container ended", &why))?.state;
+        if state.oom_killed || self.engine.podman && self.is_there(id, ".oom").await? {
             return Ok(Exit::Oom);
         }
         if code == 127 && !self.is_there(id, "").await? {
@@ -293,19 +292,17 @@ struct Volume {
 }
 
 async fn volumes(engine: &Engine, id: &str) -> Result<Vec<Volume>, ExecError> {
-    let found = engine.docker.inspect_container(id, None).await;
-    let found = found.map_err(|error| engine.infra("tell a container's volumes", &error))?;
-    let volume = |mount: MountPoint| Volume {
-        here: mount.source.map(PathBuf::from).filter(|folder| std::fs::read_dir(folder).is_ok()),
-        inside: mount.destination.unwrap_or_default(),
+    let found = engine.inspect(id, false).await;
+    let found = found.map_err(|why| could_not(engine, "tell a container's volumes", &why))?;
+    let volume = |mount: Mounted| Volume {
+        here: Some(mount.source).filter(|folder| std::fs::read_dir(folder).is_ok()),
+        inside: mount.destination,
     };
-    Ok(found
-        .mounts
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|mount| mount.rw == Some(true))
-        .map(volume)
-        .collect())
+    Ok(found.mounts.unwrap_or_default().into_iter().filter(|mount| mount.writable).map(volume).collect())
+}
+
+fn could_not(engine: &Engine, what: &str, why: &str) -> ExecError {
+    ExecError::Infra(format!("{} could not {what}: {why}", engine.version))
 }
 
 fn no_shell(image: &str) -> ExecError {
@@ -334,19 +331,17 @@ impl Watch<'_> {
                 None => "the answer broke off".to_owned(),
             };
             tries += 1;
-            let state = self.engine.docker.inspect_container(self.id, None).await;
-            let state = match state {
-                Ok(found) => found.state.unwrap_or_default(),
+            let state = match self.engine.inspect(self.id, false).await {
+                Ok(found) => found.state,
                 Err(gone) => {
                     return Err(ExecError::Infra(format!(
-                        "{} went away while a container ran ({error}; {})",
-                        self.engine.version,
-                        reason(&gone)
+                        "{} went away while a container ran ({error}; {gone})",
+                        self.engine.version
                     )));
                 }
             };
-            if state.running != Some(true) {
-                return Ok(state.exit_code.unwrap_or(-1));
+            if !state.running {
+                return Ok(state.exit_code);
             }
             // Waiting is longer than an answer may take, so this is usual; but not at once and for ever.
             if tries > WAIT_TRIES_MAX && error != reason(&Error::RequestTimeoutError) {
@@ -396,9 +391,8 @@ impl Watched for Watch<'_> {
         if !self.root_writable {
             return Some(used);
         }
-        let options = InspectContainerOptionsBuilder::default().size(true).build();
-        let sized = self.engine.docker.inspect_container(self.id, Some(options)).await.ok();
-        let layer = sized.and_then(|found| found.size_rw).and_then(|bytes| u64::try_from(bytes).ok());
+        let sized = self.engine.inspect(self.id, true).await.ok();
+        let layer = sized.and_then(|found| found.size_rw);
         Some(used + layer.unwrap_or(0))
     }
 

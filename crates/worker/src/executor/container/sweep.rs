@@ -10,8 +10,8 @@ use super::{
 use bollard::{
     errors::Error,
     query_parameters::{
-        ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
-        RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+        ListImagesOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+        RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
     },
 };
 use chrono::{DateTime, Utc};

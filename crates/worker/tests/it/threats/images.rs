@@ -20,7 +20,7 @@ struct Image {
 
 impl Image {
     async fn new(config: ContainerConfig) -> Self {
-        let docker = connect(&engine::socket()).negotiate_version().await.unwrap();
+        let docker = connect(&engine::socket(engine::Kind::Docker)).negotiate_version().await.unwrap();
         let name = format!("hostile-{}", uuid::Uuid::from_bytes(super::random()));
         let body = ContainerCreateBody { image: Some(engine::image()), ..ContainerCreateBody::default() };
         let made = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap();

@@ -246,7 +246,7 @@ pub(super) async fn traces(kind: ExecutorKind, here: &Path, worker: &str) -> Tra
     let sockets = fs::read_to_string("/proc/net/unix").unwrap();
     traces.sockets = sockets.lines().filter(|line| line.contains(here.to_str().unwrap())).count();
     if kind == ExecutorKind::Container {
-        let docker = connect(&engine::socket()).negotiate_version().await.unwrap();
+        let docker = connect(&engine::socket(engine::Kind::Docker)).negotiate_version().await.unwrap();
         let mine = format!("taskbot.worker={}", worker);
         let filters = HashMap::from([("label", vec![mine.as_str()])]);
         let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
