@@ -29,7 +29,8 @@ is() { [ "$1" = "$2" ] || { echo "expected '$2', found '$1'"; return 1; }; }
 has() { grep -q -e "$2" "$1" || { echo "$1 does not hold $2: $(head -c 200 "$1" | tr '\n' ' ')"; return 1; }; }
 root_device() { sed -n 's,^\([^ ]*\) / .*,\1,p' /proc/mounts | tail -n 1; }
 # The end of the console's log of this boot tells what the kernel thinks of it.
-kernel_is_well() { ! dmesg | grep -E 'BUG:|Oops|Kernel panic|I/O error' || return 1; }
+# That processors had to wait is the worker's doing: its machines may be emulated.
+kernel_is_well() { ! dmesg | grep -E 'BUG:|Oops|Kernel panic|I/O error' | grep -v 'soft lockup' || return 1; }
 packages_are_there() { [ -s /usr/share/test-iso/packages ] || { echo "the medium brought no package of the update"; return 1; }; }
 
 echo "TAP version 14" > "$results"

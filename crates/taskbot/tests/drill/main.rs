@@ -23,3 +23,4 @@ mod reload;
 mod shipped;
 mod shutdown;
 mod storm;
+mod vm;

@@ -257,7 +257,12 @@ async fn shipped_rules_check_updates_and_extensions() {
 
 /// An installation with the shipped rules as they are, but for where packages are, and the task repositories beside
 /// them.
-async fn shipped(packages: PathBuf) -> Installation {
+pub(crate) async fn shipped(packages: PathBuf) -> Installation {
+    shipped_with(packages, &[], "").await
+}
+
+/// The same, with texts of the rules replaced, and further lines in the worker's configuration.
+pub(crate) async fn shipped_with(packages: PathBuf, replaced: &[(&str, &str)], worker: &str) -> Installation {
     let served = serve(packages).await;
     let mut rules = files_below(&root().join("rules"));
     // Their own tests say where packages are expected.
@@ -265,11 +270,14 @@ async fn shipped(packages: PathBuf) -> Installation {
         for host in ["https://kojipkgs.fedoraproject.org", "https://dl.fedoraproject.org"] {
             *text = text.replace(host, &served);
         }
+        for (old, new) in replaced {
+            *text = text.replace(old, new);
+        }
     }
     let mut rules: Vec<(&str, &str)> =
         rules.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     rules.retain(|(name, _)| !name.starts_with("demo/"));
-    let mut plan = Plan { rules: &rules, ..Plan::default() };
+    let mut plan = Plan { rules: &rules, worker, ..Plan::default() };
     let beside = files_below(&root().join("deploy/task-repos"));
     let beside: Vec<_> =
         beside.iter().map(|(name, text)| (format!("deploy/task-repos/{name}"), text.clone())).collect();
@@ -277,7 +285,7 @@ async fn shipped(packages: PathBuf) -> Installation {
     Installation::start(&plan).await
 }
 
-fn send(topic: &str, id: &str, body: &Value) -> Publication {
+pub(crate) fn send(topic: &str, id: &str, body: &Value) -> Publication {
     Publication {
         topic: topic.to_owned(),
         headers: vec![("message-id", id.to_owned())],
@@ -321,7 +329,7 @@ fn source_rpm(folder: &Path, name: &str, code: &str) -> PathBuf {
     top.join(format!("SRPMS/{name}-1.0-1.fc42.src.rpm"))
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -6,6 +6,7 @@ mod daemon;
 mod docker;
 mod engine_api;
 mod image;
+mod kernels;
 mod machines;
 mod nats;
 mod podman;
@@ -48,6 +49,7 @@ const SERVICES: &[Service] = &[
     Service { name: "NATS", variable: nats::URL, start: nats::start },
     Service { name: "PostgreSQL", variable: postgres::URL, start: postgres::start },
     Service { name: "virtual machines", variable: machines::KERNEL, start: machines::start },
+    Service { name: "kernel packages", variable: kernels::PACKAGES, start: kernels::start },
     Service { name: "Docker engine", variable: docker::SOCKET, start: docker::start },
     Service { name: "Podman", variable: podman::SOCKET, start: podman::start },
 ];

@@ -73,7 +73,9 @@ worker:
   work_dir: {work_dir}
   executors: {{local: true, sockets: [{engine}], pull: if_missing}}
   fetch: {{private_hosts: [127.0.0.1], folders: [{folder}]}}
+{further}
 "#,
+        further = plan.worker,
         installation = node.installation,
         data = node.folder.join(node.name).display(),
         folder = node.folder.display(),

@@ -5,10 +5,10 @@ use super::{
     config::{self, Node},
     database::Database,
     engine,
-    environment::{free_port, unique},
+    environment::{PATIENCE, free_port, unique},
     program::Program,
     repository,
-    wait::{until, until_equal},
+    wait::{until, until_equal, until_within},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -21,6 +21,8 @@ use std::{
 /// The name of the durable consumer, and of the source.
 pub(crate) const DURABLE: &str = "taskbot";
 pub(crate) const SOURCE: &str = "bus";
+/// The server in the shipped rules.
+const SHIPPED_URL: &str = "http://127.0.0.1:7400";
 
 /// What an installation is made of.
 pub(crate) struct Plan<'a> {
@@ -29,7 +31,9 @@ pub(crate) struct Plan<'a> {
     /// How many tasks a worker runs at a time.
     pub(crate) slots: u32,
     pub(crate) lease: Duration,
-    /// Files of the rules folder.
+    /// Further lines of each worker's configuration, below `worker`.
+    pub(crate) worker: &'a str,
+    /// Files of the rules folder. Where they name the server as the shipped ones do, they get the first server's URL.
     pub(crate) rules: &'a [(&'a str, &'a str)],
     /// Task repositories by name, each with its files; they are registered under their names.
     pub(crate) repositories: &'a [(&'a str, &'a [(&'a str, &'a str)])],
@@ -49,6 +53,7 @@ impl Default for Plan<'_> {
             workers: 1,
             slots: 2,
             lease: Duration::from_secs(6),
+            worker: "",
             rules: &[],
             repositories: &[],
             beside: &[],
@@ -86,10 +91,11 @@ impl Installation {
             None => Bus::shared(&name).await,
         };
         bus.make_events_stream().await;
-        write_rules(folder.path(), plan);
+        let urls: Vec<_> = (0..plan.servers).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
+        write_rules(folder.path(), plan, &urls[0]);
         let engine = plan.engine.map_or_else(|| PathBuf::from(engine::socket()), Path::to_owned);
         let mut installation = Self {
-            urls: (0..plan.servers).map(|_| format!("http://127.0.0.1:{}", free_port())).collect(),
+            urls,
             servers: Vec::new(),
             workers: Vec::new(),
             http: reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap(),
@@ -225,7 +231,12 @@ impl Installation {
 
     /// Waits until a task is final, and gives it with its attempts and results.
     pub(crate) async fn ended(&self, id: &str) -> Value {
-        until(&format!("task {id} ends"), async || {
+        self.ended_within(PATIENCE, id).await
+    }
+
+    /// As `ended`, for tasks that take their time.
+    pub(crate) async fn ended_within(&self, patience: Duration, id: &str) -> Value {
+        until_within(patience, &format!("task {id} ends"), async || {
             let whole = self.get(&format!("/api/v1/tasks/{id}")).await;
             let state = whole["task"]["state"]["state"].as_str().unwrap();
             ["finished", "cancelled", "superseded"].contains(&state).then_some(whole)
@@ -250,13 +261,13 @@ impl Installation {
 }
 
 /// The rules folder, and the task repositories beside it.
-fn write_rules(folder: &Path, plan: &Plan<'_>) {
+fn write_rules(folder: &Path, plan: &Plan<'_>, url: &str) {
     let rules = folder.join("rules");
     fs::create_dir_all(&rules).unwrap();
     for (name, text) in plan.rules {
         let file = rules.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, text).unwrap();
+        fs::write(file, text.replace(SHIPPED_URL, url)).unwrap();
     }
     for (name, text) in plan.beside {
         let file = folder.join(name);

@@ -10,13 +10,22 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Looks until there is something.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look).await
+}
+
+/// Looks until there is something, for what takes its time.
+pub(crate) async fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {:?} in vain: {what}", begun.elapsed());
+        assert!(begun.elapsed() < patience, "waited {:?} in vain: {what}", begun.elapsed());
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

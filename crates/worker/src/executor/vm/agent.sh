@@ -55,6 +55,8 @@ ooms() { sed -n 's/^oom_kill //p' /proc/vmstat; }
 
 # Arguments: number of the script, where it is on the disk in KiB, its bytes.
 run() {
+  # A script before it may have removed everything: the shell's own commands are left.
+  [ -d "$RUN" ] || { printf '\036%s end %s 127 0\n' "$MARK" "$1" >&4; return; }
   before=$(ooms)
   echo 1 2>/dev/null >/proc/sys/vm/drop_caches
   dd if="$IN" bs=1024 skip="$2" count=$((($3 + 1023) / 1024)) 2>/dev/null | head -c "$3" >"$RUN/script"
@@ -62,14 +64,16 @@ run() {
     {
       (
         [ -z "$GROUP" ] || sh -c 'echo $PPID' >"$GROUP/cgroup.procs"
-        TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&-
+        TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&- 5>&- 6<&-
       )
-      echo $? >"$RUN/code"
+      echo $? >&5
       end_all
     } 2>/dev/null | cat >&4
     after=$(ooms)
-    printf '\036%s end %s %s %s\n' "$MARK" "$1" "$(cat "$RUN/code")" "$((${after:-0} - ${before:-0}))" >&4
-  ) 3<&- &
+    code=
+    read -r code <&6
+    printf '\036%s end %s %s %s\n' "$MARK" "$1" "${code:-255}" "$((${after:-0} - ${before:-0}))" >&4
+  ) 3<&- 5>"$RUN/code" 6<"$RUN/code" &
 }
 
 printf '\036%s ready 0 0 0\n' "$MARK" >&4
