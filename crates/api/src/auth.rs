@@ -67,6 +67,10 @@ fn is_inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 fn refuse_foreign_pages(role: Role, headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let forbidden = |detail: &str| Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    // A picture or a link of another page comes without an origin.
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return forbidden("a page of another site may do nothing here without a token");
+    }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
         if origin != Some(host) {

@@ -5,7 +5,7 @@
 //! Nothing here knows of SQL, of a bus or of rules' insides.
 //!
 //! The modules: who may do what ([`auth`]), how errors look ([`problem`]), what all handlers share ([`state`]),
-//! the routes by the kind of thing that they are about, the interfaces of other systems ([`resultsdb`]), and the
+//! the routes by the kind of thing that they are about, the interfaces of other systems ([`resultsdb`], [`rats`]), and the
 //! [`server`] that serves them all.
 
 pub mod auth;
@@ -13,6 +13,7 @@ pub mod problem;
 mod range;
 mod routes;
 
+pub mod rats;
 pub mod resultsdb;
 
 pub mod server;

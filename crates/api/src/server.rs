@@ -75,7 +75,7 @@ pub fn router(state: ApiState) -> Router {
 
 /// The interface of another system, by itself, for a listener of its own.
 pub fn interface_router(interface: Interface, state: ApiState) -> Router {
-    finished(routes::guarded(routes::of_interface(interface)).0, state)
+    finished(routes::guarded(routes::of_interface(interface, state.interfaces())).0, state)
 }
 
 fn finished(routes: Router<ApiState>, state: ApiState) -> Router {

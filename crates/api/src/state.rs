@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use crate::{auth::Access, resultsdb, routes::HookSecret};
+use crate::{auth::Access, rats, resultsdb, routes::HookSecret};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 pub struct Interfaces {
     /// ResultsDB's.
     pub resultsdb: Option<resultsdb::Settings>,
+    /// RATS'.
+    pub rats: Option<rats::Settings>,
 }
 
 impl Default for Interfaces {
     /// All of them.
     fn default() -> Self {
-        Self { resultsdb: Some(resultsdb::Settings::default()) }
+        Self { resultsdb: Some(resultsdb::Settings::default()), rats: Some(rats::Settings::default()) }
     }
 }
 
@@ -24,6 +26,8 @@ impl Default for Interfaces {
 pub enum Interface {
     /// ResultsDB's.
     ResultsDb,
+    /// RATS'.
+    Rats,
 }
 
 impl Interface {
@@ -32,6 +36,7 @@ impl Interface {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ResultsDb => "resultsdb",
+            Self::Rats => "rats",
         }
     }
 }

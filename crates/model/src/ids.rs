@@ -163,6 +163,10 @@ uuid!(
     TokenId
 );
 uuid!(
+    /// A wish to run a test once more.
+    RetestId
+);
+uuid!(
     /// A file that an attempt left.
     ArtifactId
 );

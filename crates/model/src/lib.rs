@@ -30,6 +30,7 @@ pub mod task_key;
 
 pub mod attempt;
 pub mod phase;
+pub mod retest;
 pub mod retry;
 
 pub mod outcome;

@@ -151,6 +151,13 @@ impl Scheduler {
     /// There is no such task, it was only reported to us, or the database is away.
     pub async fn rerun(&self, of: TaskId, rerun: Rerun, who: &str) -> Result<Task, ServiceError> {
         let old = self.store().task(of).await?;
+        let new = self.repetition(old, rerun, who)?;
+        self.create(new, who, "task.rerun").await
+    }
+
+    /// A new task that repeats another, to be made.
+    pub(crate) fn repetition(&self, old: Task, rerun: Rerun, who: &str) -> Result<NewTask, ServiceError> {
+        let of = old.id;
         let mut kind = old.kind.clone();
         let mut inputs = old.inputs.clone();
         inputs.extend(rerun.inputs.clone());
@@ -178,7 +185,7 @@ impl Scheduler {
         let id = TaskId::new(self.ids().next());
         let event = old.origin.event();
         let origin = Origin::Rerun { of, who: who.to_owned(), why: rerun.why, result: rerun.result, event };
-        let new = NewTask {
+        Ok(NewTask {
             id,
             key: TaskKey::of_id("rerun", &id.to_string()),
             kind,
@@ -199,8 +206,7 @@ impl Scheduler {
             traceparent: old.traceparent,
             wait,
             dedupe: None,
-        };
-        self.create(new, who, "task.rerun").await
+        })
     }
 
     async fn create(&self, new: NewTask, who: &str, action: &str) -> Result<Task, ServiceError> {

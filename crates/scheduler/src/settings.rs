@@ -1,5 +1,6 @@
 //! What can be set about the scheduler, with its named limits.
 
+use crate::retest::RetestSettings;
 use model::SourceName;
 use std::{collections::BTreeSet, time::Duration};
 use store::Retention;
@@ -57,6 +58,8 @@ pub struct Settings {
     /// The sources that may bring events of other installations, whose topics are under `taskbot.`. From any
     /// other, and from the API, these are refused: rules trust them.
     pub foreign_sources: BTreeSet<SourceName>,
+    /// How wishes to run a test once more are served.
+    pub retest: RetestSettings,
 }
 
 impl Default for Settings {
@@ -83,6 +86,7 @@ impl Default for Settings {
             },
             default_queue: "default".to_owned(),
             foreign_sources: BTreeSet::new(),
+            retest: RetestSettings::default(),
         }
     }
 }

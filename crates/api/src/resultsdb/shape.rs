@@ -20,6 +20,11 @@ impl Base {
         Self(format!("{scheme}://{}", host.unwrap_or("localhost")))
     }
 
+    /// The address of a path of this server.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
     /// The address of a path below this interface; its parts are escaped.
     pub(crate) fn href(&self, parts: &[&str]) -> String {
         let mut href = format!("{}{BASE}", self.0);

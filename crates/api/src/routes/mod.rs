@@ -10,6 +10,7 @@ mod hook;
 mod logs;
 mod operations;
 mod results;
+pub(crate) mod retests;
 mod rules;
 mod section;
 mod stream;
@@ -19,7 +20,7 @@ mod workers;
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookSecret};
 
 use crate::{
-    auth, resultsdb,
+    auth, rats, resultsdb,
     state::{ApiState, Interface, Interfaces},
 };
 use axum::{Router, extract::DefaultBodyLimit, extract::Request, middleware, middleware::Next};
@@ -49,15 +50,25 @@ pub(crate) fn by_role(interfaces: &Interfaces) -> Vec<(Role, OpenApiRouter<ApiSt
         (Role::Admin, admin()),
     ];
     if interfaces.resultsdb.is_some() {
-        all.extend(of_interface(Interface::ResultsDb));
+        all.extend(of_interface(Interface::ResultsDb, interfaces));
+    }
+    if interfaces.rats.is_some() {
+        all.extend(of_interface(Interface::Rats, interfaces));
     }
     all
 }
 
 /// The routes of another system's interface, by the role that they need.
 #[must_use]
-pub(crate) fn of_interface(interface: Interface) -> Vec<(Role, OpenApiRouter<ApiState>)> {
+pub(crate) fn of_interface(
+    interface: Interface,
+    interfaces: &Interfaces,
+) -> Vec<(Role, OpenApiRouter<ApiState>)> {
     match interface {
+        Interface::Rats => {
+            let settings = interfaces.rats.clone().unwrap_or_default();
+            vec![(Role::Submitter, rats::submitter(&settings))]
+        }
         Interface::ResultsDb => {
             vec![(Role::Viewer, resultsdb::viewer()), (Role::Submitter, resultsdb::submitter())]
         }
@@ -86,6 +97,8 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::batch))
         .routes(routes!(results::list))
         .routes(routes!(results::show))
+        .routes(routes!(retests::list))
+        .routes(routes!(retests::show))
         .routes(routes!(operations::queues))
         .routes(routes!(operations::workers))
         .routes(routes!(dead_letters::list))
@@ -105,6 +118,7 @@ fn submitter() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::submit))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::rerun))
+        .routes(routes!(retests::add))
         .routes(routes!(results::add))
 }
 

@@ -8,6 +8,7 @@ use scheduler::{
     Parts, Scheduler, Settings,
     files::Files,
     resolve::{Found, LookUpError, Repositories},
+    retest::RetestSettings,
     rulebook::Rulebook,
     rules::load::{Options, RuleFiles},
 };
@@ -60,6 +61,15 @@ pub(crate) fn loopback(role: Role) -> Access {
     Access::anonymous(role, vec![([127, 0, 0, 0].into(), 8)])
 }
 
+fn settings() -> Settings {
+    let systems = vec![("ci.*".to_owned(), "atomic-ci".to_owned())];
+    Settings {
+        poll_every: Duration::from_millis(200),
+        retest: RetestSettings { systems, ..RetestSettings::default() },
+        ..Settings::default()
+    }
+}
+
 impl Bed {
     /// Where everything is allowed, as for one person on one machine.
     pub(crate) async fn open() -> Self {
@@ -71,7 +81,7 @@ impl Bed {
         let file = folder.path().join("taskbot.db");
         let store = SqliteStore::open(&file, Arc::new(SystemClock), Arc::new(SystemIds)).await.unwrap();
         let scheduler = Scheduler::new(Parts {
-            settings: Settings { poll_every: Duration::from_millis(200), ..Settings::default() },
+            settings: settings(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             store: Arc::new(store),

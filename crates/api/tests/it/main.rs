@@ -5,6 +5,7 @@
 mod bed;
 mod clients;
 mod events;
+mod rats;
 mod resultsdb;
 mod roles;
 mod streams;

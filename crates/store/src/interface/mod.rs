@@ -7,6 +7,7 @@ mod outbox;
 mod queue;
 mod results;
 mod resultsdb;
+mod retests;
 mod rule_sets;
 mod rules_at_work;
 mod tasks;
@@ -19,6 +20,7 @@ pub use outbox::*;
 pub use queue::*;
 pub use results::*;
 pub use resultsdb::*;
+pub use retests::*;
 pub use rule_sets::*;
 pub use rules_at_work::*;
 pub use tasks::*;
@@ -33,6 +35,7 @@ pub trait Store:
     + Queue
     + Results
     + ResultsDb
+    + Retests
     + Outbox
     + DeadLetters
     + Access
@@ -49,6 +52,7 @@ impl<T> Store for T where
         + Queue
         + Results
         + ResultsDb
+        + Retests
         + Outbox
         + DeadLetters
         + Access

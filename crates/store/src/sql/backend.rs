@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "start",
@@ -58,6 +58,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
         "rules_in_practice",
         include_str!("../../../../migrations/sqlite/0021_rules_in_practice.sql"),
         include_str!("../../../../migrations/postgres/0021_rules_in_practice.sql"),
+    ),
+    (
+        30,
+        "retests",
+        include_str!("../../../../migrations/sqlite/0030_retests.sql"),
+        include_str!("../../../../migrations/postgres/0030_retests.sql"),
     ),
 ];
 

@@ -53,6 +53,8 @@ mod results_read;
 mod resultsdb;
 mod resultsdb_read;
 
+mod retests;
+
 mod dead_letters;
 mod outbox;
 mod outgoing;

@@ -23,6 +23,7 @@ mod outbox;
 mod pins;
 mod results;
 mod resultsdb;
+mod retests;
 mod schedules;
 mod tasks;
 mod upkeep;

@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) files: Files,
     /// How long things are kept.
     pub(crate) retention: Retention,
+    /// Running tests once more.
+    pub(crate) retest: scheduler::retest::RetestSettings,
     /// Interfaces of other systems.
     pub(crate) interfaces: Interfaces,
     /// The worker.
@@ -74,6 +76,19 @@ pub(crate) struct Config {
 pub(crate) struct Interfaces {
     /// `interfaces.resultsdb`
     pub(crate) resultsdb: ResultsDb,
+    /// `interfaces.rats`
+    pub(crate) rats: Rats,
+}
+
+/// `interfaces.rats`
+#[derive(Debug, Clone)]
+pub(crate) struct Rats {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// Where it listens by itself, beside the server's own address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Whether GET asks, too.
+    pub(crate) get: bool,
 }
 
 /// `interfaces.resultsdb`
@@ -90,7 +105,10 @@ pub(crate) struct ResultsDb {
 impl Default for Interfaces {
     fn default() -> Self {
         let extra_outcomes = api::resultsdb::Settings::default().extra_outcomes;
-        Self { resultsdb: ResultsDb { enabled: true, listen: None, extra_outcomes } }
+        Self {
+            resultsdb: ResultsDb { enabled: true, listen: None, extra_outcomes },
+            rats: Rats { enabled: true, listen: None, get: api::rats::Settings::default().get },
+        }
     }
 }
 
@@ -100,6 +118,7 @@ impl Interfaces {
         let extra_outcomes = self.resultsdb.extra_outcomes.clone();
         api::Interfaces {
             resultsdb: self.resultsdb.enabled.then_some(api::resultsdb::Settings { extra_outcomes }),
+            rats: self.rats.enabled.then_some(api::rats::Settings { get: self.rats.get }),
         }
     }
 
@@ -108,8 +127,12 @@ impl Interfaces {
         let of = |enabled: bool, listen: Option<SocketAddr>, interface| {
             listen.filter(|_| enabled).map(|listen| (interface, listen))
         };
-        let Self { resultsdb } = self;
-        [of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb)].into_iter().flatten().collect()
+        let Self { resultsdb, rats } = self;
+        let all = [
+            of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb),
+            of(rats.enabled, rats.listen, api::Interface::Rats),
+        ];
+        all.into_iter().flatten().collect()
     }
 }
 
@@ -334,6 +357,7 @@ impl Default for Config {
                 connections: store::postgres::PoolOptions::default().connections_max,
             },
             rules: Rules::default(),
+            retest: scheduler.retest,
             interfaces: Interfaces::default(),
             git: Git {
                 protocols: git.protocols,

@@ -10,6 +10,7 @@ use model::{
     task_file::{Firmware, VmLogin},
     yaml::{Node, Reader, Value},
 };
+use scheduler::retest::RetestSettings;
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -33,6 +34,8 @@ const LEASE_MIN: Duration = Duration::from_secs(3);
 const LEASE_MAX: Duration = Duration::from_secs(3600);
 /// The most options of an object store.
 const OPTIONS_MAX: usize = 100;
+/// The most systems that listen for tests.
+const SYSTEMS_MAX: usize = 1000;
 /// The shortest time between two looks at a repository of rules.
 const RULES_POLL_MIN: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,9 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
     if let Some(section) = section.section("retention", "`retention`") {
         retention(section, &mut config.retention);
     }
+    if let Some(section) = section.section("retest", "`retest`") {
+        retest(section, &mut config.retest);
+    }
     if let Some(section) = section.section("interfaces", "`interfaces`") {
         interfaces(section, &mut config.interfaces);
     }
@@ -128,9 +134,41 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
 }
 
+fn retest(mut section: Section<'_, '_>, retest: &mut RetestSettings) {
+    section.duration("window", &mut retest.window);
+    if let Some(node) = section.node("systems") {
+        let file = section.file;
+        let items = file.reader.list_of(node, "`retest.systems`").unwrap_or_default();
+        if items.len() > SYSTEMS_MAX {
+            let message =
+                format!("`retest.systems` has {} entries, at most {SYSTEMS_MAX} are read", items.len());
+            file.reader.error(&node.span, message);
+        }
+        for (at, item) in items.iter().take(SYSTEMS_MAX).enumerate() {
+            let prefix = format!("retest.systems[{at}]");
+            let Some(mut entry) = Section::of(file, item, "a system", &prefix) else { continue };
+            let (mut tests, mut system) = (String::new(), String::new());
+            entry.require("tests");
+            entry.name("tests", &mut tests);
+            entry.require("system");
+            entry.parsed("system", &mut system, |text| check_word("system", text));
+            entry.finish();
+            retest.systems.push((tests, system));
+        }
+    }
+    section.finish();
+}
+
 fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {
     if let Some(section) = section.section("resultsdb", "`interfaces.resultsdb`") {
         resultsdb(section, &mut interfaces.resultsdb);
+    }
+    if let Some(mut section) = section.section("rats", "`interfaces.rats`") {
+        let rats = &mut interfaces.rats;
+        section.bool("enabled", &mut rats.enabled);
+        section.parsed("listen", &mut rats.listen, |text| address(text).map(Some));
+        section.bool("get", &mut rats.get);
+        section.finish();
     }
     section.finish();
 }

@@ -145,7 +145,17 @@ fn values(config: &Config) -> Value {
             "dead_letters": keep(retention.dead_letters),
             "audit": keep(retention.audit),
         },
+        "retest": {
+            "window": time(config.retest.window),
+            "systems": config.retest.systems.iter()
+                .map(|(tests, system)| json!({"tests": tests, "system": system})).collect::<Vec<_>>(),
+        },
         "interfaces": {
+            "rats": {
+                "enabled": interfaces.rats.enabled,
+                "listen": interfaces.rats.listen.map(|listen| listen.to_string()),
+                "get": interfaces.rats.get,
+            },
             "resultsdb": {
                 "enabled": interfaces.resultsdb.enabled,
                 "listen": interfaces.resultsdb.listen.map(|listen| listen.to_string()),

@@ -281,6 +281,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         lease: config.server.lease,
         retention: config.retention.clone(),
         default_queue: config.server.default_queue.clone(),
+        retest: config.retest.clone(),
         ..Settings::default()
     }
 }

@@ -1,0 +1,142 @@
+//! RATS' interface, and the native one beside it.
+
+use super::bed::{Bed, rule_files, until};
+use model::message::Message;
+use reqwest::{Method, multipart::Form};
+use serde_json::{Value, json};
+
+const RULES: &str = "rules:\n  - name: lint-builds\n    on: build.done\n    then:\n      - task: lint\n        \
+    item: {type: koji_build, id: \"${event.body.nvr}\"}\n        with: {nvr: \"${event.body.nvr}\"}\n";
+
+async fn with_rules() -> Bed {
+    let bed = Bed::open().await;
+    bed.scheduler.activate_rules(rule_files(RULES), "test", "tester").await.unwrap();
+    bed
+}
+
+/// A task that has ended.
+async fn ended(bed: &Bed, nvr: &str) -> String {
+    let task = bed.queued(nvr).await;
+    let (status, answer) = bed.post(&format!("/api/v1/tasks/{task}/cancel"), &json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+    task
+}
+
+async fn ask(bed: &Bed, query: &str) -> (u16, Value) {
+    let response = bed.request(Method::GET, &format!("/submit?{query}")).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn messages(bed: &Bed) -> Vec<Message> {
+    until("messages", || async {
+        let all = bed.store().stream(model::Position(0), 1000).await.unwrap();
+        all.iter().any(|one| one.message.topic.as_str() == "taskbot.retest.requested").then_some(all)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_task_is_repeated_once() {
+    let bed = with_rules().await;
+    let task = ended(&bed, "audit-4.0-1.fc42").await;
+    let query = "type=koji_build&item=audit-4.0-1.fc42&test=lint";
+    let (status, made) = ask(&bed, query).await;
+    assert_eq!((status, &made["status"]), (200, &json!("made")), "{made}");
+    assert_eq!(made["served"], json!({"by": "rerun", "of": task}));
+    let new = made["tasks"][0]["id"].as_str().unwrap();
+    let shown = bed.get(&format!("/api/v1/tasks/{new}")).await;
+    assert_eq!(shown["task"]["inputs"]["nvr"], "audit-4.0-1.fc42");
+    assert_eq!(shown["task"]["origin"]["of"], json!(task));
+    assert_eq!(made["tasks"][0]["href"], json!(format!("http://{}/api/v1/tasks/{new}", bed.address)));
+
+    let (_, known) = ask(&bed, query).await;
+    assert_eq!((&known["status"], &known["id"]), (&json!("known"), &made["id"]), "{known}");
+    let (_, forced) = ask(&bed, &format!("{query}&force=1&why=again")).await;
+    assert_eq!(forced["status"], "made", "{forced}");
+    assert_ne!(forced["tasks"][0]["id"], made["tasks"][0]["id"]);
+    let listed = bed.get("/api/v1/retests").await;
+    assert_eq!((&listed["items"][0]["why"], &listed["items"][1]["asked"]), (&json!("again"), &json!(2)));
+    let one = bed.get(made["href"].as_str().unwrap().split_once(&bed.address.to_string()).unwrap().1).await;
+    assert_eq!(one["id"], made["id"]);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_waited_for() {
+    let bed = with_rules().await;
+    let task = bed.queued("audit-4.0-1.fc42").await;
+    let (_, made) = ask(&bed, "type=koji_build&item=audit-4.0-1.fc42&test=lint").await;
+    assert_eq!(
+        (&made["served"]["by"], &made["tasks"][0]["id"]),
+        (&json!("under_way"), &json!(task)),
+        "{made}"
+    );
+    assert_eq!(bed.get("/api/v1/tasks").await["items"].as_array().unwrap().len(), 1);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_rule_makes_what_it_would_have_made() {
+    let bed = Bed::open().await;
+    bed.scheduler.activate_rules(rule_files("rules: []\n"), "test", "tester").await.unwrap();
+    for nvr in ["audit-4.0-1.fc42", "lz4-1.10-3.fc42"] {
+        let event = json!({"topic": "build.done", "id": nvr, "body": {"nvr": nvr}});
+        assert_eq!(bed.post("/api/v1/events", &event).await.0, 201);
+    }
+    bed.scheduler.activate_rules(rule_files(RULES), "test", "tester").await.unwrap();
+    let asked = json!({"item_type": "koji_build", "item": "audit-4.0-1.fc42", "test": "lint"});
+    let (status, made) = bed.post("/api/v1/retests", &asked).await;
+    assert_eq!((status, &made["served"]["by"]), (200, &json!("rule")), "{made}");
+    assert_eq!(made["served"]["rule"], "lint-builds");
+    let shown = bed.get(&format!("/api/v1/tasks/{}", made["tasks"][0]["id"].as_str().unwrap())).await;
+    assert_eq!(shown["task"]["item"]["id"], "audit-4.0-1.fc42");
+    assert_eq!(bed.get("/api/v1/tasks").await["items"].as_array().unwrap().len(), 1, "nothing else");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn others_are_told_in_the_form_that_they_know() {
+    let bed = Bed::open().await;
+    let result = json!({
+        "outcome": "FAILED", "testcase": "ci.smoke",
+        "data": {"item": "audit-4.0-1.fc42", "type": "koji_build"},
+    });
+    let (_, stored) = bed.post("/api/v2.0/results", &result).await;
+    let form = Form::new().text("result_id", stored["id"].to_string()).text("extras", "{\"bug\": 42}");
+    let response = bed.request(Method::POST, "/submit").multipart(form).send().await.unwrap();
+    let made: Value = response.json().await.unwrap();
+    assert_eq!(made["served"], json!({"by": "others", "system": "atomic-ci"}), "{made}");
+    assert!(made["message"].as_str().unwrap().contains("nothing here runs ci.smoke"), "{made}");
+    let messages = messages(&bed).await;
+    let told = messages.iter().find(|one| one.message.topic.as_str() == "rats.test.atomic-ci").unwrap();
+    let body = told.message.data.value();
+    assert_eq!(
+        (&body["agent"], &body["identifier"], &body["test"], &body["extras"]["bug"]),
+        (&json!("anonymous"), &json!("audit-4.0-1.fc42"), &json!("ci.smoke"), &json!(42))
+    );
+    assert_eq!((&body["old_result"], &body["result_id"]), (&stored, &json!(stored["id"].to_string())));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let bed = Bed::open().await;
+    for (query, status, text) in [
+        ("", 400, "`type` is missing"),
+        ("type=koji_build", 400, "`item` is missing"),
+        ("type=koji_build&item=a-1-1", 400, "`test` is missing"),
+        ("type=koji_build&item=a-1-1&test=t&extras=%7B", 400, "`extras` must be JSON"),
+        ("result_id=17", 404, "17"),
+        ("result_id=x", 400, "no number of a result"),
+        ("type=koji_build&item=a-1-1&test=nope", 404, "nope"),
+    ] {
+        let (got, problem) = ask(&bed, query).await;
+        assert_eq!(got, status, "{query}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(text), "{query}: {problem}");
+    }
+    let text = "x".repeat(5000);
+    let (got, problem) = ask(&bed, &format!("type=koji_build&item={text}&test=t")).await;
+    assert!(got == 400 && problem["detail"].as_str().unwrap().contains("1 to 4096 bytes"), "{problem}");
+    assert_eq!(bed.get("/api/v1/retests").await["items"], json!([]));
+    bed.end().await;
+}
