@@ -183,6 +183,7 @@ impl From<DispatchError> for Problem {
     fn from(error: DispatchError) -> Self {
         match error {
             DispatchError::Protocol(_) => Self::new(StatusCode::UPGRADE_REQUIRED, error.to_string()),
+            DispatchError::NameTaken(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             DispatchError::Store(error) => error.into(),
         }
     }

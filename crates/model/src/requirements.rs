@@ -77,6 +77,9 @@ pub struct Requirements {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Offer {
+    /// Which of the workers of its name it is: the same as long as it keeps its work folder. Two at a time are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The queues it serves.
     pub queues: Vec<QueueName>,
     /// The architectures it can run (foreign ones by emulation).

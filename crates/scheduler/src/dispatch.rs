@@ -22,6 +22,9 @@ pub enum DispatchError {
         who = if *.0 < PROTOCOL_VERSION_MIN { "the worker" } else { "the server" }
     )]
     Protocol(u32),
+    /// Its name is another's.
+    #[error("{0}")]
+    NameTaken(String),
     /// The store said no.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -44,7 +47,11 @@ impl Scheduler {
         // What was handed out in a lost answer is heard of by the next claim, which must come within its lease.
         let wait = Duration::from_secs(request.wait_seconds.min(CLAIM_WAIT_SECONDS_MAX).into());
         let deadline = Instant::now() + wait.min(self.settings().lease / 2);
-        let mode = self.store().hello(&request.worker, &request.version, &request.offer).await?;
+        let hello = self.store().hello(&request.worker, &request.version, &request.offer).await;
+        let mode = hello.map_err(|error| match error {
+            StoreError::Conflict(why) => DispatchError::NameTaken(why),
+            error => error.into(),
+        })?;
         let lease_seconds = u32::try_from(self.settings().lease.as_secs()).unwrap_or(u32::MAX);
         let reply = |assignments, drain| ClaimReply { assignments, lease_seconds, drain };
 

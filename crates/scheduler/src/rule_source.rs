@@ -83,7 +83,9 @@ impl RuleSource {
                 let files = read_files(checkout.folder.clone()).await;
                 drop(checkout.keep);
                 *read.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.clone());
-                Ok(ReadRules { files: files?, origin: repository.origin(), commit: Some(commit) })
+                // The folder of a moment is no place beside which anything lies, and no part of the content.
+                let files = RuleFiles { base: None, ..files? };
+                Ok(ReadRules { files, origin: repository.origin(), commit: Some(commit) })
             }
         }
     }

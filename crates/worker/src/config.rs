@@ -22,6 +22,8 @@ pub const ARTIFACT_FILES_DEFAULT: usize = 10_000;
 pub struct WorkerConfig {
     /// Its name, unique among the workers of a server.
     pub name: WorkerName,
+    /// What tells it from another worker of its name, see [`identity`](crate::identity::of).
+    pub identity: String,
     /// The server.
     pub server: Url,
     /// What it shows there.

@@ -6,6 +6,7 @@
 //! The modules stand in the order of the data.
 
 pub mod config;
+pub mod identity;
 
 pub mod backoff;
 pub mod client;

@@ -271,6 +271,9 @@ pub(crate) struct ActiveSet {
     by: String,
     /// When.
     at: DateTime<Utc>,
+    /// The commit of a git repository that it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
     /// After a rollback: the revision that the rules folder or repository holds, which is not loaded again.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_back: Option<String>,
@@ -280,13 +283,15 @@ pub(crate) struct ActiveSet {
 /// Lists which rule sets were in force, newest first.
 pub(crate) async fn history(State(state): State<ApiState>) -> Result<Json<Vec<ActiveSet>>, Problem> {
     let past = state.scheduler().store().activations(HISTORY_MAX).await?;
-    let shown = past.into_iter().map(|Activation { serial, revision, by, at, held_back }| ActiveSet {
-        serial,
-        revision: revision.to_string(),
-        by,
-        at,
-        held_back: held_back.map(|revision| revision.to_string()),
-    });
+    let shown =
+        past.into_iter().map(|Activation { serial, revision, by, at, commit, held_back }| ActiveSet {
+            serial,
+            revision: revision.to_string(),
+            by,
+            at,
+            commit,
+            held_back: held_back.map(|revision| revision.to_string()),
+        });
     Ok(Json(shown.collect()))
 }
 

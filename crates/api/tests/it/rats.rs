@@ -136,7 +136,7 @@ async fn what_is_wrong_is_said() {
     }
     let text = "x".repeat(5000);
     let (got, problem) = ask(&bed, &format!("type=koji_build&item={text}&test=t")).await;
-    assert!(got == 400 && problem["detail"].as_str().unwrap().contains("1 to 4096 bytes"), "{problem}");
+    assert!(got == 422 && problem["detail"].as_str().unwrap().contains("1 to 4096 bytes"), "{problem}");
     assert_eq!(bed.get("/api/v1/retests").await["items"], json!([]));
     bed.end().await;
 }

@@ -16,11 +16,14 @@ fn needed(method: &str, path: &str) -> Role {
     match method {
         _ if starts("/api/v1/worker/") => Role::Agent,
         _ if starts("/api/v1/tokens") || starts("/api/v1/audit") || starts("/api/v1/prune") => Role::Admin,
+        // It asks for something, by whichever method.
+        _ if path == "/submit" => Role::Submitter,
         "get" => Role::Viewer,
         // They read: what rules would say to an event that is given.
         "post" if path == "/api/v1/rules/check" || path.ends_with("/explain") => Role::Viewer,
         "post" if path.ends_with("/release") => Role::Manager,
         "post" if starts("/api/v2.0/") => Role::Submitter,
+        "post" if starts("/api/v1/retests") => Role::Submitter,
         "post" if starts("/api/v1/events") || starts("/api/v1/tasks") || starts("/api/v1/results") => {
             Role::Submitter
         }
@@ -87,8 +90,11 @@ async fn every_route_is_open_to_its_roles_only() {
             assert_ne!(status, 500, "{method} {path} as {role}");
             if status.is_client_error() || status.is_server_error() {
                 // The clients of other systems read errors in their own form.
-                let form =
-                    if path.starts_with("/api/v1") { "application/problem+json" } else { "application/json" };
+                let form = if path.starts_with("/api/v2.0") {
+                    "application/json"
+                } else {
+                    "application/problem+json"
+                };
                 assert_eq!(response.headers()[header::CONTENT_TYPE], form, "{method} {path} {status}");
             }
         }

@@ -327,6 +327,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
         worker: worker.into(),
         version: "1".to_owned(),
         offer: Offer {
+            identity: None,
             queues: vec!["default".into()],
             arches: ["x86_64".to_owned()].into(),
             vm_arches: [].into(),

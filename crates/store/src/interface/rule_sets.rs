@@ -34,6 +34,9 @@ pub struct Activation {
     pub by: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// The commit of the rule set, when it came from a git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// What a rollback took out of force: as long as the folder or repository that rules are read from holds the
     /// same, it is not made active again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,6 +23,8 @@ const HOLD: &str = "insert into rule_hold (rule, kind, by_whom, why, since) valu
     returning rule, kind, by_whom, why, since";
 const HOLD_BY_LIMIT: &str = "insert into rule_hold (rule, kind, by_whom, why, since) \
     values ($1, $2, $3, $4, $5) on conflict (rule) do nothing";
+const COUNT_ANEW: &str = "delete from rule_rate where rule = $1 \
+    and exists (select 1 from rule_hold h where h.rule = $1 and h.kind = $2)";
 const END: &str = "delete from rule_hold where rule = $1";
 const DROP_OF_RULE: &str = "delete from held_event where rule = $1";
 const DROP_OF_ALL: &str = "delete from held_event where rule not in (select rule from rule_hold)";
@@ -147,6 +149,8 @@ pub(crate) async fn hold(
 
 pub(crate) async fn end(session: &mut Session, rule: Option<&RuleName>, drop: bool) -> Result<u64> {
     let name = rule.map_or(ALL, RuleName::as_str);
+    // Who resumes a rule that went over its limit lets it make as many again: else it would be held at once.
+    session.run(COUNT_ANEW, values![name, HoldKind::Limit.as_str()]).await?;
     if session.run(END, values![name]).await? == 0 {
         let id = rule.map_or_else(|| "all rules".to_owned(), ToString::to_string);
         return Err(StoreError::NotFound { what: "hold of", id });

@@ -23,6 +23,8 @@ use std::collections::HashMap;
 
 /// A worker that was heard of so lately, and offers the same, is not written again.
 const HELLO_GRAIN: Duration = Duration::seconds(5);
+/// How long a worker that is not heard of keeps its name from another one.
+const NAME_HELD: Duration = Duration::seconds(60);
 /// How many tasks of a lane are told of when nobody is left for it.
 const UNMET_TOLD_MAX: u32 = 100;
 
@@ -202,6 +204,17 @@ async fn hello(
     offer: &Offer,
 ) -> Result<WorkerMode> {
     let now = session.now;
+    if let Some(row) = session.first(WORKER, values![worker]).await? {
+        let known: Offer = row.json("offer")?;
+        let other = known.identity.is_some() && offer.identity.is_some() && known.identity != offer.identity;
+        let last_seen = row.time("last_seen")?;
+        if other && row.time_opt("left_at")?.is_none() && (now - last_seen).abs() < NAME_HELD {
+            return Err(StoreError::Conflict(format!(
+                "another worker is named `{worker}`, heard of at {}; give this one a name of its own (`worker.name`)",
+                last_seen.format("%H:%M:%S UTC")
+            )));
+        }
+    }
     session.run(HELLO, values![worker, version, json(offer)?, now]).await?;
     let mode = session.one(WORKER, values![worker]).await?.parsed("mode")?;
     for lane in met_lanes(store, session, mode, offer).await? {

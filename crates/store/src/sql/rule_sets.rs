@@ -16,12 +16,13 @@ const PUT: &str = "insert into rule_set (revision, content, origin, commit_id, b
     values ($1, $2, $3, $4, $5, $6) on conflict (revision) do nothing";
 const FIND: &str = "select * from rule_set where revision >= $1 and substr(revision, 1, length($1)) = $1 \
     order by revision limit 2";
-const LAST: &str = "select * from activation order by serial desc limit $1";
+const LAST: &str = "select a.*, r.commit_id from activation a left join rule_set r on r.revision = a.revision \
+    order by a.serial desc limit $1";
 /// Who activates waits for who does so before.
 const LOCK: Sql =
     Sql { sqlite: "select one from clock", postgres: "lock table activation in share row exclusive mode" };
-const ACTIVATE: &str =
-    "insert into activation (revision, by_whom, at, held_back) values ($1, $2, $3, $4) returning *";
+const ACTIVATE: &str = "insert into activation (revision, by_whom, at, held_back) values ($1, $2, $3, $4) \
+    returning *, (select r.commit_id from rule_set r where r.revision = activation.revision) as commit_id";
 
 #[async_trait]
 impl RuleSets for SqlStore {
@@ -130,6 +131,7 @@ fn read(row: &Row) -> Result<Activation> {
         revision: row.text("revision")?.into(),
         by: row.text("by_whom")?,
         at: row.time("at")?,
+        commit: row.text_opt("commit_id")?,
         held_back: row.text_opt("held_back")?.map(Into::into),
     })
 }

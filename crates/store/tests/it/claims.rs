@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use store::{Claim, Fenced, Finished, LogChunk, NewTask, StoreError, WorkerMode};
 
 conformance!(
+    a_living_worker_keeps_its_name,
     a_claim_starts_attempts,
     eight_claimers_take_each_task_once,
     higher_priorities_go_first,
@@ -247,4 +248,23 @@ async fn workers_are_known_while_they_are_heard_of(bed: &Bed) {
     bed.pass(20_000).await;
     bed.store.heartbeat(&"w2".into(), &[], LEASE_MS).await.unwrap();
     assert!(bed.store.workers(10_000).await.unwrap()[0].alive);
+}
+
+async fn a_living_worker_keeps_its_name(bed: &Bed) {
+    let hello = async |identity: Option<&str>| {
+        let offer = model::Offer { identity: identity.map(str::to_owned), ..offer() };
+        bed.store.hello(&"w1".into(), "1", &offer).await
+    };
+    hello(Some("aa")).await.unwrap();
+    let refused = hello(Some("bb")).await;
+    assert!(
+        matches!(&refused, Err(store::StoreError::Conflict(why)) if why.contains("another worker is named `w1`")),
+        "{refused:?}"
+    );
+    // The same worker, and one of a version that does not say.
+    hello(Some("aa")).await.unwrap();
+    bed.store.leave(&"w1".into()).await.unwrap();
+    hello(Some("bb")).await.unwrap();
+    bed.pass(61_000).await;
+    hello(Some("cc")).await.unwrap();
 }

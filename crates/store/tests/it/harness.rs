@@ -356,6 +356,7 @@ pub(crate) fn found(more: &str, needs: Requirements) -> Resolution {
 
 pub(crate) fn offer() -> Offer {
     Offer {
+        identity: None,
         queues: vec!["main".into()],
         arches: ["x86_64".to_owned()].into(),
         vm_arches: [].into(),

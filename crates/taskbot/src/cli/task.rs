@@ -170,10 +170,10 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "URL")]
     pub(crate) git: Option<String>,
     /// A branch, tag or commit of the repository
-    #[arg(long = "ref", value_name = "REF", requires = "git")]
+    #[arg(long = "ref", value_name = "REF", requires = "git", conflicts_with = "task")]
     pub(crate) reference: Option<String>,
     /// The folder in the repository that holds task.yaml
-    #[arg(long, value_name = "PATH", requires = "git")]
+    #[arg(long, value_name = "PATH", requires = "git", conflicts_with = "task")]
     pub(crate) path: Option<String>,
     /// An input: NAME=VALUE, the value as JSON or as text
     #[arg(long = "input", value_name = "NAME=VALUE")]

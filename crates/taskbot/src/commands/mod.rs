@@ -100,7 +100,7 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
             loaded.config.worker.apply(&run);
             serve(server::worker(loaded, &global, given))
         }
-        Command::Demo(args) => serve(demo::run(args)),
+        Command::Demo(args) => serve(demo::run(args, global.config.as_deref())),
         Command::Config(command) => config::run(command, &global),
         Command::Doctor => block_on(doctor::run(&global, given)),
         Command::Db(command) => block_on(database::run(command, &global)),

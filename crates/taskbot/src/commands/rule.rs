@@ -102,6 +102,7 @@ async fn on_server(command: RuleCommand, context: Context) -> Result<u8> {
                 column("REVISION", |set| text_at(set, "revision").chars().take(12).collect()),
                 column("AGE", move |set| output::age(&set["at"], now)),
                 column("BY", |set| text_at(set, "by")),
+                column("COMMIT", |set| text_at(set, "commit").chars().take(12).collect()),
             ];
             let past = past.as_array().cloned().unwrap_or_default();
             output::list(context.format, &past, &columns, "no rules were in force yet")?;

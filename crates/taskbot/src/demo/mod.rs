@@ -29,10 +29,12 @@ const IMAGE: &str = "docker.io/library/busybox:latest";
 ///
 /// # Errors
 /// Something cannot be opened or run.
-pub(crate) async fn run(args: Demo) -> Result<u8> {
+pub(crate) async fn run(args: Demo, file: Option<&Path>) -> Result<u8> {
     let place = Place::make(args.data_dir)?;
     let rules = unpack::unpack(place.path())?;
     let mut config = config(place.path(), rules);
+    // Which engine there is, is a matter of the machine and not of the demo.
+    config.worker.executors.sockets = Config::load(file)?.config.worker.executors.sockets;
     config.server.listen.set_port(if args.once { 0 } else { free_port() });
     let mut server = Running::start(&config).await?;
     let played = play(&config, &mut server, args.once).await;

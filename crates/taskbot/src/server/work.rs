@@ -44,7 +44,9 @@ impl Work {
         let dir = work_dir(config);
         super::open::private_folder(&dir)?;
         let kvm = kvm(config).await;
-        let executors = executors(config, &name, &dir, &clock, kvm);
+        let identity = worker::identity::of(&dir, &*ids).context("the worker's folder")?;
+        let label = worker::identity::label(&name, &identity);
+        let executors = executors(config, &label, &dir, &clock, kvm);
         let (lines, any) = probe(&executors).await;
         if !any {
             return Err(Fault::new(
@@ -55,7 +57,7 @@ impl Work {
         }
         let git =
             GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
-        let worker = worker_config(config, name.clone(), &dir, url, token, kvm)?;
+        let worker = worker_config(config, (name.clone(), identity), &dir, url, token, kvm)?;
         let agent = Agent::new(worker, executors, Arc::new(git), clock, ids)?;
         let shutdown = Shutdown::default();
         let job = tokio::spawn(agent.run(shutdown.clone()));
@@ -137,7 +139,7 @@ pub(crate) fn run_config(config: &Config, dir: &std::path::Path, kvm: bool) -> R
 
 fn worker_config(
     config: &Config,
-    name: WorkerName,
+    (name, identity): (WorkerName, String),
     dir: &std::path::Path,
     url: &str,
     token: Option<String>,
@@ -151,6 +153,7 @@ fn worker_config(
         if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
     Ok(WorkerConfig {
         name,
+        identity,
         server,
         token: token.map(|token| Token::new(&token)),
         queues: worker.queues.iter().map(|queue| QueueName::new(queue.clone())).collect(),
@@ -167,17 +170,17 @@ fn worker_config(
     })
 }
 
-/// The executors that a configuration sets up, whether they work here or not.
+/// The executors that a configuration sets up, whether they work here or not. `label` is put on what they make.
 pub(crate) fn executors(
     config: &Config,
-    name: &WorkerName,
+    label: &WorkerName,
     dir: &std::path::Path,
     clock: &Arc<dyn Clock>,
     kvm: bool,
 ) -> Vec<Arc<dyn Executor>> {
     let config::Worker { executors: set, allow, sizes, .. } = &config.worker;
     let host = HostConfig {
-        worker: name.clone(),
+        worker: label.clone(),
         folder: dir.join("host"),
         sizes: sizes.clone(),
         allow: allow.clone(),
@@ -185,7 +188,7 @@ pub(crate) fn executors(
     let mut executors: Vec<Arc<dyn Executor>> = Vec::new();
     if set.container {
         let sockets = if set.sockets.is_empty() {
-            usual_sockets(runtime_dir().as_deref())
+            named_sockets().into_iter().chain(usual_sockets(runtime_dir().as_deref())).collect()
         } else {
             set.sockets.clone()
         };
@@ -201,7 +204,7 @@ pub(crate) fn executors(
             runtime: set.runtime.clone(),
             sizes: sizes.clone(),
             allow: allow.clone(),
-            ..ContainerConfig::new(name.clone(), sockets, dir.join("containers"))
+            ..ContainerConfig::new(label.clone(), sockets, dir.join("containers"))
         };
         executors.push(Arc::new(Containers::new(containers, Arc::clone(clock))));
     }
@@ -288,6 +291,13 @@ pub(crate) fn parse_kind(text: &str) -> Result<ExecutorKind, Fault> {
         let expected = "container, vm, sandbox, local or external";
         Fault::usage(format!("--executor: `{text}` is no executor; expected {expected}"))
     })
+}
+
+/// The sockets that the engines' own variables name.
+#[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+fn named_sockets() -> Vec<PathBuf> {
+    let named = ["DOCKER_HOST", "CONTAINER_HOST"].into_iter().filter_map(|name| std::env::var(name).ok());
+    named.filter_map(|address| address.strip_prefix("unix://").map(PathBuf::from)).collect()
 }
 
 /// The user's own folder for sockets.

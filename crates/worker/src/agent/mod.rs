@@ -140,7 +140,7 @@ impl Agent {
         let client = Client::new(&config.server, config.token.clone(), Arc::clone(&clock), Arc::clone(&ids))?;
         let fetcher = Fetcher::new(&config.run.fetch, Arc::clone(&clock), Arc::clone(&ids))?;
         let runner = Runner {
-            worker: config.name.clone(),
+            worker: crate::identity::label(&config.name, &config.identity),
             config: config.run.clone(),
             executors,
             git,
@@ -386,6 +386,7 @@ impl Agent {
         }
         let config = &self.config;
         let offer = Offer {
+            identity: Some(config.identity.clone()),
             queues: config.queues.clone(),
             arches: config.arches.clone(),
             vm_arches: if working.contains(&ExecutorKind::Vm) {
@@ -409,7 +410,7 @@ impl Agent {
     async fn sweep(&self) {
         let _sweeping = self.sweeping.write().await;
         for executor in &self.runner.executors {
-            let alive = self.table.labels(&self.config.name);
+            let alive = self.table.labels(&self.runner.worker);
             match tokio::time::timeout(SWEEP_LIMIT, executor.sweep(&alive)).await {
                 Ok(Ok(swept)) if swept == crate::executor::Swept::default() => {}
                 Ok(Ok(swept)) => tracing::info!(executor = %executor.kind(), ?swept, "leftovers removed"),

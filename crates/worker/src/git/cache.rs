@@ -250,6 +250,9 @@ impl GitCache {
         if repo.git.starts_with('/') {
             return self.local_source(&repo.git);
         }
+        if let Some(path) = repo.git.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+            return self.local_source(path);
+        }
         let url = check_url(&repo.git, &self.config.protocols, &self.config.hosts)?;
         if self.config.hosts.is_empty() {
             refuse_private(&url).await?;

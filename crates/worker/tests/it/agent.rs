@@ -65,6 +65,7 @@ impl Bench {
 
     fn config(&self) -> WorkerConfig {
         WorkerConfig {
+            identity: "00ff".to_owned(),
             name: "w".into(),
             server: self.server.url().parse().unwrap(),
             token: Some(Token::new("secret\n")),

@@ -16,8 +16,8 @@ use bollard::{
     errors::Error,
     exec::StartExecResults,
     models::{
-        ContainerCreateBody, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-        MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+        ContainerCreateBody, ContainerStateStatusEnum, ExecConfig, HealthConfig, HostConfig,
+        HostConfigLogConfig, Mount, MountType, MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
     },
     query_parameters::{
         AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
@@ -43,6 +43,12 @@ const PODMAN_PROCESSES_MAX: u64 = 32_768;
 const MEASURE_LIMIT: Duration = Duration::from_secs(30);
 /// How often the end of a container is asked for again after the engine's answer broke off.
 const WAIT_TRIES_MAX: u32 = 5;
+
+/// The exit code of what was killed.
+const KILLED: i64 = 137;
+/// How often, and after which pauses, it is looked whether a killed container is being removed.
+const VANISH_LOOKS: u32 = 3;
+const VANISH_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Ends the container at its deadline, also when its worker is dead. `%` is the time in seconds.
 const OWN_DEADLINE: &str = "( sleep % && kill -9 -1 ) </dev/null >/dev/null 2>&1 &\n";
@@ -263,11 +269,32 @@ impl Container {
         if state.oom_killed || self.engine.podman && self.is_there(id, ".oom").await? {
             return Ok(Exit::Oom);
         }
+        if code == KILLED && self.vanishes(id).await? {
+            return Err(ExecError::Infra("somebody else removed the container".to_owned()));
+        }
         if code == 127 && !self.is_there(id, "").await? {
             return Err(no_shell(&self.base.name));
         }
         let exit = Exit::from_shell(i32::try_from(code).unwrap_or(i32::MAX));
         Ok(if exit == Exit::Signal(nix::libc::SIGXFSZ) { Exit::OutOfDisk } else { exit })
+    }
+
+    /// Whether a container that was killed is being removed, which nobody but us should do.
+    async fn vanishes(&self, id: &str) -> Result<bool, ExecError> {
+        for _ in 0..VANISH_LOOKS {
+            match self.engine.docker.inspect_container(id, None).await {
+                Ok(found) => {
+                    let status = found.state.and_then(|state| state.status);
+                    if status == Some(ContainerStateStatusEnum::REMOVING) {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if status(&error) == Some(404) => return Ok(true),
+                Err(error) => return Err(self.engine.infra("tell how a container ended", &error)),
+            }
+            tokio::time::sleep(VANISH_LOOK_EVERY).await;
+        }
+        Ok(false)
     }
 
     /// Whether commands left their mark.
