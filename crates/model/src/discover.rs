@@ -3,9 +3,11 @@
 //!
 //! Nothing here reads files: names and texts are passed in.
 
+mod adapter;
 mod control;
 mod fmf;
 
+pub use adapter::{DEBIAN_PACKAGES, ForeignTests, RepositoryTests};
 pub use control::{DebianTest, DebianTestRun, read_control};
 pub use fmf::{DEFAULT_PLAN, FMF_FILES_MAX, FMF_NODES_MAX, FmfNode, FmfTree, is_fmf_file, read_fmf};
 

@@ -91,6 +91,9 @@ pub enum TaskKind {
         /// What was found in it; nothing before it is resolved.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resolved: Option<Box<Resolved>>,
+        /// Whether each of its tests becomes a task of its own, where it has no task file.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        discover: bool,
     },
     /// An opaque job for somebody else's agent.
     Foreign {

@@ -241,15 +241,66 @@ pub struct ExternalWish {
     pub sizes: Sizes,
 }
 
-/// An external file.
+/// An external file, or several by the name of what holds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    /// Where it is; `${input}` is substituted. One input alone that is a list fetches each of it.
-    pub url: String,
+    /// What is fetched.
+    #[serde(default)]
+    pub kind: FetchKind,
+    /// The URL, or the name of the build, update or compose; `${input}` is substituted. One input alone that is
+    /// a list fetches each of it.
+    #[serde(rename = "url")]
+    pub what: String,
     /// The folder (with a final `/`) or file below the work folder.
     pub to: String,
     /// Its SHA-256, if it is known.
     pub sha256: Option<String>,
+    /// The architectures of what is looked up; the worker's and `noarch` when there are none.
+    #[serde(default)]
+    pub arch: Vec<String>,
+    /// Globs for the names of the files that are taken of it.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+impl Fetch {
+    /// One file by its URL.
+    #[must_use]
+    pub const fn of_url(url: String, to: String) -> Self {
+        Self { kind: FetchKind::Url, what: url, to, sha256: None, arch: Vec::new(), files: Vec::new() }
+    }
+}
+
+/// What an entry of `fetch` names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FetchKind {
+    /// A file by its URL.
+    #[default]
+    Url,
+    /// The packages of a build in Koji.
+    Koji,
+    /// The packages of all builds of an update in Bodhi.
+    Bodhi,
+    /// The images of a compose.
+    Compose,
+}
+
+/// All kinds.
+pub const FETCH_KINDS: [FetchKind; 4] =
+    [FetchKind::Url, FetchKind::Koji, FetchKind::Bodhi, FetchKind::Compose];
+
+impl FetchKind {
+    /// The field that names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Koji => "koji",
+            Self::Bodhi => "bodhi",
+            Self::Compose => "compose",
+        }
+    }
 }
 
 /// Time limits. They grow by the worker's factor.
@@ -470,7 +521,7 @@ fn check_value(kind: InputKind, choices: &[Value], value: &Value) -> Result<(), 
 
 /// What exit codes mean when the task does not say: for the programs whose codes are known, what they mean
 /// there; else 0 and 1 leave it to the results, or are passed and failed where there are none.
-fn default_exit(format: ResultFormat) -> BTreeMap<String, ExitMeans> {
+pub(crate) fn default_exit(format: ResultFormat) -> BTreeMap<String, ExitMeans> {
     let means: fn(u8) -> ExitMeans = match format {
         ResultFormat::Exit => words::exit_code,
         ResultFormat::Tmt => words::tmt_exit_code,

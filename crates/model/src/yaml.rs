@@ -120,6 +120,8 @@ pub struct Reader {
     file: String,
     text: Arc<str>,
     report: RefCell<Report>,
+    /// Whether the file is in somebody else's format, whose authors need not quote what we would have quoted.
+    foreign: bool,
 }
 
 impl Reader {
@@ -129,7 +131,13 @@ impl Reader {
         let text: Arc<str> = text.into();
         let report =
             Report { sources: [(file.to_owned(), Arc::clone(&text))].into(), diagnostics: Vec::new() };
-        Self { file: file.to_owned(), text, report: RefCell::new(report) }
+        Self { file: file.to_owned(), text, report: RefCell::new(report), foreign: false }
+    }
+
+    /// A reader over a file in somebody else's format: plain words and numbers are taken as they are.
+    #[must_use]
+    pub fn foreign(file: &str, text: &str) -> Self {
+        Self { foreign: true, ..Self::new(file, text) }
     }
 
     /// The file's text.
@@ -276,7 +284,7 @@ impl Reader {
     /// A number must be written the way it prints, or it is probably a version or an id.
     fn check_plain(&self, span: &Range<usize>, canonical: &str) {
         let written = self.text.get(span.clone()).unwrap_or_default();
-        if written != canonical {
+        if written != canonical && !self.foreign {
             self.error_help(
                 span,
                 format!("YAML reads `{written}` as the number {canonical}"),
@@ -289,7 +297,7 @@ impl Reader {
     fn check_word(&self, span: &Range<usize>, text: &str) {
         const BOOLEANS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
         let written = self.text.get(span.clone()).unwrap_or_default();
-        if written != text {
+        if written != text || self.foreign {
             return; // quoted, or a block
         }
         if BOOLEANS.contains(&text.to_ascii_lowercase().as_str()) {

@@ -300,6 +300,8 @@ pub struct TaskEntry {
     pub overrides: RepoOverrides,
     /// Whether it may have secrets.
     pub trust: Trust,
+    /// Whether each of its tests becomes a task of its own, where the repository has no task file.
+    pub discover: bool,
     /// What is tested.
     pub item: Option<ItemEntry>,
     /// The inputs.

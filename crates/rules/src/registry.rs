@@ -34,6 +34,8 @@ pub struct Registered {
     pub repo: Arc<Repo>,
     /// Where its tasks wait, if an entry does not say.
     pub queue: QueueName,
+    /// Whether each of its tests becomes a task of its own, where the repository has no task file.
+    pub discover: bool,
     /// Whether it may have secrets and relaxed isolation, where the worker allows them.
     pub trust: Trust,
     /// The names of the secrets that it gets.
@@ -140,6 +142,7 @@ fn read_task(
     let git = fields.require(reader, "git").and_then(|node| read_git(reader, node, base, options));
     let reference = fields.get("ref").and_then(|node| checked(reader, node, "`ref`", repo::check_ref));
     let path = fields.get("path").and_then(|node| checked(reader, node, "`path`", repo::check_folder));
+    let discover = fields.get("discover").and_then(|node| reader.bool_of(node, "`discover`"));
     let queue = fields.get("queue").and_then(|node| reader.name_of(node, "`queue`"));
     let trust_node = fields.get("trust");
     let trust = trust_node.map_or(Trust::Untrusted, |node| read_trust(reader, node));
@@ -161,6 +164,7 @@ fn read_task(
         description,
         repo: Arc::new(Repo { git: git?, reference, path }),
         queue: queue.map_or_else(default_queue, QueueName::from),
+        discover: discover.unwrap_or(false),
         trust,
         secrets,
         timeout_cap,

@@ -45,6 +45,8 @@ pub struct TaskWish {
     pub limits: Option<Limits>,
     /// Whether it may have secrets.
     pub trust: Trust,
+    /// Whether each of its tests becomes a task of its own, where the repository has no task file.
+    pub discover: bool,
     /// The longest it may take.
     pub timeout_cap: Option<Duration>,
     /// The rule is in shadow mode: the task must not be made.
@@ -105,6 +107,7 @@ impl TaskWish {
                 .as_ref()
                 .map(|dedupe| json!({"key": dedupe.key, "window": format_duration(dedupe.window)})),
         );
+        put("discover", self.discover.then_some(Value::Bool(true)));
         put("timeout", self.timeout_cap.map(|cap| json!(format_duration(cap))));
         shown
     }

@@ -7,16 +7,19 @@ use crate::{
 };
 use async_trait::async_trait;
 use model::{
-    ErrorReason, Outcome, Task, TaskId,
-    task::{Repo, Resolved, TaskKind},
+    ErrorReason, Ids, Outcome, Task, TaskId, TaskKey,
+    discover::{ForeignTests, RepositoryTests},
+    ids::TaskName,
+    task::{Group, OnNew, Repo, Resolved, TaskKind, WaitReason},
     task_file::{self, TASK_FILE, TaskFile},
 };
+use serde_json::Value;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use store::{Resolution, Unresolved};
+use store::{NewOrigin, NewTask, Resolution, Unresolved};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
     task::{Id, JoinSet},
@@ -30,14 +33,16 @@ const HOLD: Duration = Duration::from_secs(15);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The first delay after something let us down; it doubles.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// The most tests of one repository that become tasks of their own.
+const DISCOVERED_MAX: usize = 500;
 /// The longest delay.
 const RETRY_MAX: Duration = Duration::from_secs(120);
 
 /// Reads task repositories. The worker's git does it; the binary passes it in.
 #[async_trait]
 pub trait Repositories: Send + Sync + std::fmt::Debug {
-    /// The commit that the repository's ref names now, and the text of the task file at it. With `at`, that
-    /// commit is taken instead.
+    /// The commit that the repository's ref names now, and its task file, or else its tests in another format.
+    /// With `at`, that commit is taken instead.
     async fn look_up(&self, repo: &Repo, at: Option<&str>) -> Result<Found, LookUpError>;
 }
 
@@ -46,8 +51,8 @@ pub trait Repositories: Send + Sync + std::fmt::Debug {
 pub struct Found {
     /// The full commit id.
     pub commit: String,
-    /// The task file's text; `None` when there is none.
-    pub task_file: Option<String>,
+    /// What it brings.
+    pub tests: RepositoryTests,
 }
 
 /// Why a repository could not be read.
@@ -155,7 +160,7 @@ async fn resolve(scheduler: Scheduler, work: Arc<Work>, unresolved: Unresolved) 
 
 async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resolution {
     let task = &unresolved.task;
-    let TaskKind::Repo { repo, .. } = &task.kind else {
+    let TaskKind::Repo { repo, discover, .. } = &task.kind else {
         return wrong(ErrorReason::BadTask, "only tasks with a repository are resolved".to_owned());
     };
     let at = match scheduler.store().pinned_commit(task).await {
@@ -163,23 +168,74 @@ async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resoluti
         Err(error) => return later(unresolved.tries, error.to_string()),
     };
     match scheduler.repositories().look_up(repo, at.as_deref()).await {
-        Ok(found) => read(task, repo, found),
+        Ok(found) => match &found.tests {
+            RepositoryTests::Foreign(tests) if *discover && !task.inputs.contains_key(tests.chooser()) => {
+                spread(scheduler.ids().as_ref(), task, repo, &found.commit, tests)
+            }
+            _ => read(task, repo, found),
+        },
         Err(LookUpError::Wrong(reason)) => wrong(ErrorReason::BadTask, reason),
         Err(LookUpError::Later(reason)) => later(unresolved.tries, reason),
     }
+}
+
+/// A task for each of the tests that were found, at the commit at which they were found.
+fn spread(ids: &dyn Ids, task: &Task, repo: &Repo, commit: &str, tests: &ForeignTests) -> Resolution {
+    let choices = match tests.choices() {
+        Ok(choices) if choices.len() > DISCOVERED_MAX => {
+            let message =
+                format!("{repo} has {} tests, at most {DISCOVERED_MAX} become tasks", choices.len());
+            return wrong(ErrorReason::BadTask, message);
+        }
+        Ok(choices) => choices,
+        Err(reason) => return wrong(ErrorReason::BadTask, reason),
+    };
+    let repo = Repo { reference: Some(commit.to_owned()), ..repo.clone() };
+    // What is older was superseded by the task itself.
+    let group = task.group.clone().map(|group| Group { on_new: OnNew::Keep, ..group });
+    let one = |choice: &String| {
+        let mut inputs = task.inputs.clone();
+        inputs.insert(tests.chooser().to_owned(), Value::from(choice.as_str()));
+        NewTask {
+            id: TaskId::new(ids.next()),
+            key: TaskKey::of_id("discovered", &format!("{}\n{choice}", task.id)),
+            kind: TaskKind::Repo { repo: repo.clone(), resolved: None, discover: false },
+            name: TaskName::new(format!("{}/{}", task.name, choice.trim_start_matches('/'))),
+            origin: NewOrigin::Given(task.origin.clone()),
+            submitter: task.submitter.clone(),
+            item: task.item.clone(),
+            inputs,
+            queue: task.queue.clone(),
+            priority: task.priority,
+            needs: task.needs.clone(),
+            group: group.clone(),
+            batch: None,
+            trust: task.trust,
+            timeout_cap_seconds: task.timeout_cap_seconds,
+            depth: task.depth,
+            traceparent: task.traceparent.clone(),
+            wait: Some(WaitReason::Resolving),
+            dedupe: None,
+        }
+    };
+    let made: Vec<NewTask> = choices.iter().map(one).collect();
+    let reason = format!("{} tests of {} became tasks of their own", made.len(), tests.format.as_str());
+    Resolution::Spread { commit: commit.to_owned(), tasks: made, reason }
 }
 
 /// Reads the task file and checks the inputs against it.
 fn read(task: &Task, repo: &Repo, found: Found) -> Resolution {
     let folder = repo.path.as_deref().unwrap_or("").trim_matches('/');
     let name = if folder.is_empty() { TASK_FILE.to_owned() } else { format!("{folder}/{TASK_FILE}") };
-    let Some(text) = found.task_file else {
-        let reason = format!("{repo} has no {name} at {}: looked for {TASK_FILE}", found.commit);
-        return wrong(ErrorReason::BadTask, reason);
+    let file = match &found.tests {
+        RepositoryTests::TaskFile(text) => {
+            task_file::parse(&name, text).map(|(file, _)| file).map_err(|report| report.to_string())
+        }
+        RepositoryTests::Foreign(tests) => tests.task_file(&task.name, &task.inputs),
     };
-    let file: TaskFile = match task_file::parse(&name, &text) {
-        Ok((file, _)) => file,
-        Err(report) => return wrong(ErrorReason::BadTask, report.to_string()),
+    let file: TaskFile = match file {
+        Ok(file) => file,
+        Err(reason) => return wrong(ErrorReason::BadTask, reason),
     };
     match file.check_inputs(&task.inputs) {
         Ok(inputs) => {

@@ -99,21 +99,18 @@ impl Scheduler {
         check_submission(&submission)?;
         let id = TaskId::new(self.ids().next());
         let rules = self.rulebook().current();
-        let (name, repo, queue, trust, cap) = match (&submission.task, submission.repo) {
+        let (name, repo, queue, trust, cap, discover) = match (&submission.task, submission.repo) {
             (Some(name), None) => {
                 let registered =
                     rules.tasks().get(name.as_str()).ok_or_else(|| unknown_task(&rules, name))?;
                 let cap = registered.timeout_cap.map(|cap| cap.as_secs());
-                (
-                    name.clone(),
-                    Repo::clone(&registered.repo),
-                    Some(registered.queue.clone()),
-                    registered.trust,
-                    cap,
-                )
+                let (repo, queue) = (Repo::clone(&registered.repo), Some(registered.queue.clone()));
+                (name.clone(), repo, queue, registered.trust, cap, registered.discover)
             }
             // A repository of anybody's choice: no secrets, no relaxed isolation.
-            (None, Some(repo)) => (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, None),
+            (None, Some(repo)) => {
+                (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, None, false)
+            }
             _ => return Err(ServiceError::Bad("name either a registered `task` or a `repo`".to_owned())),
         };
         let key = submission.key.map_or_else(
@@ -124,7 +121,7 @@ impl Scheduler {
         let new = NewTask {
             id,
             key,
-            kind: TaskKind::Repo { repo, resolved: None },
+            kind: TaskKind::Repo { repo, resolved: None, discover },
             name,
             origin: NewOrigin::Given(Origin::Submitted { who: who.to_owned(), why: submission.why }),
             submitter: Submitter::user(who),

@@ -76,7 +76,11 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
     NewTask {
         id: TaskId::new(ids.next()),
         key,
-        kind: TaskKind::Repo { repo: Arc::unwrap_or_clone(wish.repo), resolved: None },
+        kind: TaskKind::Repo {
+            repo: Arc::unwrap_or_clone(wish.repo),
+            resolved: None,
+            discover: wish.discover,
+        },
         name: wish.task,
         submitter: Submitter::rule(&wish.rule),
         origin: NewOrigin::Rule {

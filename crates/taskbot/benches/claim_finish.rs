@@ -67,7 +67,8 @@ async fn make_tasks(database: &Database) {
     let (file, _) = task_file::parse("task.yaml", "name: cheap\nrun: \"true\"\n").unwrap();
     let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
     let repo = Repo { git: "https://git.example.org/cheap.git".to_owned(), reference: None, path: None };
-    let kind = TaskKind::Repo { repo, resolved: Some(Box::new(Resolved { commit, file })) };
+    let resolved = Some(Box::new(Resolved { commit, file }));
+    let kind = TaskKind::Repo { repo, resolved, discover: false };
     let make = |number: usize| {
         let id = TaskId::new(SystemIds.next());
         NewTask {

@@ -33,6 +33,11 @@ pub const ERROR_TEXT_CHARS_MAX: usize = 500;
 pub struct Token(String);
 
 impl Token {
+    /// Shows it to the server.
+    pub(crate) fn on(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(&self.0)
+    }
+
     /// Takes the token's text, without white space around it (files end with a line feed).
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -271,7 +276,7 @@ impl Client {
             .map_err(|error| ClientError::Refused { status: 0, message: error.to_string() })?;
         let builder = self.http.request(method, url);
         Ok(match &self.token {
-            Some(Token(token)) => builder.bearer_auth(token),
+            Some(token) => token.on(builder),
             None => builder,
         })
     }

@@ -1,6 +1,6 @@
 //! What a worker is told: plain data, filled in by whoever starts it.
 
-use crate::client::Token;
+use crate::{client::Token, fetch::Network};
 use model::{QueueName, WorkerName, task_file::ARTIFACTS_BYTES_MAX};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use url::Url;
@@ -90,8 +90,35 @@ pub struct FetchConfig {
     pub file_bytes_max: u64,
     /// Hosts that may be fetched from although their addresses are not public.
     pub private_hosts: BTreeSet<String>,
+    /// Networks that are never fetched from, not even by the name of an allowed host.
+    pub refused_networks: Vec<Network>,
+    /// The server, for artifacts of other tasks.
+    pub server: Option<FetchServer>,
+    /// Where builds, updates and composes are looked up.
+    pub lookups: FetchLookups,
     /// Folders below which `file:` URLs are taken; none by default.
     pub file_folders: Vec<PathBuf>,
+}
+
+/// The server that artifacts of other tasks come from.
+#[derive(Debug, Clone)]
+pub struct FetchServer {
+    /// Where it is.
+    pub url: Url,
+    /// What the worker shows there.
+    pub token: Option<Token>,
+}
+
+/// The URLs by which builds, updates and composes are looked up, with the variables that
+/// [`crate::fetch::url_variables`] names; what is not there cannot be fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FetchLookups {
+    /// A build's folder for one architecture.
+    pub koji: Option<String>,
+    /// An update, as JSON.
+    pub bodhi: Option<String>,
+    /// A compose's folder.
+    pub compose: Option<String>,
 }
 
 impl Default for FetchConfig {
@@ -101,6 +128,9 @@ impl Default for FetchConfig {
             cache_bytes_max: 20 << 30,
             file_bytes_max: 8 << 30,
             private_hosts: BTreeSet::new(),
+            refused_networks: Vec::new(),
+            server: None,
+            lookups: FetchLookups::default(),
             file_folders: Vec::new(),
         }
     }

@@ -8,6 +8,8 @@ use model::{
     Ids, Item, TaskId,
     attempt::AttemptRef,
     diagnostic::Report,
+    discover::{self, ForeignTests, NoKnownFormat, RepositoryTests},
+    ids::TaskName,
     protocol::Held,
     task::Trust,
     task_file::{self, TASK_FILE},
@@ -21,6 +23,10 @@ use std::{
 
 /// The largest task file that is read, in bytes.
 pub const TASK_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How deep tests in other formats are looked for.
+const FOLDER_DEPTH_MAX: usize = 32;
+/// Among how many files they are looked for.
+const FILES_MAX: usize = 200_000;
 
 /// What to run, and how.
 #[derive(Debug, Clone, Default)]
@@ -38,11 +44,12 @@ pub struct LocalOptions {
 /// Why nothing was run.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// There is no task file.
-    #[error(
-        "{0} holds no {TASK_FILE}; a task repository has one at its root, or at the path that was registered"
-    )]
-    NoTaskFile(PathBuf),
+    /// There is neither a task file nor anything else that is known.
+    #[error("{0}: {1}")]
+    NoTests(PathBuf, NoKnownFormat),
+    /// The tests in another format are wrong, or what was chosen of them is not there.
+    #[error("{0}")]
+    BadTests(String),
     /// The task file is wrong.
     #[error("{0}")]
     BadTaskFile(Report),
@@ -59,7 +66,7 @@ pub enum LocalError {
     },
 }
 
-/// Runs the task in a folder. `path` is the folder or its task file, `scratch` a folder for what is needed on
+/// Runs the task in a folder, or else its tests in another format. `path` is the folder or its task file, `scratch` a folder for what is needed on
 /// the way; `out` gets the log, stamped, as it comes.
 ///
 /// # Errors
@@ -79,7 +86,16 @@ pub async fn run_local(
         Some(parent) if folder.is_file() => parent.to_owned(),
         _ => folder,
     };
-    let file = read_task_file(&folder)?;
+    let file = match read_tests(&folder)? {
+        RepositoryTests::TaskFile(text) => {
+            let name = folder.join(TASK_FILE).display().to_string();
+            task_file::parse(&name, &text).map_err(LocalError::BadTaskFile)?.0
+        }
+        RepositoryTests::Foreign(tests) => {
+            let name = folder.file_name().map_or_else(|| "tests".into(), std::ffi::OsStr::to_string_lossy);
+            tests.task_file(&TaskName::from(name.as_ref()), &options.inputs).map_err(LocalError::BadTests)?
+        }
+    };
     let inputs = file.check_inputs(&options.inputs).map_err(LocalError::BadInputs)?;
     let job = Job {
         held: Held { task: TaskId::new(ids.next()), attempt: AttemptRef { attempt: 1, fence: 0 } },
@@ -104,26 +120,48 @@ pub async fn run_local(
     Ok(runner.run_attempt(&job, &folders, &log, control).await)
 }
 
-/// Reads and checks the task file of a folder.
+/// Reads a folder's task file, or what is needed of its tests in another format.
 ///
 /// # Errors
-/// It is not there, too large, or wrong.
-pub fn read_task_file(folder: &Path) -> Result<task_file::TaskFile, LocalError> {
-    let path = folder.join(TASK_FILE);
-    let disk = |error: io::Error| LocalError::Disk { path: path.clone(), error };
-    let found = match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => found,
-        Ok(_) => return Err(LocalError::NoTaskFile(folder.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(LocalError::NoTaskFile(folder.to_owned()));
+/// Neither is there; or a file is too large, or no UTF-8.
+pub fn read_tests(folder: &Path) -> Result<RepositoryTests, LocalError> {
+    let failed = |path: &Path, error: io::Error| LocalError::Disk { path: path.to_owned(), error };
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let size = std::fs::metadata(&path).map_err(|error| failed(&path, error))?.len();
+        if size > TASK_FILE_BYTES_MAX {
+            let message = format!("has {size} bytes, at most {TASK_FILE_BYTES_MAX} are read");
+            return Err(failed(&path, io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
-        Err(error) => return Err(disk(error)),
+        std::fs::read_to_string(&path).map_err(|error| failed(&path, error))
     };
-    if found.len() > TASK_FILE_BYTES_MAX {
-        let message = format!("has {} bytes, a task file has at most {TASK_FILE_BYTES_MAX}", found.len());
-        return Err(disk(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+    if folder.join(TASK_FILE).is_file() {
+        return read(TASK_FILE).map(RepositoryTests::TaskFile);
     }
-    let text = std::fs::read_to_string(&path).map_err(disk)?;
-    let (file, _) = task_file::parse(&path.display().to_string(), &text).map_err(LocalError::BadTaskFile)?;
-    Ok(file)
+    let mut names = Vec::new();
+    names_below(folder, "", 0, &mut names).map_err(|error| failed(folder, error))?;
+    let names = || names.iter().map(String::as_str);
+    let format = discover::format_of(names()).map_err(|none| LocalError::NoTests(folder.to_owned(), none))?;
+    let wanted = ForeignTests::wanted(&format, names());
+    let texts = wanted.into_iter().map(|name| Ok((name.to_owned(), read(name)?)));
+    let texts = texts.collect::<Result<_, LocalError>>()?;
+    Ok(RepositoryTests::Foreign(ForeignTests { format, texts }))
+}
+
+/// The files below a folder, without git's own and without following links.
+fn names_below(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> io::Result<()> {
+    if depth > FOLDER_DEPTH_MAX {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{below}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type()?;
+        if kind.is_dir() && entry.file_name() != ".git" {
+            names_below(&entry.path(), &format!("{name}/"), depth + 1, names)?;
+        } else if kind.is_file() && names.len() < FILES_MAX {
+            names.push(name);
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Installs the programs that tests need and that this machine lacks, by apt.
+//! Installs the programs that tests need and that this machine lacks, by apt and pip.
 
 use std::path::Path;
 use std::process::Command;
@@ -49,6 +49,9 @@ const PROGRAMS: &[Program] = programs! {
     "cppcheck" => "cppcheck";
     "spatch" => "coccinelle";
     "createrepo_c" => "createrepo-c";
+    "autopkgtest" => "autopkgtest";
+    "bats" => "bats";
+    "rsync" => "rsync";
     "cpio" => "cpio";
     "qemu-system-x86_64" => "qemu-system-x86";
     "qemu-system-aarch64" => "qemu-system-arm";
@@ -69,6 +72,7 @@ const OTHERS: &[Program] = &[
         present: has_rpm_bindings,
         packages: &["python3-rpm", "python3-solv"],
     },
+    Program { name: "environments of Python", present: has_ensurepip, packages: &["python3-venv"] },
     Program { name: "pip", present: has_pip, packages: &["python3-pip"] },
     Program {
         name: "UEFI for virtual machines",
@@ -86,6 +90,41 @@ const OTHERS: &[Program] = &[
         packages: &["libc6-dev"],
     },
 ];
+
+/// tmt, which Debian does not have: its version, and where it goes. Sandboxes see only `/usr` of their host.
+const TMT: &str = "tmt==1.78.0";
+const TMT_FOLDER: &str = "/usr/local/lib/taskbot-test-tmt";
+const TMT_LINK: &str = "/usr/local/bin/tmt";
+
+/// Installs tmt from the index of Python's packages, in an environment of its own.
+fn missing_tmt(shell: &Shell, scratch: &Path) -> Result<()> {
+    if environment::find_program("tmt").is_some() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let privilege = Privilege::find().context("cannot install tmt")?;
+    let log = scratch.join("tmt.log");
+    let pip = format!("{TMT_FOLDER}/bin/pip");
+    let tmt = format!("{TMT_FOLDER}/bin/tmt");
+    for (program, arguments) in [
+        ("/usr/bin/python3", &["-m", "venv", TMT_FOLDER][..]),
+        (&pip, &["install", "--quiet", TMT]),
+        ("ln", &["-sf", &tmt, TMT_LINK]),
+    ] {
+        shell
+            .run_quietly(privilege.command(program).args(arguments), &log)
+            .with_context(|| format!("cannot install {TMT}"))?;
+    }
+    step_done(started, format_args!("installed {TMT}"));
+    Ok(())
+}
+
+fn has_ensurepip() -> bool {
+    Command::new("/usr/bin/python3")
+        .args(["-c", "import ensurepip"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
 
 fn has_pip() -> bool {
     Command::new("python3")
@@ -141,6 +180,11 @@ impl Privilege {
 
 /// Installs what is missing; does nothing and needs no rights when nothing is. `scratch` takes the log of apt.
 pub(crate) fn missing_programs(shell: &Shell, scratch: &Path) -> Result<()> {
+    missing_packages(shell, scratch)?;
+    missing_tmt(shell, scratch)
+}
+
+fn missing_packages(shell: &Shell, scratch: &Path) -> Result<()> {
     let missing: Vec<&Program> =
         PROGRAMS.iter().chain(OTHERS).filter(|program| !(program.present)()).collect();
     if missing.is_empty() {

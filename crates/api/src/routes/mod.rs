@@ -129,6 +129,7 @@ fn agent() -> OpenApiRouter<ApiState> {
         .routes(routes!(workers::leave))
         .routes(routes!(workers::log))
         .routes(routes!(workers::upload))
+        .routes(routes!(workers::download))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(workers::finish))

@@ -218,7 +218,16 @@ pub(crate) async fn artifact(
         found.iter().rev().find(wanted).ok_or_else(|| {
             Problem::new(StatusCode::NOT_FOUND, format!("task {} left no `{name}`", task.id))
         })?;
-    let range = crate::range::wanted(&headers, artifact.size_bytes)?;
+    artifact_bytes(&state, artifact, &headers).await
+}
+
+/// An artifact's bytes, or the part that is asked for.
+pub(super) async fn artifact_bytes(
+    state: &ApiState,
+    artifact: &Artifact,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let range = crate::range::wanted(headers, artifact.size_bytes)?;
     let bytes = state.scheduler().files().get(&artifact.key, range.clone()).await?;
     let mut response = Body::from_stream(bytes).into_response();
     let file = artifact.name.rsplit('/').next().unwrap_or_default();

@@ -6,6 +6,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
+    response::Response,
 };
 use futures_util::StreamExt;
 use model::{
@@ -168,6 +169,34 @@ pub(crate) async fn upload(
         }
         Fenced::Stale => Err(fenced(task.id)),
     }
+}
+
+/// Which artifact a worker means.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DownloadQuery {
+    /// Its SHA-256, as the event told it.
+    sha256: String,
+}
+
+#[utoipa::path(get, path = "/api/v1/worker/tasks/{id}/artifacts/{artifact}", tag = "worker", params(("id" = String, Path, description = "The task that left it"), ("artifact" = String, Path, description = "Its id"), DownloadQuery), responses((status = 200, description = "The bytes"), (status = 206, description = "A part of them"), (status = 404, description = "There is none of this id with this checksum")))]
+/// A worker fetches an artifact of another task, which it knows by its id and checksum.
+pub(crate) async fn download(
+    State(state): State<ApiState>,
+    Path((task, artifact)): Path<(String, String)>,
+    Query(query): Query<DownloadQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let task = task_id(&task)?;
+    let found = state.scheduler().store().artifacts(task).await?;
+    let wanted = |there: &&Artifact| {
+        there.id.to_string() == artifact && there.sha256.eq_ignore_ascii_case(&query.sha256)
+    };
+    let found = found.iter().find(wanted).ok_or_else(|| {
+        let detail = format!("task {task} left no artifact {artifact} with this checksum");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })?;
+    super::tasks::artifact_bytes(&state, found, &headers).await
 }
 
 /// The task, when the fence is that of its running attempt and the artifact's name may be kept.

@@ -1,7 +1,7 @@
 //! A server to send requests to.
 
 use async_trait::async_trait;
-use model::{Clock, SystemClock, SystemIds, task::Repo};
+use model::{Clock, SystemClock, SystemIds, discover::RepositoryTests, task::Repo};
 use object_store::memory::InMemory;
 use reqwest::{Client, Method, RequestBuilder};
 use scheduler::{
@@ -39,7 +39,7 @@ struct Always;
 #[async_trait]
 impl Repositories for Always {
     async fn look_up(&self, _: &Repo, _: Option<&str>) -> Result<Found, LookUpError> {
-        Ok(Found { commit: "c".repeat(40), task_file: Some(TASK_FILE.to_owned()) })
+        Ok(Found { commit: "c".repeat(40), tests: RepositoryTests::TaskFile(TASK_FILE.to_owned()) })
     }
 }
 

@@ -142,6 +142,17 @@ async fn an_artifact_comes_in_parts() {
         assert_eq!(got.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(got.text().await.unwrap(), "world");
     }
+    // Another task's worker gets it by its id together with its checksum, and by nothing less.
+    let id = whole["id"].as_str().unwrap();
+    for (id, sum, status) in [
+        (id, sha256.to_uppercase(), 200),
+        (id, "0".repeat(64), 404),
+        ("out%2Fa.txt", sha256.to_owned(), 404),
+        (id, String::new(), 404),
+    ] {
+        let path = format!("/api/v1/worker/tasks/{task}/artifacts/{id}?sha256={sum}");
+        assert_eq!(bed.request(Method::GET, &path).send().await.unwrap().status(), status, "{path}");
+    }
     bed.end().await;
 }
 

@@ -95,7 +95,7 @@ pub fn read_fmf(files: &BTreeMap<String, String>) -> Result<FmfTree, Report> {
     let mut drafts: BTreeMap<Vec<String>, Draft> = BTreeMap::new();
     for (path, names) in by_node {
         for name in names {
-            let reader = Reader::new(name, &files[name]);
+            let reader = Reader::foreign(name, &files[name]);
             if let Some(node) = reader.parse()
                 && let Err(error) = grow(&mut drafts, path.clone(), &node, name)
             {

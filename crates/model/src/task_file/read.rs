@@ -1,10 +1,10 @@
 //! Reading a task file: all its mistakes at once, each with its place.
 
 use super::{
-    ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, Fetch, HostWish,
-    INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS, Relaxed,
-    ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, check_value, default_exit, is_inner_path,
-    is_input_name, read_vm::read_vm, substitutions,
+    ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, FETCH_KINDS, Fetch,
+    FetchKind, HostWish, INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS,
+    Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, check_value, default_exit,
+    is_inner_path, is_input_name, read_vm::read_vm, substitutions,
 };
 use crate::{
     diagnostic::Report,
@@ -277,7 +277,32 @@ fn read_fetches(reader: &Reader, node: &Node) -> Vec<Fetch> {
 
 fn read_fetch(reader: &Reader, node: &Node) -> Option<Fetch> {
     let mut fields = reader.fields(node, "an entry of `fetch`")?;
-    let url = fields.require(reader, "url").and_then(|node| reader.name_of(node, "`url`"));
+    let named: Vec<_> =
+        FETCH_KINDS.iter().filter_map(|kind| Some((*kind, fields.get(kind.as_str())?))).collect();
+    let what = match named.as_slice() {
+        [(kind, node)] => reader.name_of(node, &format!("`{}`", kind.as_str())).map(|what| (*kind, what)),
+        [] => {
+            reader.error(
+                &node.span,
+                "an entry of `fetch` needs one of the fields `url`, `koji`, `bodhi`, `compose`",
+            );
+            None
+        }
+        [_, (kind, node), ..] => {
+            reader.error(&node.span, format!("`{}`: an entry of `fetch` names one thing", kind.as_str()));
+            None
+        }
+    };
+    let is_url = what.as_ref().is_none_or(|(kind, _)| *kind == FetchKind::Url);
+    let mut texts = |name: &'static str| {
+        let node = fields.get(name)?;
+        if is_url {
+            reader
+                .error(&node.span, format!("`{name}` is for what is looked up: `koji`, `bodhi`, `compose`"));
+        }
+        reader.texts_of(node, &format!("`{name}`"))
+    };
+    let (arch, files) = (texts("arch").unwrap_or_default(), texts("files").unwrap_or_default());
     let to_node = fields.require(reader, "to");
     let to = to_node.and_then(|node| reader.name_of(node, "`to`"));
     let sha_node = fields.get("sha256");
@@ -297,7 +322,18 @@ fn read_fetch(reader: &Reader, node: &Node) -> Option<Fetch> {
     {
         reader.error(&node.span, "`sha256` must have 64 hexadecimal digits");
     }
-    Some(Fetch { url: url?, to: to?, sha256 })
+    if !is_url {
+        if let (Some(node), Some(to)) = (to_node, &to)
+            && !to.ends_with('/')
+        {
+            reader.error(&node.span, format!("`{to}` takes several files: end it with `/`"));
+        }
+        if let Some(node) = sha_node {
+            reader.error(&node.span, "`sha256` is for one file by its `url`");
+        }
+    }
+    let (kind, what) = what?;
+    Some(Fetch { kind, what, to: to?, sha256, arch, files })
 }
 
 fn read_timeouts(reader: &Reader, node: &Node) -> Timeouts {

@@ -123,6 +123,7 @@ impl Context<'_> {
         let priority = fields.get("priority").and_then(|node| self.priority(node, vars));
         let group = fields.get("group").and_then(|node| self.group(node, vars));
         let timeout = fields.get("timeout").and_then(|node| read_timeout(reader, node));
+        let discover = fields.get("discover").and_then(|node| reader.bool_of(node, "`discover`"));
         fields.finish(reader);
         let (task, registered) = registered?;
         let trust = match registered {
@@ -144,6 +145,7 @@ impl Context<'_> {
                 |registered| Arc::clone(&registered.repo),
             ),
             overrides,
+            discover: discover.unwrap_or_else(|| registered.is_some_and(|registered| registered.discover)),
             trust,
             item,
             with: with.unwrap_or_else(|| Tree::Constant(Value::Object(Map::new()))),

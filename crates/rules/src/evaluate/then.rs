@@ -164,6 +164,7 @@ impl Make<'_, '_> {
             limits: self.rule.limits,
             trust: task.trust,
             timeout_cap: task.timeout_cap,
+            discover: task.discover,
             shadow: self.shadow(),
         };
         if self.is_new(&wish) {

@@ -27,8 +27,13 @@ pub(super) fn task_file() -> Value {
                 "cpus": {"type": "integer", "minimum": 1},
                 "kvm": {"type": "boolean"},
             })),
-            "fetch": {"type": "array", "items": object("An external file", &["url", "to"], json!({
+            "fetch": {"type": "array", "items": object("An external file, or the files of a build, update or compose", &["to"], json!({
                 "url": text_of("Where from"),
+                "koji": text_of("A build, NAME-VERSION-RELEASE: its packages"),
+                "bodhi": text_of("An update: the packages of its builds"),
+                "compose": text_of("A compose: its images"),
+                "arch": one_or_list(&json!({"type": "string"})),
+                "files": one_or_list(&json!({"type": "string"})),
                 "to": text_of("Where to, in the work folder"),
                 "sha256": {"type": "string"},
             }))},

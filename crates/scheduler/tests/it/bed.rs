@@ -6,6 +6,7 @@ use events::{Acknowledge, Delivery, Malformed, Source, SourceError, SourceHealth
 use model::{
     Clock, Event, Ids, Offer, Outcome, SystemClock, SystemIds, Task, TaskId,
     attempt::AttemptRef,
+    discover::RepositoryTests,
     event::hashed_id,
     ids::SourceName,
     protocol::{Assignment, AttemptEnd, ClaimReply, ClaimRequest, FinishRequest, PROTOCOL_VERSION},
@@ -80,7 +81,7 @@ impl Repos {
 
 /// A repository's answer with this task file.
 pub(crate) fn found(text: &str) -> Result<Found, LookUpError> {
-    Ok(Found { commit: "c".repeat(40), task_file: Some(text.to_owned()) })
+    Ok(Found { commit: "c".repeat(40), tests: RepositoryTests::TaskFile(text.to_owned()) })
 }
 
 #[async_trait]

@@ -117,6 +117,15 @@ pub enum Resolution {
         /// What it needs of a worker in all.
         needs: Requirements,
     },
+    /// Its tests become tasks of their own, and it ends as `info`.
+    Spread {
+        /// The commit at which they were found.
+        commit: String,
+        /// The tasks; they belong to its event and batch.
+        tasks: Vec<NewTask>,
+        /// What became of it, in one line.
+        reason: String,
+    },
     /// It can never run: it ends with this outcome.
     Wrong {
         /// The outcome, such as `error(bad_task)`.

@@ -13,7 +13,7 @@ use crate::{Batch, NewTask, Page, Resolution, Result, Stopped, StoreError, TaskQ
 use async_trait::async_trait;
 use chrono::Duration;
 use model::{
-    Attempt, Task, TaskId, TaskKey, TaskState,
+    Attempt, Outcome, Task, TaskId, TaskKey, TaskState,
     message::TaskChange,
     task::{Stop, TaskKind, WaitReason},
 };
@@ -56,6 +56,10 @@ impl Tasks for SqlStore {
             Resolution::Found { needs, .. } => {
                 let before = TaskRow::get(&mut self.read().await?, task).await?;
                 Some(self.make_lane(&before.task.queue, needs).await?)
+            }
+            Resolution::Spread { tasks, .. } => {
+                self.make_places(Wanted::by(tasks)).await?;
+                None
             }
             Resolution::Wrong { .. } | Resolution::Later { .. } => None,
         };
@@ -170,6 +174,27 @@ async fn resolve(
             row.task.needs = needs.clone();
             row.lane = lane;
             work.queue_or_wait(&mut row).await?;
+        }
+        Resolution::Spread { commit, tasks, reason } => {
+            if !super::pins::pin(work.session, &row.task, commit).await? {
+                row.hold_until = work.now;
+                row.save(work.session).await?;
+                return Ok(row.task);
+            }
+            let event = row.task.origin.event();
+            let made = tasks.iter().map(|new| {
+                let mut making = making(store, new, event, 0, work.now);
+                making.row.generation = row.generation;
+                making.row.task.batch = row.task.batch;
+                making
+            });
+            let made = made.collect();
+            work.make(made, &[]).await?;
+            let reason = Some(cut(reason, REASON_BYTES_MAX));
+            row.task.state =
+                row.task.state.clone().finish(Outcome::Info, reason, work.now).map_err(refused)?;
+            work.ended(&mut row);
+            row.save(work.session).await?;
         }
         Resolution::Wrong { outcome, reason } => {
             let reason = Some(cut(reason, REASON_BYTES_MAX));

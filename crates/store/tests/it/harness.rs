@@ -297,6 +297,7 @@ pub(crate) fn wished(name: &str) -> NewTask {
         kind: TaskKind::Repo {
             repo: Repo { git: "https://example.org/lint.git".to_owned(), reference: None, path: None },
             resolved: None,
+            discover: false,
         },
         name: name.into(),
         origin: NewOrigin::Rule {

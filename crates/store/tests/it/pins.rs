@@ -18,7 +18,7 @@ conformance!(
 
 fn of(git: &str, reference: Option<&str>) -> NewTask {
     let repo = Repo { git: git.to_owned(), reference: reference.map(str::to_owned), path: None };
-    NewTask { kind: TaskKind::Repo { repo, resolved: None }, ..wished("lint") }
+    NewTask { kind: TaskKind::Repo { repo, resolved: None, discover: false }, ..wished("lint") }
 }
 
 fn at(commit: char) -> Resolution {

@@ -1,7 +1,7 @@
 //! A scheduler over a database, with one rule.
 
 use async_trait::async_trait;
-use model::{SystemClock, SystemIds, task::Repo};
+use model::{SystemClock, SystemIds, discover::RepositoryTests, task::Repo};
 use object_store::memory::InMemory;
 use scheduler::{
     Parts, Scheduler, Settings,
@@ -42,7 +42,7 @@ struct Always;
 impl Repositories for Always {
     async fn look_up(&self, _: &Repo, at: Option<&str>) -> Result<Found, LookUpError> {
         let commit = at.map_or_else(|| "0123456789abcdef0123456789abcdef01234567".to_owned(), str::to_owned);
-        Ok(Found { commit, task_file: Some(TASK_FILE.to_owned()) })
+        Ok(Found { commit, tests: RepositoryTests::TaskFile(TASK_FILE.to_owned()) })
     }
 }
 

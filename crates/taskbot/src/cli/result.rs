@@ -2,6 +2,7 @@
 
 use super::Paging;
 use clap::Subcommand;
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ResultCommand {
@@ -31,6 +32,27 @@ pub(crate) enum ResultCommand {
         /// Also the parts of other results
         #[arg(long)]
         parts: bool,
+        /// Only from then on: 2h, 3d, 2026-11-21
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Write results with their parts as JUnit XML, for CI systems and forges
+    #[command(after_help = "Examples:
+  taskbot result export --task @latest --junit results.xml
+  taskbot result export --testcase dist.rpmlint --since 1d --junit -")]
+    Export {
+        /// The file; `-` is standard output
+        #[arg(long, value_name = "FILE")]
+        junit: PathBuf,
+        /// Only of this testcase
+        #[arg(long, value_name = "NAME")]
+        testcase: Option<String>,
+        /// Only of this item
+        #[arg(long, value_name = "ID")]
+        item: Option<String>,
+        /// Only of this task: its id or the start of it, or @latest
+        #[arg(long, value_name = "ID")]
+        task: Option<String>,
         /// Only from then on: 2h, 3d, 2026-11-21
         #[arg(long, value_name = "TIME")]
         since: Option<String>,

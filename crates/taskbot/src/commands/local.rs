@@ -114,7 +114,9 @@ fn refused(error: LocalError) -> Fault {
             let shown = report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()));
             Fault::new(fault::FAILED, format!("the task file is wrong\n{shown}"))
         }
-        LocalError::BadInputs(_) | LocalError::NoTaskFile(_) => Fault::usage(error.to_string()),
+        LocalError::BadInputs(_) | LocalError::BadTests(_) | LocalError::NoTests(..) => {
+            Fault::usage(error.to_string())
+        }
         LocalError::Disk { .. } => Fault::new(fault::INFRA, error.to_string()),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod event;
 mod explain;
 mod hold;
 mod inputs;
+mod junit;
 mod local;
 mod new_rule;
 mod queue;

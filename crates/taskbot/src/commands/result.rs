@@ -33,6 +33,15 @@ pub(super) async fn run(command: ResultCommand, context: Context) -> Result<u8> 
             let page = context.client.get("results", &query).await?;
             output::page(context.format, &page, &columns(context.now()), "no results")?;
         }
+        ResultCommand::Export { junit, testcase, item, task, since } => {
+            let task = match task {
+                Some(task) => Some(context.client.task_id(&task).await?),
+                None => None,
+            };
+            let since = context.time("--since", since.as_deref())?;
+            let query = vec![("testcase", testcase), ("item", item), ("task", task), ("since", since)];
+            return super::junit::export(&context, query, &junit).await;
+        }
         ResultCommand::Show { id } => {
             let whole = context.client.get(&format!("results/{id}"), &[]).await?;
             output::document(context.format, &whole, || show(&whole))?;

@@ -329,6 +329,10 @@ pub(crate) struct Fetch {
     pub(crate) cache_bytes: u64,
     /// The largest file.
     pub(crate) file_bytes: u64,
+    /// Networks that are never fetched from.
+    pub(crate) refused_networks: Vec<worker::fetch::Network>,
+    /// Where builds, updates and composes are looked up.
+    pub(crate) lookups: worker::config::FetchLookups,
     /// Hosts that may be fetched from although their addresses are not public.
     pub(crate) private_hosts: BTreeSet<String>,
     /// Folders below which `file:` URLs are taken.
@@ -400,6 +404,8 @@ impl Default for Config {
                     cache_bytes: fetch.cache_bytes_max,
                     file_bytes: fetch.file_bytes_max,
                     private_hosts: fetch.private_hosts,
+                    refused_networks: fetch.refused_networks,
+                    lookups: fetch.lookups,
                     folders: fetch.file_folders,
                 },
                 vm: Machines::default(),

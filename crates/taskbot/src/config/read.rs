@@ -7,7 +7,7 @@ use super::{
 };
 use model::{
     diagnostic::Report,
-    task_file::{Firmware, VmLogin},
+    task_file::{FetchKind, Firmware, VmLogin},
     yaml::{Node, Reader, Value},
 };
 use scheduler::retest::RetestSettings;
@@ -510,10 +510,36 @@ fn granted(mut section: Section<'_, '_>, sizes: &mut GrantedSizes) {
     section.finish();
 }
 
+/// A URL with the variables of what it looks up.
+fn lookup_url(kind: FetchKind, text: &str) -> Result<String, String> {
+    let known = worker::fetch::url_variables(kind);
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("${") {
+        let (name, after) = after.split_once('}').ok_or("a `${` has no `}`")?;
+        if !known.contains(&name) {
+            return Err(format!("there is no `${{{name}}}`; known are {}", known.join(", ")));
+        }
+        rest = after;
+    }
+    if text.starts_with("http://") || text.starts_with("https://") {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is no http or https URL"))
+    }
+}
+
 fn fetch(mut section: Section<'_, '_>, fetch: &mut Fetch) {
     section.size("cache", &mut fetch.cache_bytes);
     section.size("file", &mut fetch.file_bytes);
     section.set("private_hosts", &mut fetch.private_hosts);
+    section.parsed_list("refused_networks", &mut fetch.refused_networks, str::parse);
+    for (kind, into) in [
+        (FetchKind::Koji, &mut fetch.lookups.koji),
+        (FetchKind::Bodhi, &mut fetch.lookups.bodhi),
+        (FetchKind::Compose, &mut fetch.lookups.compose),
+    ] {
+        section.parsed(kind.as_str(), into, |text| lookup_url(kind, text).map(Some));
+    }
     section.paths("folders", &mut fetch.folders);
     section.finish();
 }

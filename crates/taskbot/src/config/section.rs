@@ -120,6 +120,20 @@ impl<'f, 'n> Section<'f, 'n> {
         self.with(name, into, |reader, node, what| reader.texts_of(node, what));
     }
 
+    /// Texts that stand for something.
+    pub(super) fn parsed_list<T>(
+        &mut self,
+        name: &'static str,
+        into: &mut Vec<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) {
+        self.with(name, into, |reader, node, what| {
+            let texts = reader.texts_of(node, what)?;
+            let parsed = texts.iter().map(|text| parse(text)).collect::<Result<_, String>>();
+            parsed.map_err(|why| reader.error(&node.span, format!("{what}: {why}"))).ok()
+        });
+    }
+
     /// Texts, each once.
     pub(super) fn set(&mut self, name: &'static str, into: &mut BTreeSet<String>) {
         self.with(name, into, |reader, node, what| Some(reader.texts_of(node, what)?.into_iter().collect()));

@@ -210,6 +210,10 @@ fn worker(worker: &super::Worker) -> Value {
             "cache": size(worker.fetch.cache_bytes),
             "file": size(worker.fetch.file_bytes),
             "private_hosts": worker.fetch.private_hosts,
+            "refused_networks": worker.fetch.refused_networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "koji": worker.fetch.lookups.koji,
+            "bodhi": worker.fetch.lookups.bodhi,
+            "compose": worker.fetch.lookups.compose,
             "folders": worker.fetch.folders,
         },
         "external": worker.external.iter().map(|(name, program)| (name.clone(), json!({

@@ -1,12 +1,16 @@
 //! Task repositories for the scheduler, read by the worker's git.
 
 use async_trait::async_trait;
-use model::{task::Repo, task_file::TASK_FILE};
+use model::{
+    discover::{self, FMF_FILES_MAX, ForeignTests, RepositoryTests},
+    task::Repo,
+    task_file::TASK_FILE,
+};
 use scheduler::{
     resolve::{Found, LookUpError, Repositories},
     rule_source::{RuleCheckout, RuleRepository},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use worker::{
     git::{GitCache, GitConfig, GitError, TreeLimits},
     local_run::TASK_FILE_BYTES_MAX,
@@ -41,12 +45,41 @@ impl Repositories for GitRepositories {
             None => self.0.resolve(repo).await.map_err(refused)?,
         };
         let folder = repo.path.as_deref().unwrap_or_default().trim_matches('/');
-        let path = if folder.is_empty() { TASK_FILE.to_owned() } else { format!("{folder}/{TASK_FILE}") };
-        let bytes = self.0.read_file(repo, &commit, &path, TASK_FILE_BYTES_MAX).await.map_err(refused)?;
+        let tests = match self.read(repo, &commit, folder, TASK_FILE).await? {
+            Some(text) => RepositoryTests::TaskFile(text),
+            None => RepositoryTests::Foreign(self.foreign(repo, &commit, folder).await?),
+        };
+        Ok(Found { commit, tests })
+    }
+}
+
+impl GitRepositories {
+    async fn read(
+        &self,
+        repo: &Repo,
+        commit: &str,
+        folder: &str,
+        name: &str,
+    ) -> Result<Option<String>, LookUpError> {
+        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let bytes = self.0.read_file(repo, commit, &path, TASK_FILE_BYTES_MAX).await.map_err(refused)?;
         let text = bytes.map(String::from_utf8).transpose();
-        let task_file =
-            text.map_err(|error| LookUpError::Wrong(format!("{path} of {repo} is no UTF-8: {error}")))?;
-        Ok(Found { commit, task_file })
+        text.map_err(|error| LookUpError::Wrong(format!("{path} of {repo} is no UTF-8: {error}")))
+    }
+
+    /// The tests of a folder without a task file.
+    async fn foreign(&self, repo: &Repo, commit: &str, folder: &str) -> Result<ForeignTests, LookUpError> {
+        let names = self.0.list(repo, commit, folder).await.map_err(refused)?;
+        let names = || names.iter().map(String::as_str);
+        let format = discover::format_of(names())
+            .map_err(|none| LookUpError::Wrong(format!("{repo} at commit {commit}: {none}")))?;
+        let mut texts = BTreeMap::new();
+        for name in ForeignTests::wanted(&format, names()).into_iter().take(FMF_FILES_MAX + 1) {
+            if let Some(text) = self.read(repo, commit, folder, name).await? {
+                texts.insert(name.to_owned(), text);
+            }
+        }
+        Ok(ForeignTests { format, texts })
     }
 }
 

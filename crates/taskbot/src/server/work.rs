@@ -12,7 +12,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use worker::{
     agent::{Agent, AgentError, Shutdown},
     client::Token,
-    config::{FetchConfig, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
+    config::{FetchConfig, FetchServer, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
     executor::{
         ContainerConfig, Containers, Executor, External, ExternalConfig, HostConfig, Local, Machines,
         Program, Pull, Sandbox, SandboxConfig, UIDS, VmConfig, kvm_works, usual_sockets,
@@ -131,6 +131,9 @@ pub(crate) fn run_config(config: &Config, dir: &std::path::Path, kvm: bool) -> R
             cache_bytes_max: fetch.cache_bytes,
             file_bytes_max: fetch.file_bytes,
             private_hosts: fetch.private_hosts.clone(),
+            refused_networks: fetch.refused_networks.clone(),
+            server: None,
+            lookups: fetch.lookups.clone(),
             file_folders: fetch.folders.clone(),
         },
         ..RunConfig::default()
@@ -151,11 +154,14 @@ fn worker_config(
     })?;
     let arches =
         if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
+    let token = token.map(|token| Token::new(&token));
+    let mut run = run_config(config, dir, kvm);
+    run.fetch.server = Some(FetchServer { url: server.clone(), token: token.clone() });
     Ok(WorkerConfig {
         name,
         identity,
         server,
-        token: token.map(|token| Token::new(&token)),
+        token,
         queues: worker.queues.iter().map(|queue| QueueName::new(queue.clone())).collect(),
         slots: worker.slots,
         labels: worker.labels.clone(),
@@ -166,7 +172,7 @@ fn worker_config(
         kvm,
         work_dir: dir.join("attempts"),
         lost_contact_after: worker::config::LOST_CONTACT_AFTER_DEFAULT,
-        run: run_config(config, dir, kvm),
+        run,
     })
 }
 

@@ -84,6 +84,8 @@ fn from_event_to_result() {
     own.expect(0, &["taskbot.task.finished", "org.example.build"]);
     up.run(&["event", "tail", "--in", "--since", "1h", "-n", "1", "-o", "json"]).expect(0, &["\"audit\""]);
     up.run(&["result", "list", "--item", "audit"]).expect(0, &["passed", "check"]);
+    up.run(&["result", "export", "--task", &task, "--junit", "-"])
+        .expect(0, &["<testsuites tests=\"1\" failures=\"0\"", "check"]);
     up.run(&["result", "show", "1"]).expect(0, &["result #1", "passed"]);
     up.run(&["worker", "list"]).expect(0, &["active", "default"]);
     up.run(&["queue", "list"]).expect(0, &["default"]);
@@ -238,7 +240,8 @@ fn without_a_server() {
     here(&["task", "run-local", "repo", "--input", "name=audit"]).expect(0, &["checking audit", "passed"]);
     here(&["task", "run-local", "repo", "--input", "name=audit", "--input", "code=1"]).expect(1, &["failed"]);
     here(&["task", "run-local", "repo"]).expect(2, &["name"]);
-    here(&["task", "run-local", "rules"]).expect(2, &["holds no task.yaml"]);
+    here(&["task", "run-local", "rules"])
+        .expect(2, &["there is no task.yaml", "looked for .fmf/version (tmt)"]);
     here(&["task", "list", "--server", "http://127.0.0.1:1"])
         .expect(3, &["no answer from http://127.0.0.1:1", "taskbot up"]);
     here(&["task", "list", "--server", "nonsense"]).expect(2, &["--server"]);

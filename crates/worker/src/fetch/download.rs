@@ -6,10 +6,10 @@ use super::{
     cache::{Entry, Meta},
     check_sha, hash, too_large,
 };
-use crate::{backoff::Backoff, client::chain, logs::AttemptLog};
+use crate::{backoff::Backoff, client::chain, config::FetchServer, logs::AttemptLog};
 use futures_util::StreamExt;
 use model::Ids;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use std::{sync::Arc, time::Duration};
 use tokio::io::AsyncWriteExt;
 use url::Url;
@@ -21,10 +21,17 @@ pub const FETCH_REDIRECTS_MAX: usize = 10;
 /// How long a connection may be silent.
 pub const FETCH_SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// The path below which a server gives artifacts to workers.
+pub(super) fn own_path(server: &Url) -> String {
+    format!("{}/api/v1/worker/tasks/", server.path().trim_end_matches('/'))
+}
+
 /// Fetches over HTTP.
 #[derive(Debug)]
 pub(super) struct Downloader {
     http: reqwest::Client,
+    /// The worker's own server, wherever it is.
+    own: Option<(FetchServer, reqwest::Client)>,
     rules: AddressRules,
     bytes_max: u64,
     ids: Arc<dyn Ids>,
@@ -45,18 +52,39 @@ impl From<FetchError> for Trouble {
 }
 
 impl Downloader {
-    pub(super) fn new(rules: AddressRules, bytes_max: u64, ids: Arc<dyn Ids>) -> Result<Self, FetchError> {
+    pub(super) fn new(
+        rules: AddressRules,
+        own: Option<FetchServer>,
+        bytes_max: u64,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self, FetchError> {
         // No proxy: it would resolve the names itself, past the rules.
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("taskbot-worker/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(crate::client::CONNECT_TIMEOUT)
-            .read_timeout(FETCH_SILENCE_MAX)
-            .dns_resolver(rules.clone())
-            .build()
-            .map_err(|error| FetchError::infra(format!("no HTTP client: {}", chain(&error))))?;
-        Ok(Self { http, rules, bytes_max, ids })
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("taskbot-worker/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(crate::client::CONNECT_TIMEOUT)
+                .read_timeout(FETCH_SILENCE_MAX)
+        };
+        let failed = |error| FetchError::infra(format!("no HTTP client: {}", chain(&error)));
+        let http = builder().dns_resolver(rules.clone()).build().map_err(failed)?;
+        let own = own.map(|own| Ok((own, builder().build().map_err(failed)?))).transpose()?;
+        Ok(Self { http, own, rules, bytes_max, ids })
+    }
+
+    /// A question for a URL: as the worker where it is an artifact of its own server, else as anybody, and only
+    /// where the address may be reached.
+    fn ask(&self, url: &Url, at: &Url) -> Result<RequestBuilder, Trouble> {
+        let is_own = |own: &&(FetchServer, reqwest::Client)| {
+            at.origin() == own.0.url.origin() && at.path().starts_with(&own_path(&own.0.url))
+        };
+        if let Some((server, http)) = self.own.as_ref().filter(is_own) {
+            let request = http.get(at.clone());
+            return Ok(server.token.iter().fold(request, |request, token| token.on(request)));
+        }
+        self.rules.check_literal(at).map_err(|refused| refused_error(url, &refused))?;
+        Ok(self.http.get(at.clone()))
     }
 
     /// Fetches into the entry; says whether what was there is still good.
@@ -116,7 +144,8 @@ impl Downloader {
             }
             status => {
                 let message = format!("`{}`: the server answers {status}", Shown(url));
-                return Err(FetchError::bad_task(message).into());
+                let missing = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+                return Err(FetchError { missing, ..FetchError::bad_task(message) }.into());
             }
         }
         let meta = self.finished(entry, url, sha256).await?;
@@ -132,8 +161,7 @@ impl Downloader {
     ) -> Result<Response, Trouble> {
         let mut at = url.clone();
         for _ in 0..=FETCH_REDIRECTS_MAX {
-            self.rules.check_literal(&at).map_err(|refused| refused_error(url, &refused))?;
-            let mut request = self.http.get(at.clone());
+            let mut request = self.ask(url, &at)?;
             if let Some((meta, bytes)) = part {
                 request = request.header(header::RANGE, format!("bytes={bytes}-"));
                 request = request.header(header::IF_RANGE, meta.etag.as_deref().unwrap_or_default());

@@ -6,9 +6,12 @@
 pub mod address;
 mod cache;
 mod download;
+mod lookup;
 
+pub use address::Network;
 pub use cache::prune;
 pub use download::{FETCH_REDIRECTS_MAX, FETCH_SILENCE_MAX, FETCH_TRIES_MAX};
+pub use lookup::{LOOKUP_BYTES_MAX, UPDATE_BUILDS_MAX, url_variables};
 
 use crate::{config::FetchConfig, logs::AttemptLog};
 use address::AddressRules;
@@ -35,19 +38,21 @@ pub struct FetchError {
     pub reason: ErrorReason,
     /// What happened, in one line.
     pub message: String,
+    /// Whether a server said that there is no such thing.
+    pub missing: bool,
 }
 
 impl FetchError {
     pub(super) fn bad_task(message: impl Into<String>) -> Self {
-        Self { reason: ErrorReason::BadTask, message: message.into() }
+        Self { reason: ErrorReason::BadTask, message: message.into(), missing: false }
     }
 
     pub(super) fn infra(message: impl Into<String>) -> Self {
-        Self { reason: ErrorReason::Infra, message: message.into() }
+        Self { reason: ErrorReason::Infra, message: message.into(), missing: false }
     }
 
     pub(super) fn limit(message: impl Into<String>) -> Self {
-        Self { reason: ErrorReason::Limit, message: message.into() }
+        Self { reason: ErrorReason::Limit, message: message.into(), missing: false }
     }
 
     pub(super) fn disk(path: &Path, error: &std::io::Error) -> Self {
@@ -106,35 +111,59 @@ pub fn plan(entries: &[Fetch], inputs: &Map<String, Value>) -> Result<Vec<Wanted
 }
 
 fn urls(entry: &Fetch, inputs: &Map<String, Value>) -> Result<Vec<String>, FetchError> {
-    let alone = entry.url.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    let Some(Value::Array(items)) = alone.and_then(|name| inputs.get(name)) else {
-        return Ok(vec![substitute(&entry.url, inputs)]);
-    };
+    let items = texts(&entry.what, inputs, || format!("`{}`", entry.what))?;
     if items.len() > 1 && !entry.to.ends_with('/') {
         let message = format!(
             "`{}` names {} files, but `{}` is one: end it with `/`",
-            entry.url,
+            entry.what,
             items.len(),
             entry.to
         );
         return Err(FetchError::bad_task(message));
     }
     if items.len() > 1 && entry.sha256.is_some() {
-        let message = format!("`{}` names {} files, but there is one `sha256`", entry.url, items.len());
+        let message = format!("`{}` names {} files, but there is one `sha256`", entry.what, items.len());
         return Err(FetchError::bad_task(message));
     }
+    Ok(items)
+}
+
+/// A text with its inputs filled in; each of the list that it is, if it is one input alone.
+fn texts(
+    text: &str,
+    inputs: &Map<String, Value>,
+    what: impl Fn() -> String,
+) -> Result<Vec<String>, FetchError> {
+    let alone = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    let Some(Value::Array(items)) = alone.and_then(|name| inputs.get(name)) else {
+        return Ok(vec![substitute(text, inputs)]);
+    };
     let text = |item: &Value| {
         item.as_str().map(str::to_owned).ok_or_else(|| {
-            FetchError::bad_task(format!("`{}` must be a list of URLs, it holds {item}", entry.url))
+            FetchError::bad_task(format!("{} must be a list of texts, it holds {item}", what()))
         })
     };
     items.iter().map(text).collect()
 }
 
+/// What an artifact's reference begins with in an event, `href`.
+const ARTIFACTS: &str = "/api/v1/tasks/";
+/// The scheme that marks such a reference: it is fetched from the worker's own server.
+const OWN_SCHEME: &str = "taskbot";
+
+/// The task's and the artifact's id in a reference.
+fn artifact_ids(path: &str) -> Option<(&str, &str)> {
+    let is_id =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let (task, artifact) = path.strip_prefix(ARTIFACTS)?.split_once("/artifacts/")?;
+    (is_id(task) && is_id(artifact)).then_some((task, artifact))
+}
+
 fn wanted(entry: &Fetch, url: &str, inputs: &Map<String, Value>) -> Result<Wanted, FetchError> {
     let bad = |message: String| Err(FetchError::bad_task(message));
-    let parsed = match Url::parse(url) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https" | "file") => parsed,
+    let is_own = artifact_ids(url).is_some();
+    let parsed = match Url::parse(&if is_own { format!("{OWN_SCHEME}:{url}") } else { url.to_owned() }) {
+        Ok(parsed) if is_own || matches!(parsed.scheme(), "http" | "https" | "file") => parsed,
         Ok(parsed) => {
             return bad(format!("`{}` cannot be fetched: only http, https and file can", Shown(&parsed)));
         }
@@ -154,6 +183,11 @@ fn wanted(entry: &Fetch, url: &str, inputs: &Map<String, Value>) -> Result<Wante
         && (sha.len() != 64 || !sha.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
         return bad(format!("`{sha}` is no SHA-256: expected 64 hexadecimal digits"));
+    }
+    if is_own && sha256.is_none() {
+        return bad(format!(
+            "`{url}` is an artifact: it is fetched with its `sha256`, which the event tells"
+        ));
     }
     Ok(Wanted { to: parts.join("/"), url: parsed, sha256 })
 }
@@ -216,8 +250,8 @@ impl Fetcher {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(config: &FetchConfig, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self, FetchError> {
-        let rules = AddressRules::new(&config.private_hosts);
-        let downloader = Downloader::new(rules, config.file_bytes_max, ids)?;
+        let rules = AddressRules::new(&config.private_hosts, &config.refused_networks);
+        let downloader = Downloader::new(rules, config.server.clone(), config.file_bytes_max, ids)?;
         Ok(Self { config: config.clone(), downloader, clock })
     }
 
@@ -237,6 +271,7 @@ impl Fetcher {
             let to = safe_path(work, &one.to)?;
             let fetched = match one.url.scheme() {
                 "file" => self.copy_file(one, &to).await?,
+                OWN_SCHEME => self.fetch_one(&self.artifact(one)?, &to, log).await?,
                 _ => self.fetch_one(one, &to, log).await?,
             };
             let source = if fetched.from_cache { ", from the cache" } else { "" };
@@ -261,6 +296,19 @@ impl Fetcher {
         entry.touch(self.clock.now());
         copy(entry.data(), to.to_owned()).await?;
         Ok(Fetched { to: one.to.clone(), sha256: meta.sha256, size_bytes: meta.size_bytes, from_cache })
+    }
+
+    /// An artifact of another task, as the server gives it to workers.
+    fn artifact(&self, one: &Wanted) -> Result<Wanted, FetchError> {
+        let (Some(server), Some((task, artifact)), Some(sha256)) =
+            (&self.config.server, artifact_ids(one.url.path()), &one.sha256)
+        else {
+            let message = format!("`{}` is an artifact of a server, and there is none here", Shown(&one.url));
+            return Err(FetchError::bad_task(message));
+        };
+        let path = format!("{}{task}/artifacts/{artifact}?sha256={sha256}", download::own_path(&server.url));
+        let url = server.url.join(&path).map_err(|error| FetchError::infra(format!("{path}: {error}")))?;
+        Ok(Wanted { url, ..one.clone() })
     }
 
     async fn copy_file(&self, one: &Wanted, to: &Path) -> Result<Fetched, FetchError> {

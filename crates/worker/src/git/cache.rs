@@ -55,15 +55,6 @@ impl Default for GitConfig {
     }
 }
 
-/// An entry of a folder in a repository.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Whether it is a folder.
-    pub folder: bool,
-}
-
 /// The mirrors of one folder. May be shared by processes.
 #[derive(Debug)]
 pub struct GitCache {
@@ -182,21 +173,23 @@ impl GitCache {
         read.args(["cat-file", "blob", id]).run(max_bytes).await.map(Some)
     }
 
-    /// Lists a folder at a commit; `""` is the root.
+    /// The paths of all files below a folder at a commit, relative to it; `""` is the root. None when there is no
+    /// such folder.
     ///
     /// # Errors
     /// See [`GitError`].
-    pub async fn list(&self, repo: &Repo, commit: &str, folder: &str) -> Result<Vec<Entry>, GitError> {
+    pub async fn list(&self, repo: &Repo, commit: &str, folder: &str) -> Result<Vec<String>, GitError> {
         let folder = check_inner(folder)?;
         let mirror = self.ensure(repo, commit).await?;
-        let listing = self.git(&mirror, format!("list {folder} of {}", repo.git));
-        let listing = listing.args(["ls-tree", "-z", &format!("{commit}:{folder}")]);
+        let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let mut args = vec!["ls-tree", "-r", "-z", "--full-tree", commit, "--"];
+        args.extend((!below.is_empty()).then_some(below.as_str()));
+        let listing = self.git(&mirror, format!("list {folder} of {}", repo.git)).args(args);
         let listing = listing.run(LISTING_BYTES_MAX).await?;
         let listing = String::from_utf8_lossy(&listing);
         let lines = listing.split('\0').filter_map(|line| line.split_once('\t'));
-        Ok(lines
-            .map(|(meta, name)| Entry { name: name.to_owned(), folder: meta.contains(" tree ") })
-            .collect())
+        let files = lines.filter(|(meta, _)| meta.contains(" blob "));
+        Ok(files.filter_map(|(_, name)| name.strip_prefix(&below)).map(str::to_owned).collect())
     }
 
     /// Unpacks the tree of a commit into a new folder: no `.git`, no link that leaves it.

@@ -10,7 +10,7 @@ mod import;
 mod names;
 mod tree;
 
-pub use cache::{Entry, GitCache, GitConfig};
+pub use cache::{GitCache, GitConfig};
 pub use names::{Protocol, check_reference, check_url, is_commit};
 pub use tree::TreeLimits;
 

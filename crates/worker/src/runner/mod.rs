@@ -101,7 +101,7 @@ impl Job {
     /// Why it can be none, in one line: it is of another kind, it was not resolved, or its inputs are wrong.
     pub fn from_assignment(assignment: &Assignment) -> Result<Self, String> {
         let task = &assignment.task;
-        let TaskKind::Repo { repo, resolved } = &task.kind else {
+        let TaskKind::Repo { repo, resolved, .. } = &task.kind else {
             return Err(format!("a task of kind {} is not for this worker", task.kind.as_str()));
         };
         let resolved = resolved.as_ref().ok_or("the task was not resolved before it was queued")?;

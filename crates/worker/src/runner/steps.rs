@@ -195,12 +195,15 @@ impl<'a> Attempt<'a> {
         let (tree, beside) = (self.folders.work.join("tree"), self.folders.work.join("fetched"));
         let step = async {
             surroundings::write_inputs(&beside, &job.inputs)?;
-            let mut wanted = fetch::plan(&job.file.fetch, &job.inputs)?;
-            for one in &mut wanted {
-                one.to = job.inner(&one.to);
-                fetch::check_free(&tree, &one.to)?;
-            }
-            let fetching = runner.fetcher.fetch(&wanted, &beside, log);
+            let fetching = async {
+                let entries = runner.fetcher.look_up(&job.file.fetch, &job.inputs, log).await?;
+                let mut wanted = fetch::plan(&entries, &job.inputs)?;
+                for one in &mut wanted {
+                    one.to = job.inner(&one.to);
+                    fetch::check_free(&tree, &one.to)?;
+                }
+                runner.fetcher.fetch(&wanted, &beside, log).await
+            };
             limited("fetch", limit, control, fetching).await
         };
         self.course.phase(Phase::Fetch, step).await

@@ -126,6 +126,7 @@ impl Board {
             kind: TaskKind::Repo {
                 repo: repo.clone(),
                 resolved: Some(Box::new(Resolved { commit: commit.to_owned(), file })),
+                discover: false,
             },
             name: "t".into(),
             origin: Origin::Submitted { who: "me".into(), why: None },

@@ -1,7 +1,10 @@
 //! External files, from a server that cuts, redirects and lies.
 
 use crate::http::{Reply, Request, Server};
-use model::{ErrorReason, SystemClock, SystemIds, task_file::Fetch};
+use model::{
+    ErrorReason, SystemClock, SystemIds,
+    task_file::{Fetch, FetchKind},
+};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -9,14 +12,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 use taskbot_worker::{
-    config::FetchConfig,
+    config::{FetchConfig, FetchLookups, FetchServer},
     fetch::{FetchError, Fetched, Fetcher, Wanted, check_free, plan, prune},
     logs::AttemptLog,
 };
 use tempfile::TempDir;
 
 fn entry(url: &str, to: &str) -> Fetch {
-    Fetch { url: url.to_owned(), to: to.to_owned(), sha256: None }
+    Fetch::of_url(url.to_owned(), to.to_owned())
 }
 
 fn inputs(value: Value) -> Map<String, Value> {
@@ -56,7 +59,7 @@ fn plans() {
     check(&one("http://a/%2e%2e%2fx", "in/"), json!({}), Ok(&[("http://a/%2e%2e%2fx", "in/.._x")]));
     check(&one("${urls}", "one"), json!({"urls": ["http://a/1", "http://a/2"]}), Err("end it with `/`"));
     check(&one("${urls}", "in/"), json!({"urls": ["http://a/1", "http://b/1"]}), Err("both go to `in/1`"));
-    check(&one("${urls}", "in/"), json!({"urls": [1]}), Err("must be a list of URLs"));
+    check(&one("${urls}", "in/"), json!({"urls": [1]}), Err("must be a list of texts"));
     check(&one("${url}", "in/"), json!({}), Err("is no URL"));
     check(&one("ftp://a/x", "in/"), json!({}), Err("only http, https and file"));
     check(&one("http://a/x", "${to}"), json!({"to": "../x"}), Err("no file below the work folder"));
@@ -111,6 +114,15 @@ impl Bench {
             cache_dir: self.cache.path().to_owned(),
             file_bytes_max: bytes_max,
             private_hosts: ["127.0.0.1".to_owned()].into(),
+            refused_networks: vec!["203.0.114.0/24".parse().unwrap()],
+            lookups: FetchLookups {
+                koji: Some(format!(
+                    "{}/packages/${{name}}/${{version}}/${{release}}/${{arch}}/",
+                    self.server.url()
+                )),
+                bodhi: Some(format!("{}/updates/${{id}}", self.server.url())),
+                compose: Some(format!("{}/composes/${{id}}/compose/", self.server.url())),
+            },
             ..FetchConfig::default()
         };
         Fetcher::new(&config, Arc::new(SystemClock), Arc::new(SystemIds)).unwrap()
@@ -221,6 +233,16 @@ async fn what_goes_wrong_says_whose_fault_it_is() {
             headers: vec![("location", "http://localhost:1/".into())],
             body: Vec::new(),
         },
+        "/mapped" => Reply::Answer {
+            status: 307,
+            headers: vec![("location", "http://[::ffff:127.0.0.1]:1/".into())],
+            body: Vec::new(),
+        },
+        "/range" => Reply::Answer {
+            status: 308,
+            headers: vec![("location", "http://203.0.114.7/".into())],
+            body: Vec::new(),
+        },
         "/file" => Reply::Answer {
             status: 302,
             headers: vec![("location", "file:///etc/passwd".into())],
@@ -237,6 +259,8 @@ async fn what_goes_wrong_says_whose_fault_it_is() {
         ("/loop", ErrorReason::BadTask, "redirects"),
         ("/out", ErrorReason::BadTask, "169.254.169.254, which is not a public address"),
         ("/name", ErrorReason::BadTask, "not a public address"),
+        ("/mapped", ErrorReason::BadTask, "not a public address"),
+        ("/range", ErrorReason::BadTask, "203.0.114.7, which is not a public address, or refused"),
         ("/file", ErrorReason::BadTask, "cannot be followed"),
         ("/none", ErrorReason::BadTask, "404"),
     ] {
@@ -247,6 +271,13 @@ async fn what_goes_wrong_says_whose_fault_it_is() {
     }
     let error = bench.fetch_url("http://[::1]:9/x", None).await.unwrap_err();
     assert!(error.message.contains("not a public address"), "{error}");
+    // A name is judged by what it resolves to, in the network's own words too.
+    for url in
+        ["http://localhost:9/x", "http://LOCALHOST:9/x", "http://127.1/x", "http://[::ffff:a9fe:a9fe]/x"]
+    {
+        let error = bench.fetch_url(url, None).await.unwrap_err();
+        assert!(error.message.contains("not a public address"), "{url}: {error}");
+    }
     let shown = bench.fetch_url("http://user:secret@10.0.0.1/x", None).await.unwrap_err();
     assert!(!shown.message.contains("secret"), "{shown}");
 }
@@ -288,4 +319,167 @@ async fn many_at_once_ask_once_and_the_cache_is_kept_small() {
     assert_eq!(std::fs::read_dir(bench.cache.path()).unwrap().count(), 2);
     bench.fetch("/c", Some(&sum(b"/c"))).await.unwrap();
     assert_eq!(prune(bench.cache.path(), 0).unwrap(), 3);
+}
+
+/// A folder as web servers show it, with links that lead elsewhere.
+fn page(names: &[&str]) -> Reply {
+    let links: String =
+        names.iter().map(|name| format!("<tr><td><a href=\"{name}\">{name}</a></td></tr>\n")).collect();
+    Reply::text(
+        200,
+        &format!(
+            "<html><a href=\"?C=N;O=D\">Name</a> <a href='/packages/'>Up</a> <a href=\"../secret.rpm\">x</a> \
+             <a href=\"http://203.0.114.7/evil-1-1.rpm\">x</a>{links}</html>"
+        ),
+    )
+}
+
+fn koji(request: &Request, _: usize) -> Reply {
+    match request.path.as_str() {
+        "/packages/hello/2.12/1.fc42/x86_64/" => page(&[
+            "hello-2.12-1.fc42.x86_64.rpm",
+            "hello-debuginfo-2.12-1.fc42.x86_64.rpm",
+            "hello%2b-2.12-1.fc42.x86_64.rpm",
+            "build.log",
+        ]),
+        "/packages/hello/2.12/1.fc42/noarch/" => page(&["hello-doc-2.12-1.fc42.noarch.rpm"]),
+        "/packages/lib-x/1/2/src/" => page(&["lib-x-1-2.src.rpm"]),
+        "/updates/FEDORA-2026-1" => {
+            Reply::json(&json!({"update": {"builds": [{"nvr": "hello-2.12-1.fc42"}, {"nvr": "lib-x-1-2"}]}}))
+        }
+        "/updates/FEDORA-2026-2" => {
+            Reply::json(&json!({"update": {"builds": [{"nvr": "../../secret-1-1"}]}}))
+        }
+        "/updates/FEDORA-2026-3" => Reply::text(200, "<html>"),
+        "/composes/C-1/compose/metadata/images.json" => Reply::json(&json!({"payload": {"images": {
+            "Server": {
+                "x86_64": [
+                    {"path": "Server/x86_64/iso/boot.iso", "size": 3, "checksums": {"sha256": sum(b"iso")}},
+                    {"path": "Server/x86_64/images/disk.qcow2", "checksums": {"sha256": sum(b"disk")}},
+                ],
+                "aarch64": [{"path": "Server/aarch64/iso/boot.iso", "checksums": {"sha256": sum(b"arm")}}],
+            },
+        }}})),
+        "/composes/C-2/compose/metadata/images.json" => {
+            Reply::json(&json!({"payload": {"images": {"S": {"x86_64": [{"path": "../x.iso"}]}}}}))
+        }
+        "/composes/C-1/compose/Server/x86_64/iso/boot.iso" => Reply::text(200, "iso"),
+        _ => Reply::status(404),
+    }
+}
+
+#[tokio::test]
+async fn builds_updates_and_composes_are_looked_up() {
+    let bench = Bench::new(koji).await;
+    let (fetcher, log) = (bench.fetcher(1 << 20), silent());
+    let look = async |kind: FetchKind, what: &str, arch: &[&str], files: &[&str], given: Value| {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let entry = Fetch {
+            kind,
+            arch: texts(arch),
+            files: texts(files),
+            ..Fetch::of_url(what.into(), "in/".into())
+        };
+        let entries = fetcher.look_up(&[entry], &inputs(given.clone()), &log).await?;
+        let wanted = plan(&entries, &inputs(given))?;
+        Ok::<_, FetchError>(
+            wanted.into_iter().map(|one| format!("{} {}", one.to, one.url.path())).collect::<Vec<_>>(),
+        )
+    };
+    let folder = "/packages/hello/2.12/1.fc42";
+    let main = format!("in/hello-2.12-1.fc42.x86_64.rpm {folder}/x86_64/hello-2.12-1.fc42.x86_64.rpm");
+    let plus = format!("in/hello+-2.12-1.fc42.x86_64.rpm {folder}/x86_64/hello%2b-2.12-1.fc42.x86_64.rpm");
+    let doc = format!("in/hello-doc-2.12-1.fc42.noarch.rpm {folder}/noarch/hello-doc-2.12-1.fc42.noarch.rpm");
+    let source = "in/lib-x-1-2.src.rpm /packages/lib-x/1/2/src/lib-x-1-2.src.rpm".to_owned();
+    let given = json!({"nvr": "hello-2.12-1.fc42", "nvrs": ["hello-2.12-1.fc42", "lib-x-1-2"]});
+    let both = ["x86_64", "noarch"];
+    let koji = FetchKind::Koji;
+    let found = look(koji, "${nvr}", &both, &[], given.clone()).await.unwrap();
+    assert_eq!(found, [doc.clone(), plus, main.clone()]);
+    let found = look(koji, "${nvrs}", &["src", "noarch"], &[], given.clone()).await.unwrap();
+    assert_eq!(found, [doc.clone(), source.clone()]);
+    let found = look(koji, "${nvr}", &both, &["*-debuginfo-*"], given.clone()).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = look(FetchKind::Bodhi, "FEDORA-2026-1", &["src", "noarch"], &[], json!({})).await.unwrap();
+    assert_eq!(found, [doc, source]);
+    let check = async |kind, what: &str, arch: &[&str], text: &str, reason: ErrorReason| {
+        let error = look(kind, what, arch, &["*.iso", "*.rpm"], given.clone()).await.unwrap_err();
+        assert!(error.message.contains(text), "{what}: {error}");
+        assert_eq!(error.reason, reason, "{what}: {error}");
+    };
+    let bad = ErrorReason::BadTask;
+    check(koji, "hello", &[], "expected NAME-VERSION-RELEASE", bad).await;
+    check(koji, "../etc/passwd-1-1", &[], "is no name of a koji", bad).await;
+    check(koji, "hello-9-9", &[], "there is no build `hello-9-9`", bad).await;
+    check(koji, "hello-2.12-1.fc42", &["s390x"], "there is no build `hello-2.12-1.fc42` for s390x", bad)
+        .await;
+    check(FetchKind::Bodhi, "FEDORA-2026-2", &[], "names no builds", ErrorReason::Infra).await;
+    check(FetchKind::Bodhi, "FEDORA-2026-3", &[], "holds no JSON", ErrorReason::Infra).await;
+    check(FetchKind::Bodhi, "FEDORA-2026-4", &[], "404", bad).await;
+    check(FetchKind::Compose, "C-2", &["x86_64"], "outside of the compose", ErrorReason::Infra).await;
+    check(FetchKind::Compose, "C-1", &["ppc64le"], "holds no such file for ppc64le", bad).await;
+
+    // What a compose says of its images' checksums is held against them.
+    let entry = |kind, what: &str, files: &str| Fetch {
+        kind,
+        arch: vec!["x86_64".into()],
+        files: vec![files.into()],
+        ..Fetch::of_url(what.into(), "in/".into())
+    };
+    let entries = [entry(FetchKind::Compose, "C-1", "*.iso")];
+    let entries = fetcher.look_up(&entries, &Map::new(), &log).await.unwrap();
+    let wanted = plan(&entries, &Map::new()).unwrap();
+    let fetched = fetcher.fetch(&wanted, bench.work.path(), &log).await.unwrap();
+    assert_eq!((fetched[0].to.as_str(), &fetched[0].sha256), ("in/boot.iso", &sum(b"iso")));
+
+    let plain = FetchConfig { cache_dir: bench.cache.path().to_owned(), ..FetchConfig::default() };
+    let plain = Fetcher::new(&plain, Arc::new(SystemClock), Arc::new(SystemIds)).unwrap();
+    let error = plain.look_up(&[entry(koji, "a-1-1", "*")], &Map::new(), &log).await.unwrap_err();
+    assert!(error.message.contains("`worker.fetch.koji`"), "{error}");
+}
+
+#[tokio::test]
+async fn artifacts_come_from_the_own_server_by_reference_and_checksum() {
+    const TOKEN: &str = "agent-token";
+    let iso = sum(b"iso");
+    let path = "/api/v1/worker/tasks/0197411c-5d3e/artifacts/0197411c-a1ee";
+    let wanted_sha = iso.clone();
+    let bench = Bench::new(move |request, _| {
+        let shown = request.headers.get("authorization").map(String::as_str);
+        let known = request.query.get("sha256") == Some(&wanted_sha);
+        match (request.path == path && known, shown) {
+            (_, None) => Reply::status(401),
+            (true, Some(shown)) if shown == format!("Bearer {TOKEN}") => Reply::text(200, "iso"),
+            _ => Reply::status(404),
+        }
+    })
+    .await;
+    let server = url::Url::parse(&bench.server.url()).unwrap();
+    let config = |server: Option<FetchServer>| FetchConfig {
+        cache_dir: bench.cache.path().to_owned(),
+        server,
+        ..FetchConfig::default()
+    };
+    let make =
+        |config: FetchConfig| Fetcher::new(&config, Arc::new(SystemClock), Arc::new(SystemIds)).unwrap();
+    let own = FetchServer { url: server, token: Some(taskbot_worker::client::Token::new(TOKEN)) };
+    let (with, without) = (make(config(Some(own))), make(config(None)));
+    let href = "/api/v1/tasks/0197411c-5d3e/artifacts/0197411c-a1ee";
+    let entry = Fetch { sha256: Some("${sha256}".into()), ..entry("${iso}", "boot.iso") };
+    let get = async |fetcher: &Fetcher, href: &str, sha256: &str| {
+        let wanted = plan(std::slice::from_ref(&entry), &inputs(json!({"iso": href, "sha256": sha256})))?;
+        fetcher.fetch(&wanted, bench.work.path(), &silent()).await
+    };
+    assert_eq!(get(&with, href, &iso).await.unwrap()[0].sha256, iso);
+    assert_eq!(std::fs::read(bench.work.path().join("boot.iso")).unwrap(), b"iso");
+    let check = async |fetcher: &Fetcher, href: &str, sha256: &str, text: &str| {
+        let error = get(fetcher, href, sha256).await.unwrap_err();
+        assert!(error.message.contains(text), "{href}: {error}");
+    };
+    check(&without, href, &iso, "there is none here").await;
+    check(&with, href, "", "with its `sha256`").await;
+    check(&with, href, &sum(b"other"), "404").await;
+    check(&with, "/api/v1/tasks/../worker/artifacts/x", &iso, "is no URL").await;
+    // The token is for artifacts alone, and other addresses of that host stay closed.
+    check(&with, &format!("{}/api/v1/tasks", bench.server.url()), &iso, "not a public address").await;
 }

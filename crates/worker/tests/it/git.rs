@@ -113,8 +113,9 @@ async fn references_are_found_and_trees_checked_out() {
     assert_eq!(names(&into), ["deep", "new", "task.yaml"]);
     assert_eq!(fs::metadata(into.join("deep/run.sh")).unwrap().permissions().mode() & 0o111, 0o111);
     let list = cache.list(&repo, &second, "").await.unwrap();
-    let list: Vec<_> = list.iter().map(|entry| (entry.name.as_str(), entry.folder)).collect();
-    assert_eq!(list, [("deep", true), ("new", false), ("task.yaml", false)]);
+    assert_eq!(list, ["deep/run.sh", "new", "task.yaml"]);
+    assert_eq!(cache.list(&repo, &second, "deep").await.unwrap(), ["run.sh"]);
+    assert!(cache.list(&repo, &second, "nowhere").await.unwrap().is_empty());
     let read = cache.read_file(&repo, &first, "./deep/run.sh", 100).await.unwrap();
     assert_eq!(read.as_deref(), Some(&b"#!/bin/sh\n"[..]));
     assert_eq!(cache.read_file(&repo, &first, "new", 100).await.unwrap(), None);
