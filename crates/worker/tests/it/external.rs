@@ -39,7 +39,8 @@ fn busybox_root() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let bin = root.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    fs::copy("/bin/busybox", bin.join("busybox")).expect("this test needs busybox (busybox-static)");
+    fs::copy("/bin/busybox", bin.join("busybox"))
+        .unwrap_or_else(|error| panic!("this test needs busybox (busybox-static): {error}"));
     let listed = std::process::Command::new("/bin/busybox").arg("--list").output().unwrap();
     for name in String::from_utf8(listed.stdout).unwrap().lines().filter(|name| *name != "busybox") {
         std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
