@@ -160,8 +160,9 @@ fn a_backtest_reads_what_a_stream_still_holds() {
         let subjects = vec!["in.>".to_owned()];
         let stream = Config { name: "IN".to_owned(), subjects, ..Config::default() };
         client.create_stream(stream).await.unwrap();
-        for state in ["done", "failed", "done"] {
-            let body = format!("{{\"state\": \"{state}\"}}");
+        // Without ids, equal bodies would be one event.
+        for (at, state) in ["done", "failed", "done"].into_iter().enumerate() {
+            let body = format!("{{\"n\": {at}, \"state\": \"{state}\"}}");
             client.publish("in.build", body.into()).await.unwrap().await.unwrap();
         }
     });
