@@ -39,7 +39,7 @@ async fn tasks_that_cannot_be_end_with_a_clear_error() {
     let installation = Installation::start(&plan).await;
     let server = NotFound::start().await;
     let cases: &[(Value, &str, &[&str])] = &[
-        (json!({"task": "empty"}), "error(bad_task)", &["has no task.yaml", "looked for task.yaml"]),
+        (json!({"task": "empty"}), "error(bad_task)", &["there is no task.yaml", "looked for .fmf/version"]),
         (json!({"task": "typo"}), "error(bad_task)", &["task.yaml:2:1", "rnu", "did you mean `run`"]),
         (json!({"task": "two-mistakes"}), "error(bad_task)", &["task.yaml:3", "task.yaml:4", "xml", "soon"]),
         (json!({"task": "missing-input"}), "error(bad_task)", &["input `nvr` is missing"]),
