@@ -425,6 +425,7 @@ impl GitCache {
             }
         }
         let mirror = Mirror { dir, _lock: file };
+        sweep(&mirror.dir).map_err(infra)?;
         // The file is written last: a half-made mirror is made again.
         if !mirror.dir.join("url").is_file() {
             files::remove(&mirror.dir).map_err(infra)?;
@@ -444,6 +445,35 @@ impl GitCache {
             tracing::warn!(%error, mirror = %mirror.dir.display(), "cannot note the use of a mirror");
         }
     }
+}
+
+/// Where a git that is killed leaves something, in a mirror.
+const LEFT_IN: [&str; 6] =
+    ["", "objects", "objects/pack", "refs/taskbot", "refs/taskbot/keep", "refs/remote"];
+
+/// Removes what a git that was killed left in a mirror: locks, which nobody would ever give up again, and halves
+/// of packs. Nobody else uses the mirror, since we have its lock.
+fn sweep(mirror: &Path) -> std::io::Result<()> {
+    let is_left = |name: &str| {
+        name.ends_with(".lock")
+            || ["tmp_", "shallow_", "incoming-", ".tmp-"].iter().any(|head| name.starts_with(head))
+    };
+    let mut todo: Vec<PathBuf> = LEFT_IN.iter().map(|folder| mirror.join(folder)).collect();
+    while let Some(folder) = todo.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if is_left(&entry.file_name().to_string_lossy()) {
+                files::remove(&entry.path())?;
+            } else if folder.starts_with(mirror.join("refs/remote")) && entry.file_type()?.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Another place that a repository on this machine takes its objects from: by a link, by a file in place of its

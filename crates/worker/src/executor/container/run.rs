@@ -76,6 +76,9 @@ impl Container {
         self.drop_holder().await?;
         let id = self.create(request).await?;
         self.upload(&id).await?;
+        if stop.is_cancelled() {
+            return Ok(Exit::Stopped);
+        }
         let docker = &self.engine.docker;
         let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
         // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.

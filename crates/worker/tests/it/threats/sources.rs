@@ -243,3 +243,47 @@ async fn repositories_that_lead_to_others() {
     }
     stand.clean().await;
 }
+
+/// Locks and halves of packs that a killed git leaves would keep every later task from its repository.
+#[tokio::test]
+async fn a_fetch_that_was_killed_keeps_nobody_from_the_repository() {
+    let stand = Stand::new(ExecutorKind::Sandbox);
+    let path = repository(stand.here.path(), "repo");
+    let address = path.to_str().unwrap();
+    run(&stand, address, &git(&path, &["rev-parse", "HEAD"])).await.is("passed", "");
+    let mirrors = fs::read_dir(stand.here.path().join("mirrors")).unwrap().flatten();
+    let mut mirrors = mirrors.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let mirror = mirrors.next().unwrap();
+    let left = [
+        "shallow.lock",
+        "shallow_Ab3dEf",
+        "packed-refs.lock",
+        "HEAD.lock",
+        "refs/taskbot/incoming.lock",
+        "objects/pack/tmp_pack_Ab3dEf",
+        "objects/tmp_objdir-incoming-Ab3dEf/pack/tmp_pack_x",
+    ];
+    for round in 0..2 {
+        fs::write(path.join("new"), format!("{round}\n")).unwrap();
+        git(&path, &["add", "--all"]);
+        git(&path, &["commit", "--quiet", "-m", "more"]);
+        let commit = git(&path, &["rev-parse", "HEAD"]);
+        let keep = format!("refs/taskbot/keep/{commit}.lock");
+        let left: Vec<_> =
+            left.iter().copied().chain([keep.as_str()]).map(|name| mirror.join(name)).collect();
+        for file in &left {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "left").unwrap();
+        }
+        if round == 0 {
+            let repo = Repo { git: address.to_owned(), reference: Some("main".into()), path: None };
+            assert_eq!(stand.runner.git.resolve(&repo).await.unwrap(), commit);
+        } else {
+            run(&stand, address, &commit).await.is("passed", "").logs("./new");
+        }
+        for file in &left {
+            assert!(!file.exists(), "{}", file.display());
+        }
+    }
+    stand.clean().await;
+}
