@@ -5,7 +5,7 @@ create table retest (
     hash bytea not null,
     at timestamptz not null,
     body text not null,
-    asked integer not null
+    asked bigint not null
 );
 create index retest_hash on retest (hash, at);
 create index retest_at on retest (at);

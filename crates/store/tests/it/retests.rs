@@ -64,7 +64,7 @@ async fn the_same_wish_is_made_once_within_its_window(bed: &Bed) {
     assert_eq!(bed.store.retest(made.id).await.unwrap(), made);
     let told = bed.topics().await;
     assert!(
-        told.contains(&"taskbot.retest.requested".to_owned()) && told.contains(&"rats.test.x".to_owned()),
+        told.contains(&"retest.requested".to_owned()) && told.contains(&"rats.test.x".to_owned()),
         "{told:?}"
     );
 

@@ -144,6 +144,7 @@ fn commands() {
     task artifacts
     task run-local
     result list
+    result export
     result show
     queue list
     queue pause

@@ -286,7 +286,7 @@ async fn environments_are_tried_in_their_order() {
 #[tokio::test]
 async fn what_the_author_must_mend_is_said_so() {
     for (files, expect) in [
-        (vec![("other", "")], "holds no task.yaml"),
+        (vec![("other", "")], "there is no task.yaml"),
         (vec![("task.yaml", "nam: t\nrun: x\n")], "did you mean"),
         (vec![("task.yaml", "name: t\nrun: x\ninputs: {a: {required: true}}\n")], "input `a` is missing"),
     ] {
