@@ -112,6 +112,8 @@ pub(super) fn in_namespaces(
             kill
         })),
     };
+    // What an engine's helpers leave in the current folder goes with ours.
+    command.current_dir(folder);
     let daemon = Daemon::spawn(&mut command, &folder.join(log), stop)?;
     let guard = daemon.pid();
     let mut init = None;

@@ -9,6 +9,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 use taskbot_worker::runner::Control;
 
@@ -35,6 +36,8 @@ async fn child_that_gets_killed() {
     let mut log = File::create(Path::new(folder).join("log")).unwrap();
     let out = Box::new(move |bytes: &[u8]| log.write_all(bytes).unwrap());
     stand.run_to(&repo, &Control::default(), out).await;
+    // What is over before it is killed keeps its folder, too.
+    tokio::time::timeout(Duration::from_secs(60), std::future::pending::<()>()).await.unwrap_err();
 }
 
 async fn check(kind: ExecutorKind, said: &str, rest: &str, time: &str) {

@@ -235,7 +235,7 @@ fn job(stand: &Stand, hangs: Hangs, ending: Ending, time: &str, silence: &Silenc
     let provision = if matches!(hangs, Hangs::Provision | Hangs::Checkout) { short(hangs) } else { "5m" };
     let mut environment = stand.environment();
     if hangs == Hangs::Boot && ending == Ending::Timeout {
-        environment = environment.replace("vm: {", "vm: {boot: 1s, ");
+        environment = environment.replace("vm: {", "vm: {boot: 100ms, ");
     }
     let yaml = format!(
         "name: t\nenvironment: {environment}\n{fetch}{results}prepare: |\n  {}\nrun: |\n  {}\ncleanup: |\n  {}\n\

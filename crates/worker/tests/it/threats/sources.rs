@@ -97,7 +97,7 @@ async fn addresses() {
         (format!("--upload-pack=touch {}", bait.display()), "holds blanks"),
         (format!("--upload-pack=touch${{IFS}}{}", bait.display()), "cannot be read"),
         (format!("ssh://-oProxyCommand=touch${{IFS}}{}/x", bait.display()), ""),
-        (format!("file://{}", victim.path().display()), "has protocol `file`"),
+        (format!("file://{}", victim.path().display()), "not below a folder"),
         (victim.path().display().to_string(), "not below a folder"),
         (format!("{}/../{}", stand.here.path().display(), "etc"), ""),
         ("https://127.0.0.1/x.git".to_owned(), "private network"),
