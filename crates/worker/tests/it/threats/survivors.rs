@@ -87,7 +87,7 @@ async fn what_kills_and_unmounts_finds_only_itself() {
 #[tokio::test]
 async fn a_machine_whose_task_ends_everything() {
     let stand = Stand::new(ExecutorKind::Vm);
-    let went = stand.run("run: |\n  echo begun\n  sync; umount -a 2>/dev/null; for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || kill -9 $p 2>/dev/null || true; done\n  sleep 100\ntimeout: {run: 20s, idle: 3s}\ncleanup: echo cleaned", &[]).await;
+    let went = stand.run("run: |\n  echo begun\n  sync; for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || kill -9 $p 2>/dev/null || true; done\n  sleep 100\ntimeout: {run: 20s, idle: 3s}\ncleanup: echo cleaned", &[]).await;
     let (outcome, reason) = went.outcome();
     assert!(
         outcome == "error(timeout)" && reason.contains("no output")
