@@ -275,7 +275,7 @@ fn the_doctor_finds_things() {
 fn a_program_for_environments_is_tried() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("silent");
-    fs::write(&program, "#!/bin/sh\necho nothing sensible\n").unwrap();
+    fs::write(&program, "#!/bin/sh\nread -r request\necho nothing sensible\n").unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = program.display().to_string();
     let tried = run(taskbot().args(["worker", "conformance", &program, "--its", "-o"]), "");
