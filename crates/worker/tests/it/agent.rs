@@ -367,7 +367,7 @@ async fn broken_answers_and_refusals_on_the_way_are_got_over() {
     let mut at = 0;
     bench.board.lock().fault = Some(Box::new(move |_| {
         at += 1;
-        match at % 4 {
+        match at % 6 {
             0 => Some(Reply::Drop),
             1 => Some(Reply::text(503, "the database is away")),
             2 => Some(Reply::Answer {

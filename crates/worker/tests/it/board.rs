@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::Notify;
 
 /// How long a test waits for the worker to come to something.
-const UNTIL_LIMIT: Duration = Duration::from_secs(60);
+const UNTIL_LIMIT: Duration = Duration::from_secs(180);
 
 type Fault = Box<dyn FnMut(&Request) -> Option<Reply> + Send>;
 
