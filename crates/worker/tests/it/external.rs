@@ -458,7 +458,7 @@ async fn a_killed_worker_leaves_nothing() {
     for alone in [true, false] {
         let mut child = worker();
         until("its command runs", async || processes("sleep\u{0}6173.5") >= 1).await;
-        child.kill().unwrap();
+        // The program first: left alone it sees the end of its input, and cleans up.
         if !alone {
             let state = state.display().to_string();
             for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -474,6 +474,7 @@ async fn a_killed_worker_leaves_nothing() {
                 }
             }
         }
+        child.kill().unwrap();
         child.wait().unwrap();
         let other = executor(&folder, "other", program.clone());
         other.probe().await.unwrap();
