@@ -76,6 +76,24 @@ impl Scheduler {
         Ok(applied)
     }
 
+    /// What one rule comes to on a past event; nothing when it says nothing.
+    pub(crate) async fn judge_by(
+        &self,
+        set: &Arc<RuleSet>,
+        rule: &RuleName,
+        stored: &StoredEvent,
+    ) -> Result<Option<Judgement>, ServiceError> {
+        let (set, ids) = (Arc::clone(set), Arc::clone(self.ids()));
+        let (name, event, generation) = (rule.clone(), stored.event.clone(), stored.generation);
+        let judge = move || {
+            // As old as it was when it came in: ages count from then.
+            let evaluation = set.evaluate_rule(&name, &event, event.received_at).ok().flatten()?;
+            Some(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
+        };
+        let judged = tokio::task::spawn_blocking(judge).await;
+        judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))
+    }
+
     async fn apply_to(
         &self,
         set: &Arc<RuleSet>,
@@ -85,16 +103,7 @@ impl Scheduler {
         applied: &mut Applied,
     ) -> Result<(), ServiceError> {
         applied.events += 1;
-        let (set, ids) = (Arc::clone(set), Arc::clone(self.ids()));
-        let (name, event, generation) = (rule.clone(), stored.event.clone(), stored.generation);
-        let judge = move || {
-            // As old as it was when it came in: ages count from then.
-            let evaluation = set.evaluate_rule(&name, &event, event.received_at).ok().flatten()?;
-            Some(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
-        };
-        let judged = tokio::task::spawn_blocking(judge).await;
-        let judged = judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))?;
-        let Some(judgement) = judged else { return Ok(()) };
+        let Some(judgement) = self.judge_by(set, rule, &stored).await? else { return Ok(()) };
         for verdict in &judgement.verdicts {
             match verdict.verdict {
                 VerdictKind::Error { .. } => applied.errors += 1,
@@ -112,7 +121,7 @@ impl Scheduler {
         let said = self.store().firings(stored.seq).await?;
         let known = |kind: &VerdictKind| {
             said.iter().any(|firing| {
-                firing.generation == generation
+                firing.generation == stored.generation
                     && firing.verdict.rule == *rule
                     && firing.verdict.verdict == *kind
             })

@@ -1,6 +1,9 @@
 //! Running a test once more for whoever knows what was tested and by which test, but of no task of ours.
 
-use crate::{Scheduler, service::Rerun, service::ServiceError, wish};
+use crate::{
+    Scheduler,
+    service::{Rerun, ServiceError},
+};
 use model::{
     Item, ResultId, Task,
     ids::{RetestId, RuleName, TaskId, TaskName},
@@ -228,41 +231,24 @@ impl Scheduler {
         stored: &StoredEvent,
         wish: &RetestWish,
     ) -> Result<Option<Found>, ServiceError> {
-        let (set, ids) = (Arc::clone(set), Arc::clone(self.ids()));
-        let (name, event, generation) = (rule.clone(), stored.event.clone(), stored.generation);
-        let judge = move || {
-            // As old as it was when it came in: ages count from then.
-            let evaluation = set.evaluate_rule(&name, &event, event.received_at).ok().flatten()?;
-            Some(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
-        };
-        let judged = tokio::task::spawn_blocking(judge).await;
-        let judged = judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))?;
-        let Some(judgement) = judged else { return Ok(None) };
-        let is_it = |task: &NewTask| {
-            task.name.as_str() == wish.test
-                && task.item.as_ref().is_some_and(|item| is_the_item(item, &wish.item))
-        };
+        let Some(judgement) = self.judge_by(set, rule, stored).await? else { return Ok(None) };
+        let is_it =
+            |task: &NewTask| task.name.as_str() == wish.test && task.item.as_ref() == Some(&wish.item);
         let tasks: Vec<_> = judgement.tasks.into_iter().filter(is_it).collect();
         if tasks.is_empty() {
             return Ok(None);
         }
-        let ids = tasks.iter().map(|task| task.id).collect();
-        // Nothing else that the rule wishes, and no verdict: it said nothing new.
-        let judgement = Judgement { tasks, ..Judgement::none(judgement.revision) };
-        let made = self.store().judge_past(stored, &judgement).await?;
+        // Nothing else that the rule wishes, and no verdict: it said nothing new. Its limits hold.
+        let limits = judgement.limits;
+        let judgement = Judgement { tasks, limits, ..Judgement::none(judgement.revision) };
+        let tasks = self.store().judge_past(stored, &judgement).await?;
         let served = Served::Rule { rule: rule.clone(), event: stored.seq };
-        let tasks = if made.is_empty() { ids } else { made };
         Ok(Some(Found { served, make: Vec::new(), tasks }))
     }
 }
 
 fn hears(on: &[TopicPattern], topic: &Topic) -> bool {
     on.iter().any(|pattern| pattern.matches(topic))
-}
-
-/// The same id, and the same type where the wish names one.
-fn is_the_item(item: &Item, wished: &Item) -> bool {
-    item.id == wished.id && item.kind == wished.kind
 }
 
 fn check(wish: &RetestWish) -> Result<(), ServiceError> {
