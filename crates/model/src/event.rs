@@ -150,6 +150,9 @@ impl Event {
     }
 }
 
+/// What paths into an event start with, see [`Event::roots`].
+pub const EVENT_ROOTS: [&str; 4] = ["topic", "source", "headers", "body"];
+
 /// Checks an event id: 1 to [`EVENT_ID_BYTES_MAX`] bytes, no control characters.
 ///
 /// # Errors

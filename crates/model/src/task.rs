@@ -369,6 +369,9 @@ impl WaitReason {
     }
 }
 
+/// The names of all states, in the order of a task's life.
+pub const STATES: [&str; 6] = ["waiting", "queued", "running", "finished", "cancelled", "superseded"];
+
 /// Why a running task is to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -425,7 +428,7 @@ impl TaskState {
         }
     }
 
-    /// The state without its data: `waiting`, `queued`, `running`, `finished`, `cancelled`, `superseded`.
+    /// The state without its data, one of [`STATES`]: `waiting`, `queued`, `running`, `finished`, `cancelled`, `superseded`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {

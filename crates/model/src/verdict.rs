@@ -77,6 +77,18 @@ pub enum VerdictKind {
     },
 }
 
+/// What one rule says to an event, and what became of it when it was acted on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explained {
+    /// The rule with every clause.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What was recorded beyond it at the newest replay: wishes that were held, parked, dropped or made before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub became: Vec<VerdictKind>,
+}
+
 impl VerdictKind {
     /// The kind in one word, as stored and shown.
     #[must_use]

@@ -75,6 +75,11 @@ impl Filter {
         Ok(Self { text: text.to_owned(), clauses })
     }
 
+    /// What its paths start with.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.clauses.iter().map(|clause| clause.path.root())
+    }
+
     /// Whether the object passes; `now` is the time that ages count from.
     #[must_use]
     pub fn matches(&self, object: &Value, now: DateTime<Utc>) -> bool {

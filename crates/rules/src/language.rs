@@ -77,6 +77,21 @@ impl Rule {
         found.map_or_else(|| self.span.clone(), |at| start + at..start + at + text.len())
     }
 
+    /// The rule as lists show it: its name, place, topics or times, mode and tasks.
+    #[must_use]
+    pub fn summary(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "description": self.description,
+            "file": &*self.place.file,
+            "line": self.place.line,
+            "on": self.on,
+            "schedule": self.schedule.as_ref().map(|schedule| schedule.times.source()),
+            "mode": self.mode,
+            "tasks": self.task_names().collect::<Vec<_>>(),
+        })
+    }
+
     /// The names of the tasks that it may wish, in the order of `then`.
     pub fn task_names(&self) -> impl Iterator<Item = &TaskName> {
         self.then.iter().filter_map(|entry| match &entry.action {

@@ -117,6 +117,12 @@ impl RuleFiles {
         Self { files: files.collect(), ..Self::default() }
     }
 
+    /// Whether there is a file with rules among them.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.files.keys().any(|name| FileKind::of(name) == Some(FileKind::Rules))
+    }
+
     /// The content address: SHA-256 over everything that decides what the rules do.
     #[must_use]
     pub fn revision(&self) -> Revision {

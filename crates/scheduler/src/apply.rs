@@ -2,12 +2,12 @@
 
 use crate::{Scheduler, service::ServiceError, wish};
 use chrono::{DateTime, Utc};
-use model::{RuleName, TaskId, ids::EventSeq, verdict::VerdictKind};
+use model::{Item, RuleName, TaskId, TaskName, ids::EventSeq, verdict::VerdictKind};
 use rules::compile::RuleSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
-use store::{EventQuery, Judgement, StoreError, StoredEvent};
+use std::{collections::HashSet, sync::Arc};
+use store::{EventQuery, Judgement, NewTask, StoreError, StoredEvent};
 
 /// The most events of one call.
 pub const APPLY_EVENTS_MAX: u32 = 500;
@@ -38,8 +38,23 @@ pub struct Applied {
     pub wishes: u64,
     /// The tasks that were made now.
     pub tasks: Vec<TaskId>,
+    /// Of a look only: the tasks that would be made now, behind the rule's limits and without those of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_make: Vec<Wished>,
     /// Where to go on, when there are more.
     pub next: Option<EventSeq>,
+}
+
+/// A task that would be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wished {
+    /// Of which event.
+    pub event: EventSeq,
+    /// Its name.
+    pub name: TaskName,
+    /// What it would test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<Item>,
 }
 
 impl Scheduler {
@@ -65,8 +80,16 @@ impl Scheduler {
         let more = page.next.is_some();
         let next = page.items.last().filter(|_| more).map(|event| event.seq);
         let mut applied = Applied { next, ..Applied::default() };
+        let mut judged = Vec::new();
         for event in page.items.into_iter().filter(|event| !event.body_expired) {
-            self.apply_to(&set, rule, event, past.dry_run, &mut applied).await?;
+            judged.extend(self.apply_to(&set, rule, event, &mut applied).await?);
+        }
+        if past.dry_run {
+            applied.would_make = self.would_make(&judged).await?;
+            return Ok(applied);
+        }
+        for (event, judgement) in &judged {
+            applied.tasks.extend(self.store().judge_past(event, judgement).await?);
         }
         if !applied.tasks.is_empty() {
             self.wake().committed();
@@ -94,16 +117,30 @@ impl Scheduler {
         judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))
     }
 
+    async fn would_make(&self, judged: &[(StoredEvent, Judgement)]) -> Result<Vec<Wished>, ServiceError> {
+        let made: HashSet<_> = self.store().would_make(judged).await?.into_iter().collect();
+        let of_event = |(event, judgement): &(StoredEvent, Judgement)| {
+            let tasks = judgement.tasks.iter().filter(|task| made.contains(&task.id));
+            let wished = |task: &NewTask| Wished {
+                event: event.seq,
+                name: task.name.clone(),
+                item: task.item.clone(),
+            };
+            tasks.map(wished).collect::<Vec<_>>()
+        };
+        Ok(judged.iter().flat_map(of_event).collect())
+    }
+
+    /// What a rule comes to on an event, when there is something to make of it.
     async fn apply_to(
         &self,
         set: &Arc<RuleSet>,
         rule: &RuleName,
         stored: StoredEvent,
-        dry_run: bool,
         applied: &mut Applied,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Option<(StoredEvent, Judgement)>, ServiceError> {
         applied.events += 1;
-        let Some(judgement) = self.judge_by(set, rule, &stored).await? else { return Ok(()) };
+        let Some(judgement) = self.judge_by(set, rule, &stored).await? else { return Ok(None) };
         for verdict in &judgement.verdicts {
             match verdict.verdict {
                 VerdictKind::Error { .. } => applied.errors += 1,
@@ -112,8 +149,8 @@ impl Scheduler {
             }
         }
         applied.wishes += judgement.tasks.len() as u64;
-        if dry_run || judgement.tasks.is_empty() {
-            return Ok(());
+        if judgement.tasks.is_empty() {
+            return Ok(None);
         }
         let mut judgement =
             Judgement { cancels: Vec::new(), emits: Vec::new(), collects: Vec::new(), ..judgement };
@@ -127,7 +164,6 @@ impl Scheduler {
             })
         };
         judgement.verdicts.retain(|verdict| !known(&verdict.verdict));
-        applied.tasks.extend(self.store().judge_past(&stored, &judgement).await?);
-        Ok(())
+        Ok(Some((stored, judgement)))
     }
 }

@@ -95,6 +95,10 @@ impl Metrics {
     }
 
     pub(crate) fn task_finished(&self, task: &Task) {
+        // One that goes back to its queue for another attempt has not ended.
+        if !task.state.is_final() {
+            return;
+        }
         let outcome = task.state.outcome().map_or(task.state.name(), model::Outcome::class);
         let labels = ByQueueAndOutcome { queue: task.queue.to_string(), outcome };
         self.tasks_finished.get_or_create(&labels).inc();

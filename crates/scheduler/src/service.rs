@@ -2,18 +2,19 @@
 
 use crate::{Scheduler, rulebook::RuleSetError};
 use model::{
-    EventId, Requirements, Submitter, Task, TaskId, TaskKey, TaskName,
+    EventId, Requirements, RuleName, Submitter, Task, TaskId, TaskKey, TaskName,
     ids::{EventSeq, QueueName, ResultId},
     item::Item,
     task::{
         Group, INPUTS_BYTES_MAX, Origin, PRIORITY_MAX, Repo, Stop, TASK_TEXT_BYTES_MAX, TaskKind, Trust,
         WaitReason,
     },
-    verdict::Verdict,
+    verdict::{Explained, Verdict, VerdictKind},
 };
 use rules::compile::RuleSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use store::{AuditRecord, NewOrigin, NewTask, Stopped, StoreError, StoredEvent};
 
 /// Why a request cannot be carried out.
@@ -286,21 +287,36 @@ impl Scheduler {
     pub async fn why(
         &self,
         event: &StoredEvent,
-        rule: Option<&model::RuleName>,
-    ) -> Result<Vec<Verdict>, ServiceError> {
+        rule: Option<&RuleName>,
+    ) -> Result<Vec<Explained>, ServiceError> {
         let set = match &event.revision {
             Some(revision) => self.rule_set_of(revision).await?,
             None => self.rulebook().current(),
         };
         let body = event.event.body().map_err(|error| ServiceError::Bad(error.to_string()))?;
+        let recorded = self.store().firings(event.seq).await?;
+        let generation = event.generation;
         let (event, rule) = (event.event.clone(), rule.cloned());
         let now = event.received_at;
         let explain = move || match rule {
             Some(rule) => set.explain_rule(&rule, &event, &body, now).into_iter().collect(),
             None => set.explain(&event, &body, now),
         };
-        let explained = tokio::task::spawn_blocking(explain).await;
-        explained.map_err(|error| ServiceError::Bad(format!("explaining stopped: {error}")))
+        let explained: Vec<Verdict> = tokio::task::spawn_blocking(explain)
+            .await
+            .map_err(|error| ServiceError::Bad(format!("explaining stopped: {error}")))?;
+        let mut became: HashMap<RuleName, Vec<VerdictKind>> = HashMap::new();
+        for firing in recorded.into_iter().filter(|firing| firing.generation == generation) {
+            became.entry(firing.verdict.rule).or_default().push(firing.verdict.verdict);
+        }
+        let joined = explained.into_iter().map(|verdict| {
+            let mut became = became.remove(&verdict.rule).unwrap_or_default();
+            // What the clauses say already is not said twice; an event that was held is fired when it is let go.
+            let said = became.iter().rposition(|kind| kind.as_str() == verdict.verdict.as_str());
+            became.drain(..said.map_or(0, |at| at + 1));
+            Explained { verdict, became }
+        });
+        Ok(joined.collect())
     }
 
     /// The event that people mean: by its place (`123` or `#123`), its id, or the start of its id.

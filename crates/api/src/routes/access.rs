@@ -65,6 +65,12 @@ pub(crate) async fn create_token(
     let scheduler = state.scheduler();
     let now = scheduler.clock().now();
     let expires_at = body.expires_in_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
+    let named = |token: &Token| token.name == body.name && token.expires_at.is_none_or(|at| at > now);
+    if scheduler.store().tokens().await?.iter().any(named) {
+        let detail =
+            format!("there is a token `{}` already; revoke it first, or give another name", body.name);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     let (token, text) = new_token(&**scheduler.ids(), &body.name, body.role, now, expires_at);
     scheduler.store().add_token(&token).await?;
     let detail = json!({"name": token.name, "role": token.role});

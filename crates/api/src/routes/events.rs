@@ -1,7 +1,7 @@
 //! Events: sending, listing, showing, asking why, replaying.
 
 use super::{Paging, kept};
-use crate::{auth::Caller, problem::Problem, state::ApiState};
+use crate::{auth::Caller, parameters, problem::Problem, state::ApiState};
 use axum::{
     Extension, Json,
     body::Bytes,
@@ -12,9 +12,9 @@ use axum::{
 use chrono::{DateTime, Utc};
 use model::{
     Event, EventId, RuleName, Topic,
-    event::{EVENT_BYTES_MAX, OWN_SOURCE, RecordedMessage, hashed_id},
+    event::{EVENT_BYTES_MAX, EVENT_ROOTS, OWN_SOURCE, RecordedMessage, hashed_id},
     ids::{DeadLetterId, EventSeq, SourceName},
-    verdict::Verdict,
+    verdict::Explained,
 };
 use scheduler::ingest::Taken;
 use serde::{Deserialize, Serialize};
@@ -219,6 +219,9 @@ pub(crate) async fn list(
     paging.before::<i64>()?;
     let place = |event: &StoredEvent| Some(event.seq.0.to_string());
     let filter = paging.filter()?;
+    if let Some(filter) = &filter {
+        parameters::check_roots(filter, EVENT_ROOTS.into_iter())?;
+    }
     let now = state.scheduler().clock().now();
     let keep = |event: &StoredEvent| {
         !(query.outside && event.event.source.as_str() == OWN_SOURCE)
@@ -288,13 +291,13 @@ pub(crate) struct WhyQuery {
     near_misses: bool,
 }
 
-#[utoipa::path(get, path = "/api/v1/events/{id}/why", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place"), WhyQuery), responses((status = 200, description = "A verdict for each rule, with every clause", body = Vec<Verdict>)))]
+#[utoipa::path(get, path = "/api/v1/events/{id}/why", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place"), WhyQuery), responses((status = 200, description = "A verdict for each rule, with every clause", body = Vec<Explained>)))]
 /// Says why each rule fired or did not, by the rules of the revision that judged the event.
 pub(crate) async fn why(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(query): Query<WhyQuery>,
-) -> Result<Json<Vec<Verdict>>, Problem> {
+) -> Result<Json<Vec<Explained>>, Problem> {
     let scheduler = state.scheduler();
     let event = scheduler.find_event(&id).await?;
     let rule = query.rule.map(RuleName::new);
@@ -310,7 +313,8 @@ pub(crate) async fn why(
     let near = near.map_err(|error| Problem::bad(format!("explaining stopped: {error}")))?;
     let mut near = near.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     near.retain(|verdict| rule.as_ref().is_none_or(|rule| verdict.rule == *rule));
-    Ok(Json(near))
+    let alone = |verdict| Explained { verdict, became: Vec::new() };
+    Ok(Json(near.into_iter().map(alone).collect()))
 }
 
 #[utoipa::path(post, path = "/api/v1/events/{id}/replay", tag = "events", params(("id" = String, Path, description = "Its id, the start of it, or its place")), responses((status = 202, description = "It waits to be judged again", body = Value)))]

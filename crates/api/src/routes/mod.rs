@@ -20,7 +20,9 @@ mod workers;
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookSecret};
 
 use crate::{
-    auth, rats, resultsdb,
+    auth,
+    parameters::{self, Parameters},
+    rats, resultsdb,
     state::{ApiState, Interface, Interfaces},
 };
 use axum::{Router, extract::DefaultBodyLimit, extract::Request, middleware, middleware::Next};
@@ -176,12 +178,15 @@ pub(crate) fn guarded(
         all = all.merge(routes.route_layer(middleware::from_fn(guard)));
     }
     let (router, openapi) = all.split_for_parts();
-    (router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)), openapi)
+    let known = middleware::from_fn_with_state(Parameters::of(&openapi), parameters::refuse_unknown);
+    (router.route_layer(known).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)), openapi)
 }
 
 /// Routes that need no token: whether the process lives, whether it is ready, and its figures; and what a forge signs.
 pub(crate) fn open() -> Router<ApiState> {
-    health::routes().merge(hook::routes())
+    // Until there are pages for people, whoever opens the address finds what there is.
+    let root = axum::routing::get(async || axum::response::Redirect::temporary("/docs/"));
+    health::routes().merge(hook::routes()).route("/", root)
 }
 
 /// The parameters of lists that all lists have.
@@ -229,11 +234,15 @@ pub(crate) async fn filtered<T, F, Fut>(
     read: F,
 ) -> Result<Page<T>, crate::problem::Problem>
 where
+    T: for<'de> serde::Deserialize<'de>,
     F: FnMut(Option<String>, u32) -> Fut,
     Fut: Future<Output = Result<Page<T>, crate::problem::Problem>>,
 {
     let now = state.scheduler().clock().now();
     let filter = paging.filter()?;
+    if let Some(filter) = &filter {
+        parameters::check_fields::<T>(filter, &[])?;
+    }
     let keep = filter.map(|filter| move |item: &T| filter.matches(&roots(item), now));
     kept(paging, keep, place, read).await
 }

@@ -1,7 +1,7 @@
 //! Results.
 
-use super::{Paging, filtered, list_of, to_json};
-use crate::{auth::Caller, problem::Problem, state::ApiState};
+use super::{Paging, filtered, to_json};
+use crate::{auth::Caller, parameters, problem::Problem, state::ApiState};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -46,6 +46,7 @@ pub(crate) async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<StoredResult>>, Problem> {
     paging.before::<i64>()?;
+    let outcomes = parameters::outcomes(query.outcome.as_ref())?;
     let task = match &query.task {
         Some(task) => Some(state.scheduler().find_task(task).await?.id),
         None => None,
@@ -60,7 +61,7 @@ pub(crate) async fn list(
                 testcase: query.testcase.clone(),
                 item_type: query.item_type.clone(),
                 item_id: query.item.clone(),
-                outcomes: list_of(query.outcome.as_ref()),
+                outcomes: outcomes.clone(),
                 task,
                 parent: query.parent.map(ResultId),
                 top_level: query.parent.is_none() && !query.parts.unwrap_or(false),

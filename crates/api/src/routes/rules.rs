@@ -9,12 +9,7 @@ use chrono::{DateTime, Utc};
 use model::{Event, RuleName, ids::EventSeq, verdict::Verdict};
 use scheduler::{
     rulebook::{RuleSetError, files_of},
-    rules::{
-        language::{Mode, Rule},
-        load::RuleFiles,
-        registry::Registered,
-        rule_test::TestOutcome,
-    },
+    rules::{language::Mode, load::RuleFiles, registry::Registered, rule_test::TestOutcome},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -43,7 +38,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, P
         .rules()
         .iter()
         .map(|rule| {
-            let mut shown = summary(rule);
+            let mut shown = rule.summary();
             shown["counts"] = json!(counts.iter().find(|count| count.rule == rule.name));
             shown["hold"] = json!(holds.iter().find(|hold| hold.rule.as_ref() == Some(&rule.name)));
             shown
@@ -73,22 +68,10 @@ pub(crate) async fn show(
         set.rule(&RuleName::new(name.clone())).ok_or(StoreError::NotFound { what: "rule", id: name })?;
     let stored = scheduler.store().rule_set(set.revision().as_str()).await?;
     let files = files_of(&stored)?;
-    let mut shown = summary(rule);
+    let mut shown = rule.summary();
     shown["revision"] = json!(set.revision());
     shown["source"] = json!(files.files.get(&*rule.place.file).map(|text| text.to_string()));
     Ok(Json(shown))
-}
-
-fn summary(rule: &Rule) -> Value {
-    json!({
-        "name": rule.name,
-        "description": rule.description,
-        "file": rule.place.file,
-        "line": rule.place.line,
-        "on": rule.on,
-        "mode": rule.mode,
-        "tasks": rule.task_names().collect::<Vec<_>>(),
-    })
 }
 
 fn registered(task: &Registered) -> Value {
@@ -231,7 +214,7 @@ pub(crate) async fn explain(
     let event = StoredEvent { revision: None, ..event };
     let rule = RuleName::new(name.clone());
     let verdict = scheduler.why(&event, Some(&rule)).await?.into_iter().next();
-    Ok(Json(verdict.ok_or(StoreError::NotFound { what: "rule", id: name })?))
+    Ok(Json(verdict.ok_or(StoreError::NotFound { what: "rule", id: name })?.verdict))
 }
 
 /// A message as an event that is stored nowhere.

@@ -1,7 +1,7 @@
 //! The live stream by server-sent events.
 
 use super::{events::shown, list_of, to_json};
-use crate::{problem::Problem, state::ApiState};
+use crate::{parameters, problem::Problem, state::ApiState};
 use axum::{
     extract::{Query, State},
     http::{HeaderMap, HeaderName, HeaderValue},
@@ -13,6 +13,7 @@ use axum::{
 use futures_util::{Stream, stream};
 use model::{
     Topic, TopicPattern,
+    event::EVENT_ROOTS,
     ids::{EventSeq, Position},
     message::{Message, NewMessage},
 };
@@ -61,6 +62,12 @@ pub(crate) async fn stream(
         .as_ref()
         .map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))));
     let filter = filter.transpose()?;
+    if let Some(filter) = &filter {
+        // Whoever follows events and messages asks both by the same filter.
+        let of_messages = parameters::fields_of::<NewMessage>().unwrap_or_default();
+        let known = EVENT_ROOTS.iter().chain(of_messages).chain(&["id", "created_at", "position"]);
+        parameters::check_roots(filter, known.copied())?;
+    }
     let live = state.scheduler().follow(after).await?;
     let resync = live.has_gap();
     let follower = Follower { state, live, patterns, filter, events: query.events, resync };

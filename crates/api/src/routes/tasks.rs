@@ -1,7 +1,7 @@
 //! Tasks: submitting, listing, showing, cancelling, running again; their artifacts and batches.
 
-use super::{Paging, filtered, list_of, to_json};
-use crate::{auth::Caller, problem::Problem, state::ApiState};
+use super::{Paging, filtered, to_json};
+use crate::{auth::Caller, parameters, problem::Problem, state::ApiState};
 use axum::{
     Extension, Json,
     body::Body,
@@ -11,13 +11,14 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use model::{
-    Attempt, Task, TaskId, TaskName,
+    Attempt, Task, TaskId, TaskName, TaskState,
     ids::{EventSeq, GroupName, QueueName, RuleName, Submitter},
     result::{Artifact, StoredResult},
+    task::STATES,
 };
 use scheduler::service::{Rerun, Submission};
 use serde::{Deserialize, Serialize};
-use store::{Page, ResultQuery, Role, TaskQuery};
+use store::{Page, Paused, ResultQuery, Role, TaskQuery};
 use utoipa::{IntoParams, ToSchema};
 
 #[utoipa::path(post, path = "/api/v1/tasks", tag = "tasks", request_body = Object, responses((status = 201, description = "The task, or the one that the same key made before", body = Task)))]
@@ -70,6 +71,8 @@ pub(crate) async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Task>>, Problem> {
     paging.before::<TaskId>()?;
+    let states = parameters::list_of_known("state", query.state.as_ref(), &STATES)?;
+    let outcomes = parameters::outcomes(query.outcome.as_ref())?;
     let batch = match &query.batch {
         Some(batch) => Some(state.scheduler().store().batch(batch).await?.id),
         None => None,
@@ -81,8 +84,8 @@ pub(crate) async fn list(
         |task| Some(task.id.to_string()),
         |before, limit| {
             let query = TaskQuery {
-                states: list_of(query.state.as_ref()),
-                outcomes: list_of(query.outcome.as_ref()),
+                states: states.clone(),
+                outcomes: outcomes.clone(),
                 name: query.name.clone().map(TaskName::new),
                 queue: query.queue.clone().map(QueueName::new),
                 rule: query.rule.clone().map(RuleName::new),
@@ -118,6 +121,10 @@ pub(crate) struct Whole {
     /// How many tasks are before it in its queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
+    /// Since when and why nothing is handed out of its queue, while it waits there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    queue_paused: Option<Paused>,
 }
 
 #[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "The task with its attempts, artifacts and results", body = Whole)))]
@@ -134,7 +141,15 @@ pub(crate) async fn show(
         limit: store::PAGE_MAX,
         ..ResultQuery::default()
     };
+    let queue_paused = match &task.state {
+        TaskState::Queued { .. } => {
+            let queues = store.queues().await?.into_iter();
+            queues.filter(|queue| queue.name == task.queue).find_map(|queue| queue.paused)
+        }
+        _ => None,
+    };
     Ok(Json(Whole {
+        queue_paused,
         attempts: store.attempts(task.id).await?,
         artifacts: store.artifacts(task.id).await?,
         results: store.results(&query).await?.items,

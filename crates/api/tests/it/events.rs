@@ -38,6 +38,25 @@ async fn an_event_is_sent_once_shown_and_explained() {
 }
 
 #[tokio::test]
+async fn what_a_route_does_not_know_is_refused() {
+    let bed = Bed::open().await;
+    for (path, said) in [
+        ("/api/v1/tasks?stat=queued", "no parameter `stat` (did you mean `state`?)"),
+        ("/api/v1/events?foo=1", "no parameter `foo`; expected one of topic, prefix"),
+        ("/api/v1/queues?x", "no parameter `x`; there is no parameter here"),
+        ("/api/v1/events/e1/why?rul=a", "did you mean `rule`?"),
+        ("/api/v1/stream?where=bdy%3D1", "did you mean `body`?"),
+    ] {
+        let (status, problem) = bed.send(Method::GET, path, &Value::Null).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status == 400 && detail.contains(said), "{path}: {status} {problem}");
+    }
+    // Other systems' clients send what their system ignored.
+    assert_eq!(bed.send(Method::GET, "/api/v2.0/results?callback=x", &Value::Null).await.0, 200);
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn many_events_are_sent_and_listed_by_pages_and_filters() {
     let bed = Bed::open().await;
     let lines: String = (0..30)

@@ -27,7 +27,7 @@ pub(super) async fn connect<H: Connected + Default>(
 ) -> Result<Client, String> {
     config.check()?;
     let told = Arc::clone(monitor);
-    let label = name.to_owned();
+    let (label, servers) = (name.to_owned(), config.servers.join(", "));
     let mut options = credentials(config)
         .await?
         .name(name)
@@ -38,7 +38,7 @@ pub(super) async fn connect<H: Connected + Default>(
         .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
-            tell(&event, &label, &told);
+            tell(&event, &label, &servers, &told);
             std::future::ready(())
         });
     if let Some(prefix) = &config.inbox_prefix {
@@ -89,15 +89,15 @@ fn pause(attempts: usize) -> Duration {
     (RECONNECT_PAUSE_FIRST * 2_u32.pow(doublings)).min(RECONNECT_PAUSE_MAX)
 }
 
-fn tell<H: Connected + Default>(event: &Event, name: &str, monitor: &Monitor<H>) {
+fn tell<H: Connected + Default>(event: &Event, name: &str, servers: &str, monitor: &Monitor<H>) {
     match event {
         Event::Connected => {
-            tracing::info!(connection = name, "connected to NATS");
+            tracing::info!(connection = name, servers, "connected to NATS");
             monitor.link_up();
         }
         Event::Disconnected => {
-            tracing::warn!(connection = name, "the connection to NATS is lost; connecting again");
-            monitor.link_down("the connection is lost; connecting again");
+            tracing::warn!(connection = name, servers, "the connection to NATS is lost; connecting again");
+            monitor.link_down(&format!("the connection to {servers} is lost; connecting again"));
         }
         Event::LameDuckMode => {
             tracing::warn!(
@@ -116,8 +116,8 @@ fn tell<H: Connected + Default>(event: &Event, name: &str, monitor: &Monitor<H>)
             monitor.note(&error.to_string());
         }
         Event::ClientError(error) => {
-            tracing::warn!(connection = name, %error, "the NATS client says");
-            monitor.note(&error.to_string());
+            tracing::warn!(connection = name, servers, %error, "the NATS client says");
+            monitor.note(&format!("{servers}: {error}"));
         }
     }
 }

@@ -110,8 +110,9 @@ async fn why_is_answered_by_the_rules_of_then() {
     let event = bed.scheduler.find_event("a").await.unwrap();
     let why = bed.scheduler.why(&event, None).await.unwrap();
     assert_eq!(why.len(), 1);
-    assert_eq!(why[0].rule.as_str(), "check-builds");
-    assert_eq!(why[0].verdict, VerdictKind::Fired { tasks: 1 });
+    assert_eq!(why[0].verdict.rule.as_str(), "check-builds");
+    assert_eq!(why[0].verdict.verdict, VerdictKind::Fired { tasks: 1 });
+    assert_eq!(why[0].became, []);
     bed.end().await;
 }
 

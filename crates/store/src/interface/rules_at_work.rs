@@ -181,6 +181,9 @@ pub trait RulesAtWork: Send + Sync {
     /// event was replayed meanwhile.
     async fn judge_past(&self, event: &StoredEvent, judgement: &Judgement) -> Result<Vec<TaskId>>;
 
+    /// Which tasks [`judge_past`](Self::judge_past) would make of these events one after the other. Nothing is kept.
+    async fn would_make(&self, past: &[(StoredEvent, Judgement)]) -> Result<Vec<TaskId>>;
+
     /// The tasks of a rule that a limit parked, oldest first.
     async fn parked(&self, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>>;
 

@@ -9,7 +9,7 @@ use crate::{Result, StoreError};
 use chrono::{DateTime, SubsecRound as _, Utc};
 use model::{Clock, Ids};
 use sqlx::{
-    Connection as _, PgPool, SqlSafeStr as _, SqlitePool,
+    ConnectOptions as _, Connection as _, PgPool, SqlSafeStr as _, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -186,6 +186,7 @@ impl PostgresStore {
                 ("idle_in_transaction_session_timeout", "60s"),
             ])
             .statement_cache_capacity(300);
+        reach(&connect, options.acquire_timeout).await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(options.acquire_timeout)
@@ -205,6 +206,18 @@ impl PostgresStore {
         migrate(Dialect::Postgres, |migrator| async move { migrator.run(&on).await.map_err(Box::new) })
             .await?;
         Ok(SqlStore::new(Backend::Postgres { pool }, ids))
+    }
+}
+
+/// Connects once: a pool tries again until its time is up, and then does not say why it could not.
+async fn reach(options: &PgConnectOptions, limit: Duration) -> Result<()> {
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    let unavailable = |why: String| StoreError::Unavailable(format!("no connection to {place}: {why}"));
+    match tokio::time::timeout(limit, options.connect()).await {
+        Err(_) => Err(unavailable(format!("no answer within {} s", limit.as_secs()))),
+        Ok(Err(error @ sqlx::Error::Io(_))) => Err(unavailable(error.to_string())),
+        Ok(Err(error)) => Err(classify(&error).error),
+        Ok(Ok(connection)) => connection.close().await.map_err(|error| classify(&error).error),
     }
 }
 

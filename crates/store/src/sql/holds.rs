@@ -254,6 +254,22 @@ pub(crate) async fn judge_past(
     transaction!(store, |session| judge_past_in(store, session, event, judgement))
 }
 
+pub(crate) async fn would_make(store: &SqlStore, past: &[(StoredEvent, Judgement)]) -> Result<Vec<TaskId>> {
+    let mut session = store.write().await?;
+    let mut made = Vec::new();
+    for (event, judgement) in past {
+        match judge_past_in(store, &mut session, event, judgement).await {
+            Ok(tasks) => made.extend(tasks),
+            Err(error) => {
+                session.roll_back().await;
+                return Err(error);
+            }
+        }
+    }
+    session.roll_back().await;
+    Ok(made)
+}
+
 async fn judge_past_in(
     store: &SqlStore,
     session: &mut Session,

@@ -42,6 +42,12 @@ impl RulesAtWork for SqlStore {
         holds::judge_past(self, event, judgement).await
     }
 
+    async fn would_make(&self, past: &[(StoredEvent, Judgement)]) -> Result<Vec<TaskId>> {
+        let tasks: Vec<_> = past.iter().flat_map(|(_, judgement)| judgement.tasks.iter().cloned()).collect();
+        self.make_places(super::places::Wanted::by(&tasks)).await?;
+        holds::would_make(self, past).await
+    }
+
     async fn parked(&self, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>> {
         holds::parked(&mut self.read().await?, rule, limit).await
     }

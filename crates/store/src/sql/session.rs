@@ -237,6 +237,19 @@ impl Session {
         Ok(returned)
     }
 
+    /// Ends the transaction as if it had not been.
+    pub(crate) async fn roll_back(self) {
+        // What cannot be rolled back is rolled back by the database when the connection is dropped.
+        let rolled_back = match self.link {
+            Link::SqliteWrite(transaction) => transaction.rollback().await,
+            Link::PostgresWrite(transaction) => transaction.rollback().await,
+            Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
+        };
+        if let Err(error) = rolled_back {
+            tracing::debug!(%error, "rolling back failed");
+        }
+    }
+
     /// Ends the transaction: commits what went well, else rolls back; says whether to try the whole again.
     pub(crate) async fn settle<T>(self, done: Result<T>, tries: &mut u32) -> ControlFlow<Result<T>> {
         let mut again = self.again;
@@ -254,15 +267,7 @@ impl Session {
                 })
             }
             Err(error) => {
-                // What cannot be rolled back is rolled back by the database when the connection is dropped.
-                let rolled_back = match self.link {
-                    Link::SqliteWrite(transaction) => transaction.rollback().await,
-                    Link::PostgresWrite(transaction) => transaction.rollback().await,
-                    Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
-                };
-                if let Err(error) = rolled_back {
-                    tracing::debug!(%error, "rolling back failed");
-                }
+                self.roll_back().await;
                 Err(error)
             }
         };

@@ -19,6 +19,7 @@ conformance!(
     what_a_limit_drops_holds_no_other_wish_off,
     a_task_that_is_there_does_not_count,
     parked_tasks_supersede_when_they_are_released,
+    what_would_be_made_of_the_past_is_told_and_not_made,
 );
 
 const fn hourly(per_hour: u32, on_excess: OnExcess) -> Limits {
@@ -218,4 +219,25 @@ async fn parked_tasks_supersede_when_they_are_released(bed: &Bed) {
     bed.store.release(new.id).await.unwrap();
     assert_eq!(bed.label(old.id).await, "superseded");
     assert_eq!(bed.label(new.id).await, "waiting(resolving)");
+}
+
+async fn what_would_be_made_of_the_past_is_told_and_not_made(bed: &Bed) {
+    let limits = hourly(3, OnExcess::Drop);
+    let mut past = Vec::new();
+    for id in ["a", "b"] {
+        let (seq, _) = bed.judged(id, store::Judgement::none(revision())).await;
+        past.push((bed.store.event(seq).await.unwrap(), limited(limits, tasks(2))));
+    }
+    let told = bed.topics().await.len();
+    let wished: Vec<_> =
+        past.iter().flat_map(|(_, judgement)| &judgement.tasks).map(|task| task.id).collect();
+    assert_eq!(bed.store.would_make(&past).await.unwrap(), wished[..3], "the limit counts over all of them");
+    assert_eq!((bed.all_tasks().await.len(), bed.topics().await.len()), (0, told));
+    assert_eq!(bed.said(past[0].0.seq).await, Vec::<String>::new());
+    // As nothing was made, nothing was counted; afterwards what is there is not made again.
+    for (event, judgement) in &past {
+        bed.store.judge_past(event, judgement).await.unwrap();
+    }
+    assert_eq!(bed.all_tasks().await.len(), 3);
+    assert_eq!(bed.store.would_make(&past).await.unwrap(), []);
 }

@@ -50,16 +50,16 @@ pub(crate) enum DlqCommand {
     #[command(after_help = "Examples:
   taskbot dlq requeue 3 4")]
     Requeue {
-        /// Their numbers
+        /// Their numbers, or @latest
         #[arg(required = true)]
-        ids: Vec<i64>,
+        ids: Vec<String>,
     },
     /// Drop dead letters for good
     #[command(after_help = "Examples:
   taskbot dlq drop 3")]
     Drop {
-        /// Their numbers
+        /// Their numbers, or @latest
         #[arg(required = true)]
-        ids: Vec<i64>,
+        ids: Vec<String>,
     },
 }

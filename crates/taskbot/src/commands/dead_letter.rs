@@ -1,6 +1,6 @@
 //! `dlq …`.
 
-use super::{Context, paging};
+use super::{Context, each, paging};
 use crate::{
     cli::DlqCommand,
     fault,
@@ -54,20 +54,25 @@ pub(super) async fn run(command: DlqCommand, context: Context) -> Result<u8> {
             })?;
         }
         DlqCommand::Requeue { ids } => {
-            for id in ids {
+            return each(ids, async |id| {
+                let id = context.client.letter_id(id).await?;
                 let taken = context.client.post(&format!("dlq/{id}/requeue"), &json!({})).await?;
                 output::document(context.format, &taken, || {
                     output::say(&taken["event"])?;
                     output::note(format_args!("letter {id} is event #{} now", taken["event"]));
                     Ok(())
-                })?;
-            }
+                })
+            })
+            .await;
         }
         DlqCommand::Drop { ids } => {
-            for id in ids {
+            return each(ids, async |id| {
+                let id = context.client.letter_id(id).await?;
                 context.client.delete(&format!("dlq/{id}")).await?;
                 output::note(format_args!("letter {id} is gone"));
-            }
+                Ok(())
+            })
+            .await;
         }
     }
     Ok(fault::DONE)

@@ -15,7 +15,7 @@ use futures_util::TryStreamExt;
 use model::{Clock, SystemClock};
 use serde::Serialize;
 use serde_json::Value;
-use std::{fmt::Display, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{fmt::Display, net::Ipv4Addr, path::Path, process::Stdio, sync::Arc, time::Duration};
 use store::{Probe, StoreError};
 use tokio::process::Command;
 
@@ -72,7 +72,7 @@ pub(super) async fn run(global: &Global, given: &Givens) -> Result<u8> {
         git(&mut findings).await;
         executors(config, &mut findings).await;
     }
-    server(global, given, &mut findings).await;
+    server(global, loaded.as_ref().map(|loaded| &loaded.config), given, &mut findings).await;
     let Findings(findings) = findings;
     if global.output == Format::Jsonl {
         let items = findings.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
@@ -371,10 +371,19 @@ async fn executors(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// The server of `--server`: only a failure when it was asked for.
-async fn server(global: &Global, given: &Givens, findings: &mut Findings) {
-    let absent = if is_given(given, "server") { State::Fail } else { State::Warn };
-    let client = match Client::of(global) {
+/// The server of `--server`, else the one that listens by the configuration: only a failure when it was asked for.
+async fn server(global: &Global, config: Option<&Config>, given: &Givens, findings: &mut Findings) {
+    let asked = is_given(given, "server");
+    let absent = if asked { State::Fail } else { State::Warn };
+    let mut global = global.clone();
+    if let Some(config) = config.filter(|_| !asked) {
+        let mut listen = config.server.listen;
+        if listen.ip().is_unspecified() {
+            listen.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        global.server = format!("http://{listen}");
+    }
+    let client = match Client::of(&global) {
         Ok(client) => client,
         Err(error) => return findings.add("server", State::Fail, format_args!("{error:#}"), None),
     };

@@ -1,6 +1,6 @@
 //! `event list|show|why|replay`; sending, following and recording have modules of their own.
 
-use super::{Context, paging, record, send, tail};
+use super::{Context, each, paging, record, send, tail};
 use crate::{
     cli::{EventCommand, Format},
     fault,
@@ -29,8 +29,8 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
         EventCommand::Show { id } => show(&context, &id).await?,
         EventCommand::Why { id, rule, near_misses } => why(&context, &id, rule, near_misses).await?,
         EventCommand::Replay { ids } => {
-            for id in ids {
-                let id = context.client.event_id(&id).await?;
+            return each(ids, async |id| {
+                let id = context.client.event_id(id).await?;
                 let done = context.client.post(&format!("events/{id}/replay"), &json!({})).await?;
                 output::document(context.format, &done, || {
                     output::say(format_args!("{}", done["seq"]))?;
@@ -40,8 +40,9 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
                         done["seq"]
                     ));
                     Ok(())
-                })?;
-            }
+                })
+            })
+            .await;
         }
     }
     Ok(fault::DONE)
@@ -111,6 +112,7 @@ pub(crate) fn verdict_words(verdict: &Value) -> String {
         ),
         "duplicate" | "collected" => format!(", key {}", text_at(verdict, "key")),
         "limited" | "parked" => format!(" by {}", text_at(verdict, "limit")),
+        "held" => format!(": {}", text_at(verdict, "why")),
         "too_deep" => format!(", depth {}", verdict["depth"]),
         _ => String::new(),
     };
@@ -137,19 +139,50 @@ async fn why(context: &Context, id: &str, rule: Option<String>, near: bool) -> R
             output::note(if near { "no rule misses by one clause" } else { "there were no rules" });
         }
         for verdict in &items {
-            output::say(verdict_lines(verdict))?;
+            output::say(verdict_text(context.format, verdict))?;
         }
         Ok(())
     })
 }
 
-/// What one rule said, clause by clause.
-pub(crate) fn verdict_lines(verdict: &Value) -> String {
+/// What one rule said, clause by clause, in the format that was asked for.
+pub(crate) fn verdict_text(format: Format, verdict: &Value) -> String {
+    if format == Format::Markdown { verdict_markdown(verdict) } else { verdict_lines(verdict) }
+}
+
+/// A heading and a table of the clauses.
+fn verdict_markdown(verdict: &Value) -> String {
+    let head = anstream::adapter::strip_str(&headline(verdict)).to_string();
+    let columns = [
+        column("STATE", |clause| text_at(clause, "state").replace('_', " ")),
+        column("BLOCK", |clause| text_at(clause, "block")),
+        column("PATH", |clause| text_at(clause, "path")),
+        column("WANTED", |clause| text_at(clause, "wanted")),
+        column("FOUND", |clause| clause.get("found").map_or_else(String::new, Value::to_string)),
+        column("NOTE", |clause| text_at(clause, "note")),
+    ];
+    let clauses = verdict["clauses"].as_array().cloned().unwrap_or_default();
+    if clauses.is_empty() {
+        return format!("### {head}\n");
+    }
+    format!("### {head}\n\n{}\n", output::markdown(&clauses, &columns))
+}
+
+fn headline(verdict: &Value) -> String {
     let mut text = format!(
         "{}: {}",
         paint(output::title(), text_at(verdict, "rule")),
         verdict_words(&verdict["verdict"])
     );
+    for became in verdict["became"].as_array().into_iter().flatten() {
+        text.push_str(&format!("; then {}", verdict_words(became)));
+    }
+    text
+}
+
+/// What one rule said, clause by clause.
+pub(crate) fn verdict_lines(verdict: &Value) -> String {
+    let mut text = headline(verdict);
     for clause in verdict["clauses"].as_array().into_iter().flatten() {
         let state = text_at(clause, "state");
         let path = if text_at(clause, "path").is_empty() {

@@ -88,7 +88,9 @@ pub(super) fn run(name: &str, folder: Option<&Path>, with: &str, global: &Global
         }
         None => super::block_on(on_server(name, named, global))?,
     };
-    output::document(global.output, &verdict, || Ok(output::say(event::verdict_lines(&verdict))?))?;
+    output::document(global.output, &verdict, || {
+        Ok(output::say(event::verdict_text(global.output, &verdict))?)
+    })?;
     let fires = matches!(verdict["verdict"]["kind"].as_str(), Some("fired" | "shadow" | "collected"));
     Ok(if fires { fault::DONE } else { fault::FAILED })
 }

@@ -47,13 +47,14 @@ pub(super) async fn run(command: HoldCommand, context: &Context) -> Result<()> {
 
 /// Goes through the past, so many events at a time; prints the tasks that are made.
 async fn apply(context: &Context, rule: &str, mut request: Value) -> Result<()> {
-    let (mut sums, mut tasks) = ([0; 4], Vec::new());
+    let (mut sums, mut tasks, mut would_make) = ([0; 4], Vec::new(), Vec::new());
     loop {
         let done = context.client.post(&path(&Some(rule.to_owned()), "apply"), &request).await?;
         for (sum, name) in sums.iter_mut().zip(["events", "fired", "errors", "wishes"]) {
             *sum += done[name].as_u64().unwrap_or_default();
         }
         tasks.extend(done["tasks"].as_array().into_iter().flatten().cloned());
+        would_make.extend(done["would_make"].as_array().into_iter().flatten().cloned());
         if done["next"].is_null() {
             break;
         }
@@ -62,13 +63,18 @@ async fn apply(context: &Context, rule: &str, mut request: Value) -> Result<()> 
     let [events, fired, errors, wishes] = sums;
     let found = json!({
         "rule": rule, "events": events, "fired": fired, "errors": errors, "wishes": wishes, "tasks": tasks,
+        "would_make": would_make,
     });
     output::document(context.format, &found, || {
         for task in &tasks {
             output::say(task.as_str().unwrap_or_default())?;
         }
+        for task in &would_make {
+            let item = text_at(task, "item.id");
+            output::say(format_args!("{} {item} (event #{})", text_at(task, "name"), task["event"]))?;
+        }
         let made = match request["dry_run"] == true {
-            true => "nothing is made".to_owned(),
+            true => format!("{} tasks would be made now; nothing is", would_make.len()),
             false => format!("{} tasks are made now", tasks.len()),
         };
         output::note(format_args!(

@@ -78,6 +78,29 @@ pub(crate) fn paging(paging: &Paging) -> Vec<(&'static str, Option<String>)> {
     ]
 }
 
+/// Carries something out for each of several things. One that is refused is told and keeps the others from nothing; the
+/// exit code is that of the first refusal.
+///
+/// # Errors
+/// The only one is refused.
+pub(crate) async fn each(ids: Vec<String>, act: impl AsyncFn(&str) -> Result<()>) -> Result<u8> {
+    if let [id] = ids.as_slice() {
+        return act(id).await.map(|()| fault::DONE);
+    }
+    let (mut code, mut refused) = (fault::DONE, 0);
+    for id in &ids {
+        if let Err(error) = act(id).await {
+            refused += 1;
+            code = if code == fault::DONE { fault::exit_code(&error) } else { code };
+            output::error(&error.context(id.clone()));
+        }
+    }
+    if refused > 0 {
+        output::note(format_args!("{} of {} done, {refused} refused", ids.len() - refused, ids.len()));
+    }
+    Ok(code)
+}
+
 /// Carries a command out; gives its exit code.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use rules::{
+    registry::REGISTRY_FILE,
     rule_new::{NewError, Wanted, write},
     schema,
 };
@@ -40,6 +41,9 @@ pub(super) fn run(args: &NewRule, global: &Global) -> Result<u8> {
         NewError::Refused(_) => Fault::new(fault::FAILED, error.to_string()),
         NewError::Event(_) | NewError::Name(_) => Fault::usage(error.to_string()),
     })?;
+    if !args.print {
+        check_task(&args.path, &args.task, global)?;
+    }
     if args.path.join(SCHEMA_FILE).is_file() {
         written.text.insert_str(0, &schema::modeline(SCHEMA_FILE));
     }
@@ -78,6 +82,25 @@ pub(super) fn run(args: &NewRule, global: &Global) -> Result<u8> {
     // What is wrong with it beside the others (an unknown task, a name that is taken) is told at once.
     rule::check_quietly(&args.path, global)?;
     Ok(fault::DONE)
+}
+
+/// Refuses a task that the folder does not register. A folder whose rules are wrong is told of when the rule is written.
+fn check_task(folder: &Path, task: &str, global: &Global) -> Result<(), Fault> {
+    let Ok(files) = rules::read_folder(folder) else { return Ok(()) };
+    let Ok(compiled) = rules::compile(&files, &rule::options(global).unwrap_or_default()) else {
+        return Ok(());
+    };
+    let tasks = compiled.rule_set.tasks();
+    if tasks.get(task).is_some() {
+        return Ok(());
+    }
+    let near = tasks.nearest(task).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+    let file = folder.join(REGISTRY_FILE);
+    let message = format!(
+        "there is no task `{task}`{near}; register it in {} first, or print the rule with --print",
+        file.display()
+    );
+    Err(Fault::new(fault::FAILED, message))
 }
 
 fn write_new(path: &Path, text: &str) -> Result<()> {

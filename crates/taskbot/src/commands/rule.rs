@@ -39,7 +39,7 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
         RuleCommand::New(args) => new_rule::run(&args, global),
         RuleCommand::Explain { name, path, event } => explain::run(&name, path.as_deref(), &event, global),
         RuleCommand::List { path: Some(path) } => {
-            let items: Vec<Value> = compile(&path, global)?.0.rules().iter().map(summary).collect();
+            let items: Vec<Value> = compile(&path, global)?.0.rules().iter().map(Rule::summary).collect();
             output::list(global.output, &items, &columns(), "no rules")?;
             Ok(fault::DONE)
         }
@@ -49,7 +49,7 @@ pub(super) fn run(command: RuleCommand, global: &Global) -> Result<u8> {
             let rule = rule.ok_or_else(|| {
                 Fault::new(fault::NOT_FOUND, format!("no rule `{name}` in {}", path.display()))
             })?;
-            let mut shown = summary(rule);
+            let mut shown = rule.summary();
             shown["source"] = json!(texts.files.get(&*rule.place.file).map(|text| text.to_string()));
             show(global.output, &shown)?;
             Ok(fault::DONE)
@@ -134,7 +134,15 @@ pub(super) fn options(global: &Global) -> Result<Options> {
 /// Reads a folder of rules. One that is not there is no mistake in rules.
 pub(super) fn read(path: &Path) -> Result<Result<rules::RuleFiles, Report>, Fault> {
     if path.exists() {
-        return Ok(rules::read_folder(path));
+        let read = rules::read_folder(path);
+        if read.as_ref().is_ok_and(|read| !read.has_rules()) {
+            let message = format!(
+                "there are no rules in {}; give the folder with the rule files (*.yaml with `rules:`)",
+                path.display()
+            );
+            return Err(Fault::new(fault::NOT_FOUND, message));
+        }
+        return Ok(read);
     }
     Err(Fault::new(
         fault::NOT_FOUND,
@@ -253,20 +261,15 @@ fn as_json(outcome: &TestOutcome) -> Value {
     json!({"file": file, "line": line, "name": name, "passed": passed, "difference": difference})
 }
 
-/// A rule as the server shows it.
-fn summary(rule: &Rule) -> Value {
-    let tasks: Vec<_> = rule.task_names().map(|task| task.as_str()).collect();
-    json!({
-        "name": rule.name, "description": rule.description, "file": &*rule.place.file, "line": rule.place.line,
-        "on": rule.on, "mode": rule.mode, "tasks": tasks,
-    })
-}
-
 fn columns() -> Vec<Column> {
     vec![
         column("RULE", |rule| text_at(rule, "name")),
         column("MODE", |rule| text_at(rule, "mode")),
-        column("ON", |rule| text_at(rule, "on")),
+        column("ON", |rule| match text_at(rule, "on") {
+            // A timer instead of a topic.
+            on if on == "-" || on.is_empty() => format!("schedule {}", text_at(rule, "schedule")),
+            on => on,
+        }),
         column("TASKS", |rule| text_at(rule, "tasks")),
         column("FILE", |rule| format!("{}:{}", text_at(rule, "file"), text_at(rule, "line"))),
     ]

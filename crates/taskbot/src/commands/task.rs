@@ -1,6 +1,6 @@
 //! `task …`.
 
-use super::{Context, inputs, local, paging, watch};
+use super::{Context, each, inputs, local, paging, watch};
 use crate::{
     cli::{Global, ListTasks, Submit, TaskCommand},
     client::{
@@ -35,12 +35,12 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
         TaskCommand::Logs { id, follow, attempt } => logs(context, &id, follow, attempt).await?,
         TaskCommand::Watch { id, timeout } => return watch::run(context, &id, timeout.as_deref()).await,
         TaskCommand::Cancel { ids, why } => {
-            for id in ids {
-                let id = context.client.task_id(&id).await?;
-                let body = why.as_ref().map_or_else(|| json!({}), |why| json!({"why": why}));
-                let task = context.client.post(&format!("tasks/{id}/cancel"), &body).await?;
-                changed(context, &task)?;
-            }
+            let body = why.map_or_else(|| json!({}), |why| json!({"why": why}));
+            return each(ids, async |id| {
+                let id = context.client.task_id(id).await?;
+                changed(context, &context.client.post(&format!("tasks/{id}/cancel"), &body).await?)
+            })
+            .await;
         }
         TaskCommand::Rerun { id, why, newest, inputs, watch } => {
             let id = context.client.task_id(&id).await?;
@@ -161,6 +161,12 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         if text_at(task, path) != "-" {
             field(name, text_at(task, path))?;
         }
+    }
+    let paused = &whole["queue_paused"];
+    if !paused.is_null() {
+        let why = paused["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+        let text = format!("queue {} is paused by {}{why}", text_at(task, "queue"), text_at(paused, "by"));
+        field("waits", paint(output::odd(), text))?;
     }
     if let Some(position) = whole["position"].as_u64() {
         field("position", format_args!("{position} before it"))?;

@@ -69,7 +69,7 @@ pub(super) fn table(items: &[Value], columns: &[Column]) -> String {
 }
 
 /// The table of entries in Markdown.
-pub(super) fn markdown(items: &[Value], columns: &[Column]) -> String {
+pub(crate) fn markdown(items: &[Value], columns: &[Column]) -> String {
     let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let heads = row(columns.iter().map(|column| column.head.to_lowercase()).collect());
     let line = row(columns.iter().map(|_| "---".to_owned()).collect());

@@ -134,6 +134,10 @@ const WHO: [&str; 13] = [
     "message.agent",
     "who",
 ];
+/// What topics of messages about tasks begin with.
+const OF_TASKS: &str = "taskbot.task.";
+/// How much of a task's id is shown: ids of one moment differ behind their time.
+const TASK_ID_SHOWN: usize = 18;
 /// Build states of Koji, by their number.
 const KOJI_BUILD_STATES: [&str; 5] = ["building", "complete", "deleted", "failed", "cancelled"];
 
@@ -152,10 +156,20 @@ pub(crate) fn topic_tail(topic: &str) -> &str {
 
 /// The line of an event: time, topic, summary.
 pub(crate) fn terse(time: &str, topic: &str, body: &Value) -> String {
-    let summary = summary(body);
+    let summary = if topic.starts_with(OF_TASKS) { of_task(body) } else { summary(body) };
     format!("{} {} {summary}", paint(faint(), time), paint(busy(), one_line(topic_tail(topic))))
         .trim_end()
         .to_owned()
+}
+
+/// A message of a task: its name, its item, how it stands, and the start of its id, by which it can be asked for.
+fn of_task(body: &Value) -> String {
+    let item = at(body, "item.id").map(|item| format!(" {}", shorten(&one_line(&item))));
+    let name = at(body, "name").map(|name| shorten(&one_line(&name))).unwrap_or_default();
+    let label = at(body, "label").map(|label| format!(" [{}]", paint(style_of(&label), &label)));
+    let id = at(body, "id").unwrap_or_default();
+    let id = id.get(..TASK_ID_SHOWN).unwrap_or(&id);
+    format!("{name}{}{} {}", item.unwrap_or_default(), label.unwrap_or_default(), paint(faint(), id))
 }
 
 /// What a body says, in one line; empty when nothing in it is known.

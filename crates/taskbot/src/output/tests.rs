@@ -53,6 +53,18 @@ fn summaries() {
 }
 
 #[test]
+fn messages_of_tasks_name_them() {
+    let body = json!({
+        "id": "019aa5b2-27d1-7a40-8000-00c0ffee0001", "name": "rpmlint", "label": "running(run)",
+        "item": {"type": "koji_build", "id": "audit-2.8-1"}, "submitter": "rule:x",
+    });
+    let line = plain(&line::terse("10:00:00", "taskbot.task.phase", &body));
+    assert_eq!(line, "10:00:00 taskbot.task.phase rpmlint audit-2.8-1 [running(run)] 019aa5b2-27d1-7a40");
+    let line = plain(&line::terse("10:00:00", "taskbot.task.queued", &json!({"id": "é", "name": []})));
+    assert_eq!(line, "10:00:00 taskbot.task.queued  é");
+}
+
+#[test]
 fn every_recorded_message_has_a_line() {
     let time = "10:00:00";
     #[expect(clippy::disallowed_methods, reason = "the folder is not part of the repository")]

@@ -1,6 +1,6 @@
 //! The commands against a server, one story each.
 
-use crate::support::{Up, run, taskbot};
+use crate::support::{Up, run, taskbot, until};
 use serde_json::Value;
 use std::{fs, path::Path, process::Command};
 
@@ -67,6 +67,8 @@ fn from_event_to_result() {
     up.run(&["event", "show", "@latest"]).expect(0, &["check-builds", "fired", "1 task", &task]);
     up.run(&["event", "show", "audit", "-o", "json"]).expect(0, &["\"topic\": \"org.example.build\""]);
     up.run(&["event", "why", "1"]).expect(0, &["check-builds: fired", "held         when body.state"]);
+    up.run(&["event", "why", "1", "-o", "markdown"])
+        .expect(0, &["### check-builds: fired, 1 task", "| held | when | body.state |"]);
     up.run(&["event", "why", "1", "--rule", "nope"]).expect(5, &["no rule `nope`"]);
     up.run(&["task", "show", &task[..18]]).expect(0, &["rule check-builds", "commit", "run", "report.txt"]);
     up.run(&["task", "logs", "-f", &task]).expect(0, &["checking audit", "the attempt has ended"]);
@@ -164,6 +166,8 @@ fn bad_events_lie_with_the_dead_letters() {
     up.run(&["dlq", "list"]).expect(0, &["org.example.build", "the body is no JSON"]);
     up.run(&["dlq", "show", "1"]).expect(0, &["{\"a\": ", "the body is no JSON"]);
     up.run(&["dlq", "requeue", "1"]).expect(1, &["it is still refused"]);
+    up.run(&["dlq", "requeue", "7", "1", "8"])
+        .expect(5, &["7: ", "1: ", "it is still refused", "0 of 3 done, 3 refused"]);
     up.run(&["dlq", "drop", "1"]).expect(0, &["is gone"]);
     up.run(&["dlq", "show", "1"]).expect(5, &["no dead letter"]);
 }
@@ -190,7 +194,9 @@ fn what_comes_in_can_be_followed() {
     assert_eq!(given.expect(0, &[]).json()["id"], "first");
     up.run(&["event", "tail", "--where", "{body: {glob"]).expect(2, &["--where"]);
     up.run(&["event", "tail", "a*.b"]).expect(2, &["a wildcard stands for a whole token"]);
-    up.run(&["event", "replay", "first"]).expect(0, &["is judged again (generation 1)"]);
+    up.run(&["event", "replay", "nope", "first"])
+        .expect(5, &["is judged again (generation 1)", "nope: ", "1 of 2 done"]);
+    up.run(&["event", "replay", "first"]).expect(0, &["is judged again (generation 2)"]);
 }
 
 #[test]
@@ -215,6 +221,32 @@ fn rules_are_seen_and_switched() {
     up.run(&["event", "show", "@latest"]).expect(0, &["shadow, 1 task"]);
     up.run(&["rule", "enable", "check-builds"]).expect(0, &[]);
     up.run(&["rule", "show", "nope"]).expect(5, &["nope"]);
+}
+
+#[test]
+fn filters_that_nothing_has_are_refused() {
+    let up = up();
+    up.run(&["task", "list", "--state", "quued"]).expect(2, &["no state `quued` (did you mean `queued`?)"]);
+    up.run(&["task", "list", "--outcome", "broken"]).expect(2, &["no outcome `broken`", "error(timeout)"]);
+    up.run(&["task", "list", "--outcome", "error,error(infra)"]).expect(0, &["no tasks"]);
+    up.run(&["task", "list", "--where", "stat.state=queued"])
+        .expect(2, &["no field `stat` (did you mean `state`?)"]);
+    up.run(&["event", "list", "--where", "bdy.a=1"]).expect(2, &["did you mean `body`?"]);
+    up.run(&["event", "tail", "--where", "bdy.a=1"]).expect(2, &["did you mean `body`?"]);
+    up.run(&["result", "list", "--where", "nothing.a=1"]).expect(2, &["no field `nothing`"]);
+}
+
+#[test]
+fn a_task_tells_that_its_queue_is_paused() {
+    let up = up();
+    up.run(&["queue", "pause", "default", "--why", "the mirror is away"]).expect(0, &[]);
+    let task = build(&up, "late", 0);
+    let waits = || up.run(&["task", "show", &task]).out.contains("queued").then_some(());
+    until(waits).expect("it is resolved");
+    up.run(&["task", "show", &task]).expect(0, &["queue default is paused by", "the mirror is away"]);
+    up.run(&["queue", "resume", "default"]).expect(0, &[]);
+    up.run(&["task", "watch", &task]).expect(0, &["finished(passed)"]);
+    up.run(&["task", "show", &task]).expect(0, &["finished(passed)"]);
 }
 
 #[test]
@@ -250,6 +282,17 @@ fn without_a_server() {
         .expect(2, &["cannot read the configuration nope.yaml"]);
     here(&["completions", "bash"]).expect(0, &["_taskbot"]);
     here(&["rule", "check", "/nonexistent"]).expect(5, &["/nonexistent"]);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    for command in ["check", "test", "list"] {
+        here(&["rule", command, "empty"]).expect(5, &["there are no rules in empty"]);
+    }
+    fs::write(rules.join("builds.yaml"), RULES).unwrap();
+    fs::write(folder.path().join("event.json"), r#"{"topic": "org.example.build", "body": {"name": "a"}}"#)
+        .unwrap();
+    here(&["rule", "new", "--from-event", "event.json", "--task", "chek"])
+        .expect(1, &["there is no task `chek` (did you mean `check`?)", "tasks.yaml"]);
+    fs::write(rules.join("timer.yaml"), "rules: [{name: daily, on: {schedule: \"0 6 * * *\"}, then: [{task: check, with: {name: a, code: 0}}]}]\n").unwrap();
+    here(&["rule", "list", "rules"]).expect(0, &["schedule 0 6 * * *"]);
     here(&["db", "migrate"]).expect(0, &["is made: sqlite"]);
     here(&["db", "migrate"]).expect(0, &["nothing to do"]);
 }

@@ -179,7 +179,7 @@ fn a_rule_is_explained_by_a_folder_and_by_a_server() {
     here(folder.path(), &[&explain[..], &["rules"]].concat()).expect(1, &lines);
     let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", TASKS)], &["--no-worker"]);
     up.run(&explain).expect(1, &lines);
-    let both = line(1, 8, "a", "begun") + &line(2, 8, "b", "done");
+    let both = [line(1, 8, "a", "begun"), line(2, 8, "b", "done")].concat();
     up.run_with(&["event", "send"], &both).expect(0, &["2 new"]);
     up.run(&["rule", "explain", "check-builds", "--event", "e-1"]).expect(1, &lines);
     up.run(&["rule", "explain", "check-builds", "--event", "@latest"]).expect(0, &["fired, 1 task"]);
@@ -311,8 +311,9 @@ fn a_first_rule_comes_from_a_real_event() {
     here(folder.path(), &["rule", "test"]).expect(0, &["1 passed, 0 failed"]);
     here(folder.path(), &["rule", "explain", "from-a-build", "rules", "--event", "dump.jsonl"])
         .expect(0, &["fired, 1 task"]);
-    let other = ["rule", "new", "--from-event", "dump.jsonl", "--task", "nope", "--fixture"];
-    here(folder.path(), &other).expect(0, &["fixtures/", "nope"]);
+    let other = |task| ["rule", "new", "--from-event", "dump.jsonl", "--task", task, "--fixture"];
+    here(folder.path(), &other("nope")).expect(1, &["no task `nope`", "rules/tasks.yaml"]);
+    here(folder.path(), &other("check")).expect(0, &["fixtures/"]);
     let schema = here(folder.path(), &["rule", "schema"]).expect(0, &[]).out;
     fs::write(folder.path().join("rules/rules.schema.json"), schema).unwrap();
     let with_schema =
@@ -450,15 +451,23 @@ fn a_new_rule_is_applied_to_the_past_once_and_behind_its_limits() {
     put_rules(&up.path().join("rules"), &rules("    limits: {per_hour: 3}\n"));
     up.run(&["rule", "reload"]).expect(0, &[]);
     up.run(&[&apply[..], &["--dry-run"]].concat())
-        .expect(0, &["5 events, one fires on 4 and errs on 0, 4 wishes; nothing is made"]);
+        .expect(0, &["4 wishes; 4 tasks would be made now; nothing is", "check - (event #2)"]);
     assert_eq!(tasks(&up, "one", ""), 0);
     let made = up.run(&apply).expect(0, &["4 wishes; 4 tasks are made now"]);
     assert_eq!(made.out.lines().count(), 4);
     up.run(&apply).expect(0, &["4 wishes; 0 tasks are made now"]);
+    let again = up.run(&[&apply[..], &["--dry-run", "-o", "json"]].concat()).json();
+    assert_eq!(
+        again["would_make"].as_array().map(Vec::len),
+        Some(0),
+        "what was made before is not made again"
+    );
     assert_eq!(tasks(&up, "one", ""), 4);
     let waits = up.run(&["rule", "backlog", "-o", "json"]).json()["rules"][0]["parked_tasks"].clone();
     assert_eq!(waits, 1, "its limit parked one");
     up.run(&["event", "show", "e-1"]).expect(0, &["one fired, 1 task"]);
+    up.run_with(&["event", "send"], &line(9, 8, "a", "done")).expect(0, &["1 new"]);
+    up.run(&["event", "why", "@latest"]).expect(0, &["one: fired, 1 task; then parked by 3 per hour"]);
 }
 
 #[test]

@@ -116,6 +116,9 @@ pub struct Agent {
     offer: Mutex<Offer>,
     lease: watch::Sender<Duration>,
     drained: AtomicBool,
+    /// The server took this worker for its own: only then it is told goodbye, or a worker that was refused its
+    /// name would take away whoever has it.
+    welcome: AtomicBool,
     last_contact: Mutex<Instant>,
     /// Taken for writing by a sweep, for a moment by each attempt that begins: what begins while a sweep is
     /// under way would look like a leftover to it.
@@ -156,6 +159,7 @@ impl Agent {
             offer: Mutex::new(Offer::default()),
             lease: watch::Sender::new(LEASE_DEFAULT),
             drained: AtomicBool::new(false),
+            welcome: AtomicBool::new(false),
             last_contact: Mutex::new(Instant::now()),
             sweeping: RwLock::new(()),
             _lock: lock,
@@ -188,7 +192,9 @@ impl Agent {
         agent.wind_down(&attempts, &shutdown, &give_up).await;
         over.cancel();
         while helpers.join_next().await.is_some() {}
-        agent.leave().await;
+        if agent.welcome.load(Ordering::Relaxed) {
+            agent.leave().await;
+        }
         claimed
     }
 
@@ -227,6 +233,7 @@ impl Agent {
                 Ok(reply) => {
                     backoff = Backoff::default();
                     known = true;
+                    self.welcome.store(true, Ordering::Relaxed);
                     self.hear(&reply);
                     let hasty = wait > 0 && reply.assignments.is_empty() && asked_at.elapsed() < CLAIM_PAUSE;
                     for assignment in reply.assignments {

@@ -351,6 +351,11 @@ async fn a_worker_that_is_not_wanted_says_why() {
             AgentError::Server(ClientError::NotAllowed { .. } | ClientError::Protocol(_))
         ));
     }
+    assert_eq!(
+        bench.board.lock().left.len(),
+        0,
+        "who was not taken says no goodbye under a name that is another's"
+    );
     let _first = bench.agent(bench.config()).unwrap();
     assert!(matches!(bench.agent(bench.config()), Err(AgentError::InUse(_))));
     let wrong = WorkerConfig {
