@@ -55,7 +55,16 @@ impl Tasks for SqlStore {
         let lane = match resolution {
             Resolution::Found { needs, .. } => {
                 let before = TaskRow::get(&mut self.read().await?, task).await?;
-                Some(self.make_lane(&before.task.queue, needs).await?)
+                let lane = Some(self.make_lane(&before.task.queue, needs).await?);
+                if before.task.group.is_none() {
+                    // A crash of the database that forgets it leaves a task to be resolved again: whoever claims the
+                    // task or tells of it waits for the disk, and with that for this as well.
+                    return transaction!(
+                        self,
+                        passing | session | resolve(self, session, task, lane, resolution)
+                    );
+                }
+                lane
             }
             Resolution::Spread { tasks, .. } => {
                 self.make_places(Wanted::by(tasks)).await?;
