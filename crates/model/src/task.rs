@@ -63,6 +63,12 @@ pub struct Task {
     pub batch: Option<BatchId>,
     /// Whether its repository, ref and event author are trusted.
     pub trust: Trust,
+    /// The names of the secrets that its registration grants it; none when it is not trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Whether a maintainer must let it run, and who did; nothing when nobody needs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// The longest that `run` may take, in seconds, whatever its task file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_cap_seconds: Option<u64>,
@@ -260,6 +266,25 @@ pub enum Trust {
     Untrusted,
 }
 
+/// A maintainer's word that a task may run, for the commit that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "approval", rename_all = "snake_case")]
+pub enum Approval {
+    /// It waits for it once its commit is known.
+    Needed,
+    /// It was given.
+    Given {
+        /// Who.
+        who: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
 /// Where a task stands. Each state carries its data; transitions consume and say what is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -351,6 +376,8 @@ pub enum WaitReason {
     Group,
     /// Its commit and task file are being looked up.
     Resolving,
+    /// A maintainer must let it run.
+    Approval,
     /// Its attachments have not arrived.
     Attachments,
 }
@@ -364,6 +391,7 @@ impl WaitReason {
             Self::Collecting => "collecting",
             Self::Group => "group",
             Self::Resolving => "resolving",
+            Self::Approval => "approval",
             Self::Attachments => "attachments",
         }
     }

@@ -304,6 +304,18 @@ pub enum Action {
     Emit(EmitEntry),
 }
 
+/// Which tasks of an entry a maintainer must let run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Approve {
+    /// None.
+    #[default]
+    Never,
+    /// Those that are not trusted.
+    Untrusted,
+    /// All.
+    Always,
+}
+
 /// A task to be wished.
 #[derive(Debug)]
 pub struct TaskEntry {
@@ -313,10 +325,16 @@ pub struct TaskEntry {
     pub repo: Arc<Repo>,
     /// What is given here in place of the registry's.
     pub overrides: RepoOverrides,
-    /// Whether it may have secrets.
+    /// Whether it may have secrets: with a repository given here only if the author is trusted.
     pub trust: Trust,
     /// Whether each of its tests becomes a task of its own, where the repository has no task file.
     pub discover: bool,
+    /// The names of the secrets that its registration grants it.
+    pub secrets: Vec<String>,
+    /// Who caused the event; if given, the task is trusted only if the configuration lists them.
+    pub author: Option<Text>,
+    /// When a maintainer must let it run.
+    pub approve: Approve,
     /// What is tested.
     pub item: Option<ItemEntry>,
     /// The inputs.

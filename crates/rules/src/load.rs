@@ -27,6 +27,8 @@ pub const FACTS_FOLDER: &str = "facts";
 pub struct Options {
     /// The hosts that a rule may take repositories from that are not registered (`git` in an entry).
     pub trusted_hosts: BTreeSet<String>,
+    /// Authors of events whose tasks may be trusted, as `author` of an entry renders them.
+    pub trusted_authors: BTreeSet<String>,
     /// Whether registered repositories may be `file://` URLs.
     pub file_urls: bool,
 }

@@ -91,9 +91,9 @@ pub struct Expected {
 
 impl Expected {
     /// The fields of wishes.
-    pub(crate) const FIELDS: [&str; 17] = [
+    pub(crate) const FIELDS: [&str; 20] = [
         "task", "item", "with", "matrix", "needs", "queue", "priority", "group", "batch", "dedupe",
-        "timeout", "git", "ref", "path", "cancel", "emit", "collect",
+        "timeout", "git", "ref", "path", "trust", "secrets", "approve", "cancel", "emit", "collect",
     ];
 }
 

@@ -47,6 +47,10 @@ pub struct TaskWish {
     pub trust: Trust,
     /// Whether each of its tests becomes a task of its own, where the repository has no task file.
     pub discover: bool,
+    /// The names of the secrets that it may have; none when it is not trusted.
+    pub secrets: Vec<String>,
+    /// Whether a maintainer must let it run.
+    pub approve: bool,
     /// The longest it may take.
     pub timeout_cap: Option<Duration>,
     /// The rule is in shadow mode: the task must not be made.
@@ -108,6 +112,8 @@ impl TaskWish {
                 .map(|dedupe| json!({"key": dedupe.key, "window": format_duration(dedupe.window)})),
         );
         put("discover", self.discover.then_some(Value::Bool(true)));
+        put("secrets", (!self.secrets.is_empty()).then(|| json!(self.secrets)));
+        put("approve", self.approve.then_some(Value::Bool(true)));
         put("timeout", self.timeout_cap.map(|cap| json!(format_duration(cap))));
         shown
     }

@@ -211,6 +211,9 @@ fn spread(ids: &dyn Ids, task: &Task, repo: &Repo, commit: &str, tests: &Foreign
             group: group.clone(),
             batch: None,
             trust: task.trust,
+            secrets: task.secrets.clone(),
+            // Each of them waits for its own word: they differ in what they run.
+            approval: task.approval.clone(),
             timeout_cap_seconds: task.timeout_cap_seconds,
             depth: task.depth,
             traceparent: task.traceparent.clone(),

@@ -6,8 +6,8 @@ use model::{
     ids::{EventSeq, QueueName, ResultId},
     item::Item,
     task::{
-        Group, INPUTS_BYTES_MAX, Origin, PRIORITY_MAX, Repo, Stop, TASK_TEXT_BYTES_MAX, TaskKind, Trust,
-        WaitReason,
+        Approval, Group, INPUTS_BYTES_MAX, Origin, PRIORITY_MAX, Repo, Stop, TASK_TEXT_BYTES_MAX, TaskKind,
+        Trust, WaitReason,
     },
     verdict::{Explained, Verdict, VerdictKind},
 };
@@ -100,17 +100,18 @@ impl Scheduler {
         check_submission(&submission)?;
         let id = TaskId::new(self.ids().next());
         let rules = self.rulebook().current();
-        let (name, repo, queue, trust, cap, discover) = match (&submission.task, submission.repo) {
+        let (name, repo, queue, trust, secrets, cap, discover) = match (&submission.task, submission.repo) {
             (Some(name), None) => {
                 let registered =
                     rules.tasks().get(name.as_str()).ok_or_else(|| unknown_task(&rules, name))?;
                 let cap = registered.timeout_cap.map(|cap| cap.as_secs());
                 let (repo, queue) = (Repo::clone(&registered.repo), Some(registered.queue.clone()));
-                (name.clone(), repo, queue, registered.trust, cap, registered.discover)
+                let (trust, secrets) = (registered.trust, registered.secrets.clone());
+                (name.clone(), repo, queue, trust, secrets, cap, registered.discover)
             }
             // A repository of anybody's choice: no secrets, no relaxed isolation.
             (None, Some(repo)) => {
-                (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, None, false)
+                (TaskName::new(repo_name(&repo)), repo, None, Trust::Untrusted, Vec::new(), None, false)
             }
             _ => return Err(ServiceError::Bad("name either a registered `task` or a `repo`".to_owned())),
         };
@@ -134,6 +135,8 @@ impl Scheduler {
             group: submission.group,
             batch: submission.batch,
             trust,
+            secrets,
+            approval: None,
             timeout_cap_seconds: cap,
             depth: 0,
             traceparent: None,
@@ -180,6 +183,12 @@ impl Scheduler {
                 }
             }
         };
+        // A maintainer's word is about one commit.
+        let approval = match wait {
+            Some(_) => old.approval.map(|_| Approval::Needed),
+            None => old.approval,
+        };
+        let wait = wait.or_else(|| (approval == Some(Approval::Needed)).then_some(WaitReason::Approval));
         let id = TaskId::new(self.ids().next());
         let event = old.origin.event();
         let origin = Origin::Rerun { of, who: who.to_owned(), why: rerun.why, result: rerun.result, event };
@@ -199,6 +208,8 @@ impl Scheduler {
             group: None,
             batch: None,
             trust: old.trust,
+            secrets: old.secrets,
+            approval,
             timeout_cap_seconds: old.timeout_cap_seconds,
             depth: old.depth,
             traceparent: old.traceparent,
@@ -236,6 +247,20 @@ impl Scheduler {
         let task = self.store().release(id).await?;
         self.wake().committed();
         self.audit(who, "task.release", format!("task/{id}"), Value::Null).await?;
+        Ok(task)
+    }
+
+    /// Lets a task run that waits for a maintainer's word.
+    ///
+    /// # Errors
+    /// There is no such task, it does not wait for that, or the database is away.
+    pub async fn approve(&self, id: TaskId, why: Option<String>, who: &str) -> Result<Task, ServiceError> {
+        if why.as_ref().is_some_and(|why| why.len() > TASK_TEXT_BYTES_MAX) {
+            return Err(ServiceError::Bad(format!("`why` has at most {TASK_TEXT_BYTES_MAX} bytes")));
+        }
+        let task = self.store().approve(id, who, why.as_deref()).await?;
+        self.wake().committed();
+        self.audit(who, "task.approve", format!("task/{id}"), json!({"why": why})).await?;
         Ok(task)
     }
 

@@ -3,7 +3,7 @@
 use model::{
     Event, Ids, Revision, Submitter, TaskId,
     message::{JsonText, NewMessage},
-    task::{TaskKind, WaitReason},
+    task::{Approval, TaskKind, WaitReason},
 };
 use rules::{
     evaluate::Evaluation,
@@ -97,6 +97,8 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         group: wish.group,
         batch: wish.batch,
         trust: wish.trust,
+        secrets: wish.secrets,
+        approval: wish.approve.then_some(Approval::Needed),
         timeout_cap_seconds: wish.timeout_cap.map(|cap| cap.as_secs()),
         depth: event.depth,
         traceparent: event.traceparent.clone(),

@@ -86,6 +86,8 @@ async fn make_tasks(database: &Database) {
             group: None,
             batch: None,
             trust: Trust::Untrusted,
+            secrets: Vec::new(),
+            approval: None,
             timeout_cap_seconds: None,
             depth: 0,
             traceparent: None,

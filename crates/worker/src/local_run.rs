@@ -37,6 +37,8 @@ pub struct LocalOptions {
     pub item: Option<Item>,
     /// Whether relaxed isolation that the worker allows is granted: the folder is the caller's own.
     pub trusted: bool,
+    /// The image for its containers in place of the task file's.
+    pub image: Option<String>,
     /// Where the files that it leaves are put; nowhere when missing.
     pub artifacts_to: Option<PathBuf>,
 }
@@ -86,7 +88,7 @@ pub async fn run_local(
         Some(parent) if folder.is_file() => parent.to_owned(),
         _ => folder,
     };
-    let file = match read_tests(&folder)? {
+    let mut file = match read_tests(&folder)? {
         RepositoryTests::TaskFile(text) => {
             let name = folder.join(TASK_FILE).display().to_string();
             task_file::parse(&name, &text).map_err(LocalError::BadTaskFile)?.0
@@ -96,6 +98,13 @@ pub async fn run_local(
             tests.task_file(&TaskName::from(name.as_ref()), &options.inputs).map_err(LocalError::BadTests)?
         }
     };
+    if let Some(image) = &options.image {
+        for environment in &mut file.environment {
+            if let task_file::Environment::Container(wish) = environment {
+                wish.image = Some(image.clone());
+            }
+        }
+    }
     let inputs = file.check_inputs(&options.inputs).map_err(LocalError::BadInputs)?;
     let job = Job {
         held: Held { task: TaskId::new(ids.next()), attempt: AttemptRef { attempt: 1, fence: 0 } },

@@ -209,6 +209,27 @@ pub(crate) async fn release(
     Ok(Json(state.scheduler().release(task.id, &caller.name).await?))
 }
 
+/// Why a task may run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Approve {
+    /// For the record.
+    why: Option<String>,
+}
+
+#[utoipa::path(post, path = "/api/v1/tasks/{id}/approve", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), request_body = Approve, responses((status = 200, description = "The task", body = Task), (status = 409, description = "It waits for no approval")))]
+/// Lets a task run that waits for a maintainer's word.
+pub(crate) async fn approve(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Option<Json<Approve>>,
+) -> Result<Json<Task>, Problem> {
+    let why = body.and_then(|Json(approve)| approve.why);
+    let task = state.scheduler().find_task(&id).await?;
+    Ok(Json(state.scheduler().approve(task.id, why, &caller.name).await?))
+}
+
 #[utoipa::path(get, path = "/api/v1/tasks/{id}/artifacts", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "By attempt and name", body = Vec<Artifact>)))]
 /// Lists what a task's attempts left.
 pub(crate) async fn artifacts(

@@ -3,7 +3,7 @@
 use super::{ENTRIES_MAX, LOOPS_MAX, rules::check_variable, values::Context};
 use crate::{
     language::{
-        Action, Axis, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Matrix, NeedsEntry,
+        Action, Approve, Axis, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Matrix, NeedsEntry,
         PriorityEntry, QueueEntry, RepoOverrides, TaskEntry, Text, Tree, Values, default_queue,
     },
     registry::{Registered, check_name, read_timeout},
@@ -14,7 +14,7 @@ use model::{
     requirements::Requirements,
     task::{OnNew, PRIORITY_MAX, Repo, Trust},
     task_file::read_needs,
-    yaml::{Fields, Node, Value as Yaml},
+    yaml::{Fields, Node, Reader, Value as Yaml},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -124,12 +124,10 @@ impl Context<'_> {
         let group = fields.get("group").and_then(|node| self.group(node, vars));
         let timeout = fields.get("timeout").and_then(|node| read_timeout(reader, node));
         let discover = fields.get("discover").and_then(|node| reader.bool_of(node, "`discover`"));
+        let author = fields.get("author").and_then(|node| self.text(node, "`author`", vars));
+        let approve = fields.get("approve").map(|node| read_approve(reader, node)).unwrap_or_default();
         fields.finish(reader);
         let (task, registered) = registered?;
-        let trust = match registered {
-            Some(registered) if overrides.is_empty() => registered.trust,
-            _ => Trust::Untrusted,
-        };
         let queue = queue.map_or_else(
             || {
                 let queue = registered.map_or_else(default_queue, |registered| registered.queue.clone());
@@ -146,7 +144,10 @@ impl Context<'_> {
             ),
             overrides,
             discover: discover.unwrap_or_else(|| registered.is_some_and(|registered| registered.discover)),
-            trust,
+            trust: registered.map_or(Trust::Trusted, |registered| registered.trust),
+            secrets: registered.map(|registered| registered.secrets.clone()).unwrap_or_default(),
+            author,
+            approve,
             item,
             with: with.unwrap_or_else(|| Tree::Constant(Value::Object(Map::new()))),
             matrix,
@@ -416,4 +417,17 @@ pub(crate) fn check_git(text: &str, hosts: &std::collections::BTreeSet<String>) 
         "rules may not take repositories from `{}`; add the host to the configuration's list, or register the task in tasks.yaml",
         url.host
     ))
+}
+
+fn read_approve(reader: &Reader, node: &Node) -> Approve {
+    match reader.text_of(node, "`approve`").as_deref() {
+        Some("never") | None => Approve::Never,
+        Some("untrusted") => Approve::Untrusted,
+        Some("always") => Approve::Always,
+        Some(other) => {
+            let message = format!("`approve` must be never, untrusted or always, not `{other}`");
+            reader.error(&node.span, message);
+            Approve::Always
+        }
+    }
 }

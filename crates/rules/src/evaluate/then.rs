@@ -4,8 +4,8 @@ use super::{Clock, EMIT_BYTES_MAX, Firing, Input, Turn, WISHES_MAX, matrix, with
 use crate::{
     compile::{RuleSet, check_git, check_topic},
     language::{
-        Action, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry, PriorityEntry,
-        QueueEntry, Rule, TaskEntry, Text,
+        Action, Approve, CancelEntry, EmitEntry, Entry, GroupEntry, ItemEntry, Mode, NeedsEntry,
+        PriorityEntry, QueueEntry, Rule, TaskEntry, Text,
     },
     repo,
     script::{Engine, Scope},
@@ -16,6 +16,7 @@ use model::{
     Item, QueueName, Requirements, TaskKey, Topic,
     event::json_kind,
     ids::{EventId, GroupName},
+    task::Trust,
     task::{Group, INPUTS_BYTES_MAX, PRIORITY_MAX, Repo, TASK_TEXT_BYTES_MAX},
     units::parse_size,
 };
@@ -143,6 +144,8 @@ impl Make<'_, '_> {
                 window: dedupe.window,
             }),
         };
+        let trust = self.trust(task, &entry.place, scope)?;
+        let trusted = trust == Trust::Trusted;
         let wish = TaskWish {
             rule: self.rule.name.clone(),
             revision: self.rules.revision.clone(),
@@ -162,7 +165,13 @@ impl Make<'_, '_> {
             batch: entry.batch.as_ref().map(|batch| name(batch, "a batch's name")).transpose()?,
             dedupe,
             limits: self.rule.limits,
-            trust: task.trust,
+            trust,
+            secrets: if trusted { task.secrets.clone() } else { Vec::new() },
+            approve: match task.approve {
+                Approve::Never => false,
+                Approve::Untrusted => !trusted,
+                Approve::Always => true,
+            },
             timeout_cap: task.timeout_cap,
             discover: task.discover,
             shadow: self.shadow(),
@@ -175,6 +184,19 @@ impl Make<'_, '_> {
             self.firing.tasks.push(wish);
         }
         Ok(())
+    }
+
+    /// A repository that the entry gives is trusted only when its author is; a registered one as it is
+    /// registered, unless the entry names an author that is not trusted.
+    fn trust(&self, task: &TaskEntry, place: &Place, scope: &Scope) -> Result<Trust, RuleError> {
+        let vouched = match &task.author {
+            None => task.overrides.is_empty(),
+            Some(author) => {
+                let author = self.name(author, "an author's name", place, scope)?;
+                self.rules.options.trusted_authors.contains(&author)
+            }
+        };
+        Ok(if vouched { task.trust } else { Trust::Untrusted })
     }
 
     /// Whether it was not wished yet. A sole wish needs no key.

@@ -171,6 +171,8 @@ fn task() -> Value {
                 "cpus": or_text("integer"),
                 "kvm": or_text("boolean"),
             })),
+            "author": text_of("Who caused the event: the task is trusted only if the configuration lists them"),
+            "approve": {"enum": ["never", "untrusted", "always"], "default": "never", "description": "Which tasks wait for a maintainer's word"},
             "queue": text_of("Where it waits"),
             "priority": or_text("integer"),
             "group": object("Tasks that know of each other", &["name"], json!({

@@ -58,7 +58,11 @@ fn now() -> chrono::DateTime<chrono::Utc> {
 }
 
 fn options() -> Options {
-    Options { trusted_hosts: ["src.example.org".to_owned()].into(), file_urls: false }
+    Options {
+        trusted_hosts: ["src.example.org".to_owned()].into(),
+        trusted_authors: ["releng".to_owned()].into(),
+        file_urls: false,
+    }
 }
 
 fn files(rules: &str) -> RuleFiles {

@@ -39,6 +39,9 @@ fn a_task_has_what_its_registration_says() {
         "git": "https://git.example.org/depcheck.git",
         "priority": 0,
         "queue": "slow",
+        "secrets": [
+          "token"
+        ],
         "task": "depcheck",
         "timeout": "30m",
         "trust": "trusted",
@@ -245,6 +248,9 @@ fn cancellations_messages_and_batches() {
             "git": "https://git.example.org/depcheck.git",
             "priority": 0,
             "queue": "slow",
+            "secrets": [
+              "token"
+            ],
             "task": "depcheck",
             "timeout": "30m",
             "trust": "trusted",
@@ -318,6 +324,28 @@ fn repositories_of_an_entry_are_untrusted() {
     );
     // The registered ref is one of another repository.
     check("{task: rpmlint, git: \"https://src.example.org/a\"}", "https://src.example.org/a", None, None);
+}
+
+#[test]
+fn who_caused_the_event_decides_about_trust_and_approval() {
+    let check = |entry: &str, trust: Trust, secrets: usize, approve: bool| {
+        let evaluation = evaluated(&rule(&format!("then: [{{{entry}}}]")));
+        let task = evaluation.tasks.first().unwrap_or_else(|| panic!("{evaluation:?}"));
+        assert_eq!((task.trust, task.secrets.len(), task.approve), (trust, secrets, approve), "{entry}");
+    };
+    let (trusted, untrusted) = (Trust::Trusted, Trust::Untrusted);
+    // The event is alice's, and the configuration trusts releng.
+    check("task: depcheck", trusted, 1, false);
+    check("task: depcheck, author: releng", trusted, 1, false);
+    check("task: depcheck, author: \"${event.body.agent}\"", untrusted, 0, false);
+    check("task: depcheck, author: \"${event.body.agent}\", approve: untrusted", untrusted, 0, true);
+    check("task: depcheck, author: releng, approve: untrusted", trusted, 1, false);
+    check("task: depcheck, approve: always", trusted, 1, true);
+    check("task: rpmlint, author: releng, approve: untrusted", untrusted, 0, true);
+    check("task: depcheck, ref: next", untrusted, 0, false);
+    check("task: depcheck, ref: next, author: releng", trusted, 1, false);
+    check("task: own, git: \"https://src.example.org/a\", author: releng", trusted, 0, false);
+    check("task: own, git: \"https://src.example.org/a\", approve: untrusted", untrusted, 0, true);
 }
 
 #[test]

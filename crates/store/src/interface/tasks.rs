@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use model::{
     Attempt, Item, Outcome, Requirements, Revision, RuleName, Task, TaskId, TaskKey,
     ids::{BatchId, EventSeq, GroupName, QueueName, Submitter, TaskName},
-    task::{Group, Origin, Resolved, Stop, TaskKind, Trust, WaitReason},
+    task::{Approval, Group, Origin, Resolved, Stop, TaskKind, Trust, WaitReason},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -43,6 +43,10 @@ pub struct NewTask {
     pub batch: Option<String>,
     /// Whether it is trusted.
     pub trust: Trust,
+    /// The names of the secrets that it may have.
+    pub secrets: Vec<String>,
+    /// Whether a maintainer must let it run.
+    pub approval: Option<Approval>,
     /// The longest that `run` may take, in seconds.
     pub timeout_cap_seconds: Option<u64>,
     /// How many events of ours led to it.
@@ -230,6 +234,12 @@ pub trait Tasks: Send + Sync {
 
     /// Lets a parked task go on to be resolved.
     async fn release(&self, task: TaskId) -> Result<Task>;
+
+    /// Lets a task run that waits for a maintainer's word, at the commit that was found.
+    ///
+    /// # Errors
+    /// There is no such task, or it does not wait for that.
+    async fn approve(&self, task: TaskId, who: &str, why: Option<&str>) -> Result<Task>;
 
     /// A task.
     async fn task(&self, id: TaskId) -> Result<Task>;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use model::{
     Item, Requirements, Task, TaskId, TaskKey, TaskState,
     ids::{BatchId, EventSeq, GroupName},
-    task::{Group, Origin, Stop, TaskKind, Trust, WaitReason},
+    task::{Approval, Group, Origin, Stop, TaskKind, Trust, WaitReason},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -24,6 +24,10 @@ struct Body<'a> {
     needs: Cow<'a, Requirements>,
     group: Cow<'a, Option<Group>>,
     trust: Trust,
+    #[serde(default)]
+    secrets: Cow<'a, [String]>,
+    #[serde(default)]
+    approval: Cow<'a, Option<Approval>>,
     timeout_cap_seconds: Option<u64>,
     traceparent: Cow<'a, Option<String>>,
 }
@@ -162,6 +166,8 @@ impl TaskRow {
             group: new.group.clone(),
             batch,
             trust: new.trust,
+            secrets: new.secrets.clone(),
+            approval: new.approval.clone(),
             timeout_cap_seconds: new.timeout_cap_seconds,
             depth: new.depth,
             traceparent: new.traceparent.clone(),
@@ -193,6 +199,8 @@ impl TaskRow {
             group: body.group.into_owned(),
             batch: row.id_opt("batch_id")?.map(Into::into),
             trust: body.trust,
+            secrets: body.secrets.into_owned(),
+            approval: body.approval.into_owned(),
             timeout_cap_seconds: body.timeout_cap_seconds,
             depth: row.number("depth")?,
             traceparent: body.traceparent.into_owned(),
@@ -284,6 +292,8 @@ impl TaskRow {
             needs: Cow::Borrowed(&task.needs),
             group: Cow::Borrowed(&task.group),
             trust: task.trust,
+            secrets: Cow::Borrowed(task.secrets.as_slice()),
+            approval: Cow::Borrowed(&task.approval),
             timeout_cap_seconds: task.timeout_cap_seconds,
             traceparent: Cow::Borrowed(&task.traceparent),
         })

@@ -15,7 +15,7 @@ use chrono::Duration;
 use model::{
     Attempt, Outcome, Task, TaskId, TaskKey, TaskState,
     message::TaskChange,
-    task::{Stop, TaskKind, WaitReason},
+    task::{Approval, Stop, TaskKind, WaitReason},
 };
 
 /// The longest reason that is kept, in bytes.
@@ -83,6 +83,12 @@ impl Tasks for SqlStore {
         let before = TaskRow::get(&mut self.read().await?, task).await?;
         let lane = self.make_lane(&before.task.queue, &before.task.needs).await?;
         transaction!(self, on task, |session| release(self, session, task, lane))
+    }
+
+    async fn approve(&self, task: TaskId, who: &str, why: Option<&str>) -> Result<Task> {
+        let before = TaskRow::get(&mut self.read().await?, task).await?;
+        let lane = self.make_lane(&before.task.queue, &before.task.needs).await?;
+        transaction!(self, on task, |session| approve(self, session, task, lane, who, why))
     }
 
     async fn task(&self, id: TaskId) -> Result<Task> {
@@ -182,7 +188,14 @@ async fn resolve(
             row.task.inputs = inputs.clone();
             row.task.needs = needs.clone();
             row.lane = lane;
-            work.queue_or_wait(&mut row).await?;
+            if row.task.approval == Some(Approval::Needed) {
+                row.task.state =
+                    row.task.state.clone().wait(work.now, WaitReason::Approval).map_err(refused)?;
+                row.save_whole(work.session).await?;
+                work.out.task(&row.task, TaskChange::Waiting);
+            } else {
+                work.queue_or_wait(&mut row).await?;
+            }
         }
         Resolution::Spread { commit, tasks, reason } => {
             if !super::pins::pin(work.session, &row.task, commit).await? {
@@ -249,6 +262,28 @@ async fn release(store: &SqlStore, session: &mut Session, task: TaskId, lane: i6
         row.lane = Some(lane);
         work.queue_or_wait(&mut row).await?;
     }
+    work.done().await?;
+    Ok(row.task)
+}
+
+async fn approve(
+    store: &SqlStore,
+    session: &mut Session,
+    task: TaskId,
+    lane: i64,
+    who: &str,
+    why: Option<&str>,
+) -> Result<Task> {
+    let mut work = Work::new(session, store);
+    let mut row = TaskRow::lock(work.session, task).await?;
+    if !matches!(row.task.state, TaskState::Waiting { reason: WaitReason::Approval, .. }) {
+        let message = format!("task {} is {}: it waits for no approval", row.task.id, row.task.state.label());
+        return Err(StoreError::Conflict(message));
+    }
+    row.task.approval =
+        Some(Approval::Given { who: who.to_owned(), why: why.map(str::to_owned), at: work.now });
+    row.lane = Some(lane);
+    work.queue_or_wait(&mut row).await?;
     work.done().await?;
     Ok(row.task)
 }

@@ -315,6 +315,8 @@ pub(crate) fn wished(name: &str) -> NewTask {
         group: None,
         batch: None,
         trust: Trust::Trusted,
+        secrets: Vec::new(),
+        approval: None,
         timeout_cap_seconds: Some(600),
         depth: 0,
         traceparent: None,

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use model::{
     ErrorReason, Item, Outcome, TaskState,
-    task::{Origin, Stop, TaskKind, WaitReason},
+    task::{Approval, Origin, Stop, TaskKind, Trust, WaitReason},
 };
 use std::time::Duration;
 use store::{NewOrigin, NewTask, Resolution, StoreError, TaskQuery};
@@ -17,6 +17,7 @@ conformance!(
     a_second_answer_to_resolving_changes_nothing,
     tasks_are_cancelled_in_every_state,
     parked_tasks_are_released,
+    what_needs_approval_waits_for_it_at_its_commit,
     batches_count_and_are_told_once,
     lists_filter_and_are_cut_into_pages,
     tasks_are_found_by_the_start_of_their_id,
@@ -50,6 +51,33 @@ async fn resolving_queues_with_what_was_found(bed: &Bed) {
     assert_eq!(read.needs, needs("x86_64"));
     assert_eq!(bed.topics_of(new.id).await, ["task.created", "task.queued"]);
     assert_eq!(bed.store.position(new.id).await.unwrap(), Some(0));
+}
+
+async fn what_needs_approval_waits_for_it_at_its_commit(bed: &Bed) {
+    bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
+    let new = NewTask {
+        trust: Trust::Untrusted,
+        approval: Some(Approval::Needed),
+        secrets: vec!["token".to_owned()],
+        ..wished("lint")
+    };
+    bed.event("e1", vec![new.clone()]).await;
+    let early = bed.store.approve(new.id, "ada", None).await;
+    assert!(matches!(early, Err(StoreError::Conflict(_))), "before its commit is known: {early:?}");
+    let task = bed.store.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
+    assert_eq!(task.state.label(), "waiting(approval)");
+    assert_eq!(bed.store.task(new.id).await.unwrap(), task);
+    let released = bed.store.release(new.id).await;
+    assert!(matches!(released, Err(StoreError::Conflict(_))), "it is not parked: {released:?}");
+    assert!(bed.store.claim(&claim("w1", 1)).await.unwrap().is_empty());
+    let approved = bed.store.approve(new.id, "ada", Some("read it")).await.unwrap();
+    assert_eq!(approved.state.label(), "queued");
+    let read = bed.store.task(new.id).await.unwrap();
+    let Some(Approval::Given { who, why, .. }) = &read.approval else { panic!("{:?}", read.approval) };
+    assert_eq!((who.as_str(), why.as_deref()), ("ada", Some("read it")));
+    assert_eq!(read.secrets, ["token"]);
+    assert!(bed.store.approve(new.id, "ada", None).await.is_err(), "once");
+    assert_eq!(bed.store.claim(&claim("w1", 1)).await.unwrap().len(), 1);
 }
 
 async fn resolving_can_end_a_task(bed: &Bed) {

@@ -86,6 +86,17 @@ Examples:
         /// Its id or the start of it
         id: String,
     },
+    /// Let a task run that waits for a maintainer's word, at the commit that `task show` tells
+    #[command(after_help = "Examples:
+  taskbot task list --where '{state.reason: approval}'
+  taskbot task approve 0193f2 --why 'read the diff'")]
+    Approve {
+        /// Its id or the start of it
+        id: String,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
     /// Make a task of a registered name or of any repository; prints its id
     Submit(Box<Submit>),
     /// List what a task left, or download it
@@ -105,6 +116,23 @@ Examples:
         /// The file, with --all the folder, to write; standard output when missing
         #[arg(long, value_name = "PATH")]
         into: Option<PathBuf>,
+    },
+    /// Print how to run the same attempt on this machine: its commit, inputs and image; or run it
+    #[command(after_help = "Examples:
+  taskbot task reproduce 0193f2
+  taskbot task reproduce @latest --run --keep ./out")]
+    Reproduce {
+        /// Its id or the start of it, or @latest
+        id: String,
+        /// The attempt's number; the last one if not given
+        #[arg(long, value_name = "NUMBER")]
+        attempt: Option<u64>,
+        /// Run it here now; ends with its outcome as exit code
+        #[arg(long)]
+        run: bool,
+        /// Keep what it leaves in this folder
+        #[arg(long, value_name = "DIR", requires = "run")]
+        keep: Option<PathBuf>,
     },
     /// Run a task repository on this machine, without a server; ends with its outcome as exit code
     RunLocal(RunLocal),
@@ -229,6 +257,9 @@ pub(crate) struct RunLocal {
     /// Only this executor: container, vm, sandbox or local (which is no isolation)
     #[arg(long, value_name = "EXECUTOR")]
     pub(crate) executor: Option<String>,
+    /// The image for containers, in place of the task file's: NAME:TAG, NAME@DIGEST or an id
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
     /// Keep the work folder and what it leaves in this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

@@ -140,8 +140,10 @@ fn commands() {
     task cancel
     task rerun
     task release
+    task approve
     task submit
     task artifacts
+    task reproduce
     task run-local
     result list
     result export

@@ -258,8 +258,11 @@ fn rules(config: &Config, findings: &mut Findings) {
             Some("`rules.folder` or --rules says where they are"),
         );
     };
-    let options =
-        rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+    let options = rules::Options {
+        trusted_hosts: config.rules.hosts.clone(),
+        trusted_authors: config.rules.authors.clone(),
+        file_urls: config.rules.file_urls,
+    };
     match rules::read_folder(folder).and_then(|files| rules::compile(&files, &options)) {
         Ok(compiled) => findings.add(
             "rules",

@@ -20,10 +20,15 @@ use worker::{
     runner::{Control, Ended, Runner},
 };
 
-/// Carries `task run-local` out.
+/// Carries `task run-local` out: the folder is the caller's own, and so trusted.
 pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
+    run_as(args, true, global).await
+}
+
+/// Runs a task repository; relaxed isolation that the configuration allows is only for a trusted one.
+pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Result<u8> {
     let mut config = Config::load(global.config.as_deref())?.config;
-    // The folder is the caller's own, and so is this machine.
+    // Which executor is used is up to the caller: this machine is theirs.
     if let Some(kind) = args.executor.as_deref().map(work::parse_kind).transpose()? {
         let set = &mut config.worker.executors;
         let only = |name: &str| kind.as_str() == name;
@@ -52,7 +57,8 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
     let options = LocalOptions {
         inputs: inputs::parse("--input", &args.inputs)?,
         item,
-        trusted: true,
+        trusted,
+        image: args.image.clone(),
         artifacts_to: args.keep.clone(),
     };
     let to_stderr = !matches!(global.output, Format::Table | Format::Markdown);

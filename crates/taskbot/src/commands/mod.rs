@@ -16,6 +16,7 @@ mod local;
 mod new_rule;
 mod queue;
 mod record;
+mod reproduce;
 pub(crate) mod result;
 mod rule;
 mod send;

@@ -128,7 +128,7 @@ fn activated(context: &Context, activation: &Value) -> Result<()> {
 /// What the configuration says about rules; the defaults without one.
 pub(super) fn options(global: &Global) -> Result<Options> {
     let rules = Config::load(global.config.as_deref())?.config.rules;
-    Ok(Options { trusted_hosts: rules.hosts, file_urls: rules.file_urls })
+    Ok(Options { trusted_hosts: rules.hosts, trusted_authors: rules.authors, file_urls: rules.file_urls })
 }
 
 /// Reads a folder of rules. One that is not there is no mistake in rules.

@@ -1,6 +1,6 @@
 //! `task …`.
 
-use super::{Context, each, inputs, local, paging, watch};
+use super::{Context, each, inputs, local, paging, reproduce, watch};
 use crate::{
     cli::{Global, ListTasks, Submit, TaskCommand},
     client::{
@@ -53,9 +53,17 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
             let task = context.client.post(&format!("tasks/{id}/rerun"), &body).await?;
             return made(context, &task, watch).await;
         }
+        TaskCommand::Reproduce { id, attempt, run, keep } => {
+            return reproduce::run(context, &id, attempt, run.then_some(keep), global).await;
+        }
         TaskCommand::Release { id } => {
             let id = context.client.task_id(&id).await?;
             changed(context, &context.client.post(&format!("tasks/{id}/release"), &json!({})).await?)?;
+        }
+        TaskCommand::Approve { id, why } => {
+            let id = context.client.task_id(&id).await?;
+            let path = format!("tasks/{id}/approve");
+            changed(context, &context.client.post(&path, &json!({"why": why})).await?)?;
         }
         TaskCommand::Submit(args) => {
             let task = context.client.post("tasks", &submission(&args)?).await?;
@@ -197,6 +205,23 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     if !task["kind"]["repo"].is_null() {
         field("repo", text_at(task, "kind.repo.git"))?;
         field("commit", text_at(task, "kind.resolved.commit"))?;
+    }
+    field("trust", text_at(task, "trust"))?;
+    match text_at(task, "approval.approval").as_str() {
+        "given" => field(
+            "approved",
+            format_args!(
+                "by {} {} ago",
+                text_at(task, "approval.who"),
+                output::age(&task["approval"]["at"], now)
+            ),
+        )?,
+        "needed" => field("approval", format_args!("needed: taskbot task approve {}", text_at(task, "id")))?,
+        _ => {}
+    }
+    if let Some(secrets) = task["secrets"].as_array() {
+        let names: Vec<&str> = secrets.iter().filter_map(Value::as_str).collect();
+        field("secrets", names.join(", "))?;
     }
     for (name, value) in task["inputs"].as_object().into_iter().flatten() {
         field(

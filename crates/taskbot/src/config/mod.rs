@@ -199,6 +199,8 @@ pub(crate) struct Rules {
     pub(crate) webhook_secret_file: Option<PathBuf>,
     /// Hosts that a rule may take repositories from that are not registered.
     pub(crate) hosts: BTreeSet<String>,
+    /// Authors of events whose tasks may be trusted.
+    pub(crate) authors: BTreeSet<String>,
     /// Whether registered repositories may be `file://` URLs.
     pub(crate) file_urls: bool,
 }
@@ -216,6 +218,7 @@ impl Default for Rules {
             poll: RULES_POLL,
             webhook_secret_file: None,
             hosts: BTreeSet::new(),
+            authors: BTreeSet::new(),
             file_urls: false,
         }
     }

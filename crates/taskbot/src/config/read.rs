@@ -260,6 +260,7 @@ fn rules(mut section: Section<'_, '_>, rules: &mut Rules) {
         reader.error(span, format!("`rules.poll` must be at least {} s", RULES_POLL_MIN.as_secs()));
     }
     section.set("hosts", &mut rules.hosts);
+    section.set("authors", &mut rules.authors);
     section.bool("file_urls", &mut rules.file_urls);
     section.finish();
 }

@@ -64,8 +64,11 @@ impl Running {
             .map_err(|error| anyhow!("{error}"))?;
         let git = Arc::new(git);
         let backend = store.backend().await?;
-        let options =
-            rules::Options { trusted_hosts: config.rules.hosts.clone(), file_urls: config.rules.file_urls };
+        let options = rules::Options {
+            trusted_hosts: config.rules.hosts.clone(),
+            trusted_authors: config.rules.authors.clone(),
+            file_urls: config.rules.file_urls,
+        };
         let outlet = open::outlet(config, &clock).await?;
         let scheduler = Scheduler::new(Parts {
             settings: settings(config, address),

@@ -250,6 +250,48 @@ fn a_task_tells_that_its_queue_is_paused() {
 }
 
 #[test]
+fn an_attempt_is_reproduced_at_its_commit_with_its_inputs() {
+    let up = up();
+    let task = build(&up, "audit", 1);
+    up.run(&["task", "watch", &task]).expect(1, &["finished(failed)"]);
+    let repo = up.path().join("repo");
+    fs::write(repo.join("task.yaml"), TASK.replace("checking", "another")).unwrap();
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    let commit = ["commit", "--quiet", "-a", "-m", "another"];
+    assert!(Command::new("git").current_dir(&repo).args(who).args(commit).status().unwrap().success());
+    let shown = up.run(&["task", "reproduce", &task]);
+    let parts = ["git clone --no-checkout -- ", "checkout --detach ", "--executor ", "--item build:audit"];
+    shown.expect(0, &parts).expect(0, &["--input 'name=\"audit\"'", "--input code=1"]);
+    let found = up.run(&["task", "reproduce", &task, "-o", "json"]).expect(0, &[]).json();
+    assert_eq!(found["script"].as_array().map(Vec::len), Some(3));
+    let kept = up.path().join("kept");
+    let run = up.run(&["task", "reproduce", &task, "--run", "--keep", kept.to_str().unwrap()]);
+    run.expect(1, &["checking audit", "failed"]);
+    assert_eq!(fs::read_to_string(kept.join("report.txt")).unwrap(), "found\n");
+    up.run(&["task", "reproduce", &task, "--attempt", "7"]).expect(5, &["has no attempt 7"]);
+}
+
+#[test]
+fn what_is_not_trusted_waits_for_a_word() {
+    let rules = RULES
+        .replace("- task: check\n        item", "- task: check\n        approve: untrusted\n        item");
+    assert_ne!(rules, RULES);
+    let up = Up::start(&[("builds.yaml", &rules), ("tasks.yaml", TASKS)], &[]);
+    repository(&up.path().join("repo"));
+    let task = build(&up, "audit", 0);
+    let waits = || up.run(&["task", "show", &task]).out.contains("waiting(approval)").then_some(());
+    until(waits).expect("it waits for approval");
+    let approve = format!("needed: taskbot task approve {task}");
+    up.run(&["task", "show", &task]).expect(0, &["untrusted", &approve]);
+    up.run(&["task", "list", "--where", "{state.reason: approval}"]).expect(0, &[&task[..8]]);
+    up.run(&["task", "release", &task]).expect(6, &["not parked"]);
+    up.run(&["task", "approve", &task, "--why", "read it"]).expect(0, &[]);
+    up.run(&["task", "watch", &task]).expect(0, &["finished(passed)"]);
+    up.run(&["task", "show", &task]).expect(0, &["untrusted", "approved"]);
+    up.run(&["task", "approve", &task]).expect(6, &["waits for no approval"]);
+}
+
+#[test]
 fn without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");

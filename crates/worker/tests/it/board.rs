@@ -139,6 +139,8 @@ impl Board {
             group: None,
             batch: None,
             trust: Trust::Trusted,
+            secrets: Vec::new(),
+            approval: None,
             timeout_cap_seconds: None,
             depth: 0,
             traceparent: None,
