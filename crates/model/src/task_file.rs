@@ -4,7 +4,7 @@ mod read;
 mod read_vm;
 mod vm;
 
-pub use read::{parse, read_needs};
+pub use read::{parse, read_needs, read_secret_names};
 pub use vm::{
     Answers, CONSOLE_STEPS_MAX, CONSOLE_TEXT_BYTES_MAX, ConsoleStep, Firmware, VM_BOOT_DEFAULT,
     VM_INSTALL_DEFAULT, VM_INSTALL_IDLE_DEFAULT, VmInstall, VmLogin, VmNetwork, VmWish,
@@ -27,6 +27,10 @@ pub const PHASE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const ARTIFACTS_BYTES_MAX: u64 = 20 * 1024 * 1024 * 1024;
 /// What `artifacts.max` is when it is not given, in bytes.
 pub const ARTIFACTS_BYTES_DEFAULT: u64 = 50 * 1024 * 1024;
+/// Before the name of a secret: the label that workers offer that have it and that its tasks need.
+pub const SECRET_LABEL: &str = "secret:";
+/// The longest name of a secret in bytes.
+pub const SECRET_NAME_BYTES_MAX: usize = 64;
 /// The most entries of a list in the file.
 pub const LIST_MAX: usize = 1000;
 
@@ -47,6 +51,9 @@ pub struct TaskFile {
     pub needs: Requirements,
     /// External files.
     pub fetch: Vec<Fetch>,
+    /// The names of the secrets that it cannot do without.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// Commands that may install packages, with network.
     pub prepare: Vec<String>,
     /// The commands of the test itself.
@@ -533,6 +540,14 @@ pub(crate) fn default_exit(format: ResultFormat) -> BTreeMap<String, ExitMeans> 
     let mut exit: BTreeMap<_, _> = named.map(|(code, means)| (code.to_string(), means)).collect();
     exit.insert("*".to_owned(), others);
     exit
+}
+
+/// Whether a text can be the name of a secret: it becomes a file's.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    name.len() <= SECRET_NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 impl TaskFile {

@@ -10,7 +10,7 @@ use model::{
     QueueName, TaskName,
     diagnostic::nearest,
     task::{Repo, Trust},
-    task_file::PHASE_TIMEOUT_MAX,
+    task_file::{PHASE_TIMEOUT_MAX, read_secret_names},
     units::format_duration,
     yaml::{Node, Reader, Value as Yaml},
 };
@@ -147,7 +147,7 @@ fn read_task(
     let trust_node = fields.get("trust");
     let trust = trust_node.map_or(Trust::Untrusted, |node| read_trust(reader, node));
     let secrets_node = fields.get("secrets");
-    let secrets = secrets_node.and_then(|node| reader.texts_of(node, "`secrets`")).unwrap_or_default();
+    let secrets = secrets_node.map(|node| read_secret_names(reader, node)).unwrap_or_default();
     let timeout_cap = fields.get("timeout").and_then(|node| read_timeout(reader, node));
     fields.finish(reader);
     if let Some(node) = secrets_node {

@@ -10,8 +10,8 @@ use model::{
     ErrorReason, Ids, Outcome, Task, TaskId, TaskKey,
     discover::{ForeignTests, RepositoryTests},
     ids::TaskName,
-    task::{Group, OnNew, Repo, Resolved, TaskKind, WaitReason},
-    task_file::{self, TASK_FILE, TaskFile},
+    task::{Group, OnNew, Repo, Resolved, TaskKind, Trust, WaitReason},
+    task_file::{self, SECRET_LABEL, TASK_FILE, TaskFile},
 };
 use serde_json::Value;
 use std::{
@@ -240,9 +240,17 @@ fn read(task: &Task, repo: &Repo, found: Found) -> Resolution {
         Ok(file) => file,
         Err(reason) => return wrong(ErrorReason::BadTask, reason),
     };
+    if let Some(name) = file.secrets.iter().find(|name| !task.secrets.contains(name)) {
+        let why = match task.trust {
+            Trust::Untrusted => "the task is not trusted, and gets none",
+            Trust::Trusted => "its registration in tasks.yaml does not name it",
+        };
+        return wrong(ErrorReason::BadTask, format!("the task needs the secret `{name}`: {why}"));
+    }
     match file.check_inputs(&task.inputs) {
         Ok(inputs) => {
-            let needs = task.needs.clone().and(&file.requirements());
+            let mut needs = task.needs.clone().and(&file.requirements());
+            needs.labels.extend(task.secrets.iter().map(|name| format!("{SECRET_LABEL}{name}")));
             let resolved = Box::new(Resolved { commit: found.commit, file });
             Resolution::Found { resolved, inputs, needs }
         }

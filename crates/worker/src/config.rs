@@ -1,6 +1,6 @@
 //! What a worker is told: plain data, filled in by whoever starts it.
 
-use crate::{client::Token, fetch::Network};
+use crate::{client::Token, fetch::Network, secrets::Secrets};
 use model::{QueueName, WorkerName, task_file::ARTIFACTS_BYTES_MAX};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use url::Url;
@@ -65,6 +65,8 @@ pub struct RunConfig {
     pub artifact_files_max: usize,
     /// How external files are fetched.
     pub fetch: FetchConfig,
+    /// The secrets that it has for tasks.
+    pub secrets: Secrets,
 }
 
 impl Default for RunConfig {
@@ -75,6 +77,7 @@ impl Default for RunConfig {
             artifact_bytes_max: ARTIFACTS_BYTES_MAX,
             artifact_files_max: ARTIFACT_FILES_DEFAULT,
             fetch: FetchConfig::default(),
+            secrets: Secrets::default(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod fetch;
 
 pub mod executor;
 
+pub mod secrets;
+
 pub mod logs;
 
 pub mod artifacts;

@@ -112,6 +112,7 @@ pub async fn run_local(
         item: options.item.clone(),
         inputs,
         trust: if options.trusted { Trust::Trusted } else { Trust::Untrusted },
+        secrets: runner.config.secrets.0.keys().cloned().collect(),
         file,
         source: Source::Folder(folder),
         dir: String::new(),

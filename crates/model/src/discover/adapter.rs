@@ -110,6 +110,7 @@ impl ForeignTests {
             environment: environment(self.programs()),
             needs: Requirements::default(),
             fetch: Vec::new(),
+            secrets: Vec::new(),
             prepare: vec![prepare],
             run: vec![run],
             cleanup: Vec::new(),

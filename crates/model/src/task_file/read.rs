@@ -4,7 +4,7 @@ use super::{
     ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, FETCH_KINDS, Fetch,
     FetchKind, HostWish, INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS,
     Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, check_value, default_exit,
-    is_inner_path, is_input_name, read_vm::read_vm, substitutions,
+    is_inner_path, is_input_name, is_secret_name, read_vm::read_vm, substitutions,
 };
 use crate::{
     diagnostic::Report,
@@ -40,6 +40,7 @@ fn read_task(reader: &Reader, node: &Node) -> Option<TaskFile> {
         fields.get("environment").map_or_else(default_environment, |node| read_environments(reader, node));
     let needs = fields.get("needs").map(|node| read_needs(reader, node)).unwrap_or_default();
     let fetch = fields.get("fetch").map(|node| read_fetches(reader, node)).unwrap_or_default();
+    let secrets = fields.get("secrets").map(|node| read_secret_names(reader, node)).unwrap_or_default();
     let commands =
         |node: Option<&Node>, what| node.and_then(|node| reader.texts_of(node, what)).unwrap_or_default();
     let prepare = commands(fields.get("prepare"), "`prepare`");
@@ -64,6 +65,7 @@ fn read_task(reader: &Reader, node: &Node) -> Option<TaskFile> {
         environment,
         needs,
         fetch,
+        secrets,
         prepare,
         run,
         cleanup,
@@ -74,6 +76,17 @@ fn read_task(reader: &Reader, node: &Node) -> Option<TaskFile> {
     };
     check_substitutions(reader, node, &file);
     Some(file)
+}
+
+/// The names of secrets, in a task file and where tasks are registered.
+pub fn read_secret_names(reader: &Reader, node: &Node) -> Vec<String> {
+    let names = reader.texts_of(node, "`secrets`").unwrap_or_default();
+    if let Some(name) = names.iter().find(|name| !is_secret_name(name)) {
+        let message = format!("`{name}` cannot be the name of a secret");
+        let help = "use letters, digits, `.`, `_` and `-`, a letter or digit first: it names a file";
+        reader.error_help(&node.span, message, help);
+    }
+    names
 }
 
 /// Without `environment` a task runs in the worker's default image, or else in its sandbox.

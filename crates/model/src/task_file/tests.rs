@@ -13,6 +13,7 @@ environment:
   - sandbox:
 fetch:
   - {url: "https://kojipkgs.example.org/${nvr}.rpm", to: rpms/}
+secrets: [repo-token]
 prepare: [dnf -y install rpmlint]
 run: ./run.sh
 cleanup: [./collect-logs]
@@ -32,6 +33,7 @@ fn the_whole_form_is_read() {
     assert!(report.diagnostics.is_empty(), "{report}");
     assert_eq!(file.testcase(), "dist.rpmlint");
     assert_eq!(file.requirements().to_string(), "container or vm or sandbox");
+    assert_eq!(file.secrets, ["repo-token"]);
     assert_eq!(file.timeout.idle, Some(Duration::from_secs(300)));
     let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();
     assert_eq!(again, file);

@@ -47,6 +47,7 @@ pub(super) fn task_file() -> Value {
                 "max": size("All together"),
                 "publish": {"type": "boolean", "default": false},
             })),
+            "secrets": one_or_list(&json!({"type": "string", "description": "The name of a secret that it cannot do without"})),
             "retry": object("When to try again; never on failed", &[], json!({
                 "on": one_or_list(&json!({"enum": ["error", "lost", "timeout", "oom"]})),
                 "max": {"type": "integer", "minimum": 0},

@@ -260,6 +260,9 @@ pub(crate) struct RunLocal {
     /// The image for containers, in place of the task file's: NAME:TAG, NAME@DIGEST or an id
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
+    /// A secret for the task, from a file
+    #[arg(long = "secret", value_name = "NAME=FILE")]
+    pub(crate) secrets: Vec<String>,
     /// Keep the work folder and what it leaves in this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

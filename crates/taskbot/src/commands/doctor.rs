@@ -71,6 +71,7 @@ pub(super) async fn run(global: &Global, given: &Givens) -> Result<u8> {
         buses(config, &mut findings).await;
         git(&mut findings).await;
         executors(config, &mut findings).await;
+        secrets(config, &mut findings);
     }
     server(global, loaded.as_ref().map(|loaded| &loaded.config), given, &mut findings).await;
     let Findings(findings) = findings;
@@ -331,6 +332,16 @@ async fn git(findings: &mut Findings) {
             findings.add("git", State::Fail, String::from_utf8_lossy(&output.stderr).trim(), Some(hint));
         }
         Err(error) => findings.add("git", State::Fail, error, Some(hint)),
+    }
+}
+
+fn secrets(config: &Config, findings: &mut Findings) {
+    for (name, source) in &config.worker.secrets {
+        let (state, detail, hint) = match source.read(name) {
+            Ok(_) => (State::Ok, format!("`{name}`: {}", source.file.display()), None),
+            Err(why) => (State::Fail, why, Some("the worker does not start without it")),
+        };
+        findings.add("secrets", state, detail, hint);
     }
 }
 

@@ -9,7 +9,9 @@ use crate::{
     server::work,
 };
 use anyhow::{Context as _, Result, anyhow};
-use model::{Clock, Item, SystemClock, SystemIds, protocol::AttemptEnd, result::NewResult};
+use model::{
+    Clock, Item, SystemClock, SystemIds, protocol::AttemptEnd, result::NewResult, task_file::is_secret_name,
+};
 use std::{path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use worker::{
@@ -18,6 +20,7 @@ use worker::{
     git::{GitCache, GitConfig},
     local_run::{LocalError, LocalOptions, run_local},
     runner::{Control, Ended, Runner},
+    secrets::SecretSource,
 };
 
 /// Carries `task run-local` out: the folder is the caller's own, and so trusted.
@@ -28,6 +31,7 @@ pub(super) async fn run(args: RunLocal, global: &Global) -> Result<u8> {
 /// Runs a task repository; relaxed isolation that the configuration allows is only for a trusted one.
 pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Result<u8> {
     let mut config = Config::load(global.config.as_deref())?.config;
+    config.worker.secrets = args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
     // Which executor is used is up to the caller: this machine is theirs.
     if let Some(kind) = args.executor.as_deref().map(work::parse_kind).transpose()? {
         let set = &mut config.worker.executors;
@@ -91,6 +95,17 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         () = stopping => return Ok(fault::INTERRUPTED),
     };
     show(global.output, &ended, args.keep.as_deref())
+}
+
+/// `NAME=FILE`: for the one task that is run.
+fn secret(text: &str) -> Result<(String, SecretSource), Fault> {
+    let (name, file) = text
+        .split_once('=')
+        .filter(|(name, _)| is_secret_name(name))
+        .ok_or_else(|| Fault::usage(format!("--secret: `{text}` is not NAME=FILE")))?;
+    let source = SecretSource { file: file.into(), tasks: ["*".to_owned()].into(), repos: [].into() };
+    source.read(name).map_err(|why| Fault::usage(format!("--secret: {why}")))?;
+    Ok((name.to_owned(), source))
 }
 
 fn runner(

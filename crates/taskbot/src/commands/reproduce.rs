@@ -85,6 +85,8 @@ impl Recipe {
             item: self.task.item.as_ref().map(|item| format!("{}:{}", item.kind, item.id)),
             executor: self.environment.as_ref().map(|environment| environment.executor.to_string()),
             image: self.image(),
+            // Their values are the worker's.
+            secrets: Vec::new(),
             keep,
         }
     }
@@ -101,6 +103,7 @@ impl Recipe {
             value.iter().for_each(|value| option(name, value));
         }
         local.inputs.iter().for_each(|input| option("--input", input));
+        self.task.secrets.iter().for_each(|name| option("--secret", &format!("{name}=FILE")));
         vec![
             format!("git clone --no-checkout -- {git} {}", quoted(&folder)),
             format!("git -C {} checkout --detach {}", quoted(&folder), self.commit),

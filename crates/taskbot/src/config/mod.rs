@@ -29,6 +29,7 @@ use store::{Retention, Role};
 use worker::{
     executor::{Allow, Program, SizeLimits, VmImage},
     git::Protocol,
+    secrets::SecretSource,
 };
 
 /// The port that a server listens on.
@@ -281,6 +282,8 @@ pub(crate) struct Worker {
     pub(crate) fetch: Fetch,
     /// Virtual machines.
     pub(crate) vm: Machines,
+    /// What trusted tasks can be given, by name.
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// Programs that provide environments, by the names that tasks call them.
     pub(crate) external: BTreeMap<String, Program>,
 }
@@ -412,6 +415,7 @@ impl Default for Config {
                     folders: fetch.file_folders,
                 },
                 vm: Machines::default(),
+                secrets: BTreeMap::new(),
                 external: BTreeMap::new(),
             },
         }

@@ -7,7 +7,7 @@ use super::{
 };
 use model::{
     diagnostic::Report,
-    task_file::{FetchKind, Firmware, VmLogin},
+    task_file::{FetchKind, Firmware, VmLogin, is_secret_name},
     yaml::{Node, Reader, Value},
 };
 use scheduler::retest::RetestSettings;
@@ -22,6 +22,7 @@ use store::{Retention, Role};
 use worker::{
     executor::{Allow, GrantedSizes, Program, SizeLimits, VmImage},
     git::Protocol,
+    secrets::SecretSource,
 };
 
 /// The most connections to a database.
@@ -346,6 +347,9 @@ fn worker(mut section: Section<'_, '_>, worker: &mut Worker) {
     if let Some(section) = section.section("vm", "`vm`") {
         machines(section, &mut worker.vm);
     }
+    if let Some(node) = section.node("secrets") {
+        worker.secrets = secrets(section.file, node);
+    }
     if let Some(node) = section.node("external") {
         worker.external = programs(section.file, node);
     }
@@ -393,6 +397,37 @@ fn machines(mut section: Section<'_, '_>, machines: &mut Machines) {
 }
 
 /// Programs by name.
+fn secrets(file: &File<'_>, node: &Node) -> BTreeMap<String, SecretSource> {
+    let mut secrets = BTreeMap::new();
+    let Value::Map(entries) = &node.value else {
+        let wrong = "`worker.secrets` must be a mapping from names to {file: PATH, tasks: [NAME, …]}";
+        file.reader.error(&node.span, wrong);
+        return secrets;
+    };
+    for (key, node) in entries {
+        if !is_secret_name(&key.text) {
+            let wrong = format!("`worker.secrets`: `{}` cannot be the name of a secret", key.text);
+            let help = "use letters, digits, `.`, `_` and `-`, a letter or digit first: it names a file";
+            file.reader.error_help(&key.span, wrong, help);
+        }
+        let path = format!("worker.secrets.{}", key.text);
+        let Some(mut section) = Section::of(file, node, "a secret", &path) else { continue };
+        let mut source = SecretSource::default();
+        let span = section.span().clone();
+        section.require("file");
+        section.path_of("file", &mut source.file);
+        section.set("tasks", &mut source.tasks);
+        section.set("repositories", &mut source.repos);
+        section.finish();
+        if source.tasks.is_empty() {
+            let wrong = "`tasks` must name the tasks that may have the secret; [\"*\"] for all that it is registered for";
+            file.reader.error(&span, wrong);
+        }
+        secrets.insert(key.text.clone(), source);
+    }
+    secrets
+}
+
 fn programs(file: &File<'_>, node: &Node) -> BTreeMap<String, Program> {
     let mut programs = BTreeMap::new();
     let Value::Map(entries) = &node.value else {

@@ -216,6 +216,11 @@ fn worker(worker: &super::Worker) -> Value {
             "compose": worker.fetch.lookups.compose,
             "folders": worker.fetch.folders,
         },
+        "secrets": worker.secrets.iter().map(|(name, source)| (name.clone(), json!({
+            "file": source.file,
+            "tasks": source.tasks,
+            "repositories": source.repos,
+        }))).collect::<serde_json::Map<_, _>>(),
         "external": worker.external.iter().map(|(name, program)| (name.clone(), json!({
             "command": program.command,
             "env": program.env,

@@ -61,6 +61,10 @@ fn mistakes_have_their_place_and_a_way_out() {
         ("worker: {external: {lab: {}}}", "needs the field `command`"),
         ("worker: {external: {\"a b\": {command: x}}}", "`a b` is no program's name"),
         ("worker: {external: {lab: {command: x, env: {A: 1}}}}", "quote it: \"1\""),
+        ("worker: {secrets: [a]}", "`worker.secrets` must be a mapping from names to {file:"),
+        ("worker: {secrets: {a: {tasks: [t]}}}", "needs the field `file`"),
+        ("worker: {secrets: {a: {file: x}}}", "`tasks` must name the tasks"),
+        ("worker: {secrets: {a/b: {file: x, tasks: [t]}}}", "`a/b` cannot be the name of a secret"),
         ("data_dir: 3", "quote it: \"3\""),
     ];
     for (text, expect) in table {

@@ -18,6 +18,7 @@ use worker::{
         Program, Pull, Sandbox, SandboxConfig, UIDS, VmConfig, kvm_works, usual_sockets,
     },
     git::GitCache,
+    secrets::Secrets,
 };
 
 /// The folder of the worker in the data folder.
@@ -136,6 +137,7 @@ pub(crate) fn run_config(config: &Config, dir: &std::path::Path, kvm: bool) -> R
             lookups: fetch.lookups.clone(),
             file_folders: fetch.folders.clone(),
         },
+        secrets: Secrets(config.worker.secrets.clone()),
         ..RunConfig::default()
     }
 }
@@ -156,6 +158,7 @@ fn worker_config(
         if worker.arches.is_empty() { [machine::arch().to_owned()].into() } else { worker.arches.clone() };
     let token = token.map(|token| Token::new(&token));
     let mut run = run_config(config, dir, kvm);
+    run.secrets.check().map_err(|why| Fault::new(crate::fault::USAGE, format!("`worker.secrets`: {why}")))?;
     run.fetch.server = Some(FetchServer { url: server.clone(), token: token.clone() });
     Ok(WorkerConfig {
         name,
@@ -164,7 +167,7 @@ fn worker_config(
         token,
         queues: worker.queues.iter().map(|queue| QueueName::new(queue.clone())).collect(),
         slots: worker.slots,
-        labels: worker.labels.clone(),
+        labels: worker.labels.iter().cloned().chain(run.secrets.labels()).collect(),
         arches,
         memory_bytes: worker.memory_bytes.unwrap_or_else(machine::memory_bytes),
         disk_bytes: worker.disk_bytes.unwrap_or_else(|| machine::free_bytes(dir)),

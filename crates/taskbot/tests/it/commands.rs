@@ -2,7 +2,7 @@
 
 use crate::support::{Up, run, taskbot, until};
 use serde_json::Value;
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 const TASK: &str = r#"name: check
 inputs:
@@ -289,6 +289,42 @@ fn what_is_not_trusted_waits_for_a_word() {
     up.run(&["task", "watch", &task]).expect(0, &["finished(passed)"]);
     up.run(&["task", "show", &task]).expect(0, &["untrusted", "approved"]);
     up.run(&["task", "approve", &task]).expect(6, &["waits for no approval"]);
+}
+
+#[test]
+fn a_trusted_task_gets_its_secret_and_nobody_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    let tasks =
+        "tasks:\n  check: {git: ../repo, trust: trusted, secrets: [repo-token]}\n  other: {git: ../repo}\n";
+    fs::write(rules.join("tasks.yaml"), tasks).unwrap();
+    let file = folder.path().join("repo-token");
+    fs::write(&file, "hunter2-is-no-secret\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let more = "  secrets: {repo-token: {file: repo-token, tasks: [check]}}\n";
+    let up = Up::start_configured(folder, more, "127.0.0.1:0", &[]);
+    let repo = up.path().join("repo");
+    repository(&repo);
+    let task = "name: check\nsecrets: [repo-token]\nenvironment: {sandbox: {}}\nrun: 'base64 $TASKBOT_SECRETS/repo-token; cat $TASKBOT_SECRETS/*'\n";
+    fs::write(repo.join("task.yaml"), task).unwrap();
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    let commit = ["commit", "--quiet", "-a", "-m", "secrets"];
+    assert!(Command::new("git").current_dir(&repo).args(who).args(commit).status().unwrap().success());
+    up.run(&["task", "submit", "check", "--watch"]).expect(0, &["finished(passed)"]);
+    let log = up.run(&["task", "logs", "@latest"]).expect(0, &["[secret repo-token]"]);
+    assert!(!log.out.contains("hunter2") && !log.out.contains("aHVudGVy"), "{}", log.out);
+    up.run(&["task", "show", "@latest"]).expect(0, &["trusted", "secrets    repo-token"]);
+    up.run(&["task", "reproduce", "@latest"]).expect(0, &["--secret repo-token=FILE"]);
+    up.run(&["task", "submit", "other", "--watch"]).expect(
+        3,
+        &["error(bad_task)", "needs the secret `repo-token`: the task is not trusted, and gets none"],
+    );
+    let local = ["task", "run-local", repo.to_str().unwrap()];
+    up.run(&local).expect(3, &["give it by --secret NAME=FILE"]);
+    let given = format!("repo-token={}", file.display());
+    up.run(&[&local[..], &["--secret", &given]].concat()).expect(0, &["[secret repo-token]"]);
+    up.run(&[&local[..], &["--secret", "repo-token=/no/file"]].concat()).expect(2, &["No such file"]);
 }
 
 #[test]

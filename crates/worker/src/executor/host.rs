@@ -3,13 +3,16 @@
 
 use super::{
     Allow, AttemptLabel, CollectLimits, Collected, DEADLINE_GRACE, ExecError, ExecRequest, Exit,
-    GrantedSizes, LogSink, OUTPUT_DIR, Prepared, ProvisionError, ProvisionRequest, Provisioned, SizeLimits,
-    Swept,
+    GrantedSizes, LogSink, OUTPUT_DIR, Prepared, Profile, ProvisionError, ProvisionRequest, Provisioned,
+    SizeLimits, Swept,
     cgroup::Cgroup,
     collect::Collector,
-    supervise::{Ended, Watched, check_env, supervise},
+    supervise::{Ended, Watched, check_env, supervise, wrapper},
 };
-use crate::files;
+use crate::{
+    files,
+    secrets::{Secret, folder_in_memory, payload},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -31,7 +34,7 @@ use std::{
     process::Stdio,
     sync::Arc,
 };
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt, process::Command};
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 /// Where programs are looked for.
@@ -77,6 +80,8 @@ pub(super) struct Place {
     pub(super) notes: Vec<String>,
     /// Who owns the work folder, if not we.
     pub(super) uid: Option<u32>,
+    /// What the commands of `run` and `cleanup` may read.
+    pub(super) secrets: Arc<[Secret]>,
 }
 
 impl Place {
@@ -92,8 +97,15 @@ impl Place {
         let root = config.folder.join(&label);
         fs::create_dir_all(&config.folder).map_err(failed)?;
         fs::DirBuilder::new().mode(0o700).create(&root).map_err(failed)?;
-        let mut place =
-            Self { label: request.label.clone(), root, sizes, cgroup: None, notes: Vec::new(), uid };
+        let mut place = Self {
+            label: request.label.clone(),
+            root,
+            sizes,
+            cgroup: None,
+            notes: Vec::new(),
+            uid,
+            secrets: Arc::default(),
+        };
         let filled = (|| {
             let groups = Cgroup::folders(&label);
             let meta = Meta { worker: config.worker.clone(), deadline: request.deadline, groups };
@@ -205,13 +217,14 @@ impl Place {
         log: &dyn LogSink,
         stop: &CancellationToken,
     ) -> Result<Exit, ExecError> {
+        let secrets = self.secrets_for(request.profile);
         // The commands before may have made anything of it.
         files::remove(&self.started()).map_err(infra)?;
         let (reader, writer) = io::pipe().map_err(infra)?;
         command
             .env(MARK, self.label.to_string())
             .env("PATH", PATH)
-            .stdin(Stdio::null())
+            .stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(writer.try_clone().map_err(infra)?)
             .stderr(writer)
             .process_group(0)
@@ -224,6 +237,11 @@ impl Place {
             _ => ExecError::Infra(format!("commands cannot be started: {error}")),
         })?;
         drop(command);
+        if let Some(mut stdin) = child.stdin.take() {
+            let payload = payload(secrets);
+            // Commands that end before they read it all tell so themselves.
+            tokio::spawn(async move { stdin.write_all(payload.as_bytes()).await.ok() });
+        }
         let running = Running { place: self, pid: child.id() };
         let output = chunks(reader)?;
         let tail = Tail::default();
@@ -261,7 +279,18 @@ impl Place {
             group.remove()?;
         }
         kill_marked(&self.label.to_string());
+        files::remove(&folder_in_memory(&self.label.to_string()))?;
         files::remove(&self.root)
+    }
+
+    /// The secrets that commands in a profile get.
+    pub(super) fn secrets_for(&self, profile: Profile) -> &[Secret] {
+        if profile == Profile::Install { &[] } else { &self.secrets }
+    }
+
+    /// What runs the lines of a request.
+    pub(super) fn wrapper(&self, profile: Profile) -> String {
+        wrapper(self.secrets_for(profile))
     }
 }
 
@@ -389,6 +418,13 @@ pub(super) trait Style: Send + Sync + 'static {
     fn report(&self, place: &Place) -> EnvironmentReport;
     /// The work folder as commands see it.
     fn work_dir(&self, place: &Place) -> String;
+    /// Makes ready what commands find secrets in.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn keep_secrets(&self, _place: &Place) -> io::Result<()> {
+        Ok(())
+    }
     /// The command for these lines.
     fn command(&self, place: &Place, request: &ExecRequest<'_>) -> Command;
 }
@@ -409,6 +445,15 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
 
     fn work_dir(&self) -> String {
         self.style.work_dir(&self.place)
+    }
+
+    fn give_secrets(&mut self, secrets: &Arc<[Secret]>) -> Result<(), String> {
+        if !secrets.is_empty() {
+            let kept = self.style.keep_secrets(&self.place);
+            kept.map_err(|error| format!("no memory for secrets: {error}"))?;
+        }
+        self.place.secrets = Arc::clone(secrets);
+        Ok(())
     }
 
     async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError> {
@@ -506,6 +551,9 @@ pub(super) fn sweep(
             }
         }
         swept.processes += kill_marked(&name);
+        if let Err(error) = files::remove(&folder_in_memory(&name)) {
+            errors.push(format!("the secrets of {name}: {error}"));
+        }
         let folder = config.folder.join(&name);
         match files::remove(&folder) {
             Ok(()) => swept.folders += 1,

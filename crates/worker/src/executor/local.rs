@@ -4,11 +4,12 @@ use super::{
     AttemptLabel, Environment, ExecRequest, Executor, LogSink, Probe, ProvisionError, ProvisionRequest,
     Provisioned, Swept,
     host::{self, HostConfig, HostEnvironment, Place, Style, check_programs, start_folder},
-    supervise::{WRAPPER, variables},
+    supervise::variables,
 };
+use crate::secrets::{SECRETS_VARIABLE, folder_in_memory};
 use async_trait::async_trait;
 use model::{Clock, attempt::EnvironmentReport, requirements::ExecutorKind, task::Trust};
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fs, io, os::unix::fs::DirBuilderExt, sync::Arc};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -92,18 +93,25 @@ impl Style for Plain {
         place.work().to_string_lossy().into_owned()
     }
 
+    fn keep_secrets(&self, place: &Place) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(folder_in_memory(&place.label.to_string()))
+    }
+
     fn command(&self, place: &Place, request: &ExecRequest<'_>) -> Command {
         let work = self.work_dir(place);
         let home = place.root.join("home").to_string_lossy().into_owned();
         let mut command = place.command("prlimit");
         command
             .args(place.rlimits())
-            .args(["/bin/sh", "-c", WRAPPER])
+            .args(["/bin/sh", "-c", &place.wrapper(request.profile)])
             .arg(place.started())
             .arg(start_folder(&work, request.dir))
             .args(request.lines)
             .env_clear()
             .envs(variables(request, &work, &home));
+        if !place.secrets_for(request.profile).is_empty() {
+            command.env(SECRETS_VARIABLE, folder_in_memory(&place.label.to_string()));
+        }
         command
     }
 }

@@ -29,6 +29,7 @@ pub use local::{Local, NO_ISOLATION};
 pub use sandbox::{Sandbox, SandboxConfig, UIDS};
 pub use vm::{Machines, VmConfig, VmImage, arches as vm_arches, kvm_works};
 
+use crate::secrets::Secret;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
@@ -43,6 +44,7 @@ use std::{
     fmt,
     path::Path,
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -337,6 +339,15 @@ pub trait Provisioned: Send + Sync {
 
     /// The work folder's path, as commands see it.
     fn work_dir(&self) -> String;
+
+    /// From now on the commands of `run` and `cleanup` find these as files in memory, in the folder that
+    /// `$TASKBOT_SECRETS` names. `prepare` does not: what it leaves may be kept for other tasks.
+    ///
+    /// # Errors
+    /// Why it cannot be done here; the task's next environment is to be tried.
+    fn give_secrets(&mut self, _secrets: &Arc<[Secret]>) -> Result<(), String> {
+        Err("secrets cannot be given to it".to_owned())
+    }
 
     /// Adds a folder's content to the work folder. Files may be moved: `from` is not to be used again.
     ///

@@ -11,8 +11,9 @@ use super::{
     AttemptLabel, Environment, ExecRequest, Executor, LogSink, Probe, Profile, ProvisionError,
     ProvisionRequest, Provisioned, Swept, WORK_DIR,
     host::{self, HostConfig, HostEnvironment, Place, Style, check_programs, start_folder},
-    supervise::{WRAPPER, variables},
+    supervise::variables,
 };
+use crate::secrets::{SECRETS_DIR, SECRETS_FOLDER_BYTES, SECRETS_VARIABLE};
 use async_trait::async_trait;
 use model::{Clock, attempt::EnvironmentReport, requirements::ExecutorKind, task::Trust};
 use std::{
@@ -227,6 +228,11 @@ impl Style for Bubblewrap {
         for folder in ["/tmp", "/dev/shm"] {
             command.args(["--size", &tmp_bytes, "--tmpfs", folder, "--chmod", "1777", folder]);
         }
+        let has_secrets = !place.secrets_for(request.profile).is_empty();
+        if has_secrets {
+            let bytes = SECRETS_FOLDER_BYTES.to_string();
+            command.args(["--size", &bytes, "--tmpfs", SECRETS_DIR, "--chmod", "1777", SECRETS_DIR]);
+        }
         command.args(["--symlink", "../tmp", "/var/tmp"]);
         command.arg("--bind").arg(place.work()).arg(WORK_DIR);
         command.arg("--bind").arg(place.root.join("state")).arg("/run/taskbot");
@@ -240,11 +246,14 @@ impl Style for Bubblewrap {
         command
             .arg("prlimit")
             .args(place.rlimits())
-            .args(["/bin/sh", "-c", WRAPPER, STARTED])
+            .args(["/bin/sh", "-c", &place.wrapper(request.profile), STARTED])
             .arg(start_folder(WORK_DIR, request.dir))
             .args(request.lines)
             .env_clear()
             .envs(variables(request, WORK_DIR, "/tmp"));
+        if has_secrets {
+            command.env(SECRETS_VARIABLE, SECRETS_DIR);
+        }
         command
     }
 }

@@ -1,6 +1,7 @@
 //! Watching over commands: output to the log, limits, and who killed them.
 
 use super::{DRAIN_LIMIT, ExecError, ExecRequest, Exit, LogSink, Profile};
+use crate::secrets::{Secret, TAKE_IN};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::{future::Future, pin::pin, time::Duration};
@@ -21,6 +22,11 @@ shift
 for line in "$@"; do
   sh -e -c "$line" </dev/null || exit $?
 done"#;
+
+/// [`WRAPPER`], which takes secrets in first if there are any.
+pub(super) fn wrapper(secrets: &[Secret]) -> String {
+    if secrets.is_empty() { WRAPPER.to_owned() } else { format!("{TAKE_IN}{WRAPPER}") }
+}
 
 /// How to look at and end what is supervised.
 pub(super) trait Watched {

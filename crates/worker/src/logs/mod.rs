@@ -10,7 +10,7 @@ mod upload;
 
 pub use upload::upload;
 
-use crate::executor::LogSink;
+use crate::{executor::LogSink, secrets::mask::Masker};
 use chrono::{DateTime, SecondsFormat, Utc};
 use model::{Clock, Phase};
 use std::{
@@ -42,6 +42,31 @@ struct Inner {
     /// The end of the output since the last section began, without time stamps.
     last: VecDeque<u8>,
     buffer: Vec<u8>,
+    /// What output goes through before anything else sees it, and its other end.
+    masker: Option<(Masker, Vec<u8>)>,
+}
+
+impl Inner {
+    fn output(&mut self, now: DateTime<Utc>, bytes: &[u8]) {
+        self.buffer.clear();
+        self.stamper.stamp(now, bytes, &mut self.buffer);
+        (self.out)(&self.buffer);
+        let kept = &bytes[bytes.len().saturating_sub(LAST_OUTPUT_BYTES_MAX)..];
+        let surplus = (self.last.len() + kept.len()).saturating_sub(LAST_OUTPUT_BYTES_MAX);
+        self.last.drain(..surplus);
+        self.last.extend(kept);
+    }
+
+    /// Lets out what the masker holds back.
+    fn flush(&mut self, now: DateTime<Utc>) {
+        let Some((mut masker, mut masked)) = self.masker.take() else { return };
+        masked.clear();
+        masker.flush(&mut masked);
+        if !masked.is_empty() {
+            self.output(now, &masked);
+        }
+        self.masker = Some((masker, masked));
+    }
 }
 
 impl fmt::Debug for AttemptLog {
@@ -59,12 +84,25 @@ impl AttemptLog {
             stamper: Stamper::default(),
             last: VecDeque::with_capacity(LAST_OUTPUT_BYTES_MAX),
             buffer: Vec::new(),
+            masker: None,
         };
         Self { clock, inner: Mutex::new(inner) }
     }
 
+    /// From now on what the masker knows is replaced in it.
+    pub fn mask(&self, masker: &Masker) {
+        self.lock().masker = Some((masker.clone(), Vec::new()));
+    }
+
+    /// Lets out what was held back since it might have been the beginning of a secret.
+    pub fn flush(&self) {
+        let now = self.clock.now();
+        self.lock().flush(now);
+    }
+
     /// Opens a phase's section.
     pub fn section(&self, phase: Phase) {
+        self.flush();
         self.lock().last.clear();
         self.own_line(&format!("=== {phase} ==="));
     }
@@ -79,6 +117,7 @@ impl AttemptLog {
     /// The last lines of output since the section began, at most `lines` of them, on one line.
     #[must_use]
     pub fn last_output(&self, lines: usize) -> String {
+        self.flush();
         let mut inner = self.lock();
         let text = String::from_utf8_lossy(inner.last.make_contiguous()).into_owned();
         let mut last: Vec<&str> =
@@ -90,6 +129,8 @@ impl AttemptLog {
     fn own_line(&self, line: &str) {
         let now = self.clock.now();
         let mut inner = self.lock();
+        inner.flush(now);
+        let line = inner.masker.as_ref().map_or_else(|| line.to_owned(), |(masker, _)| masker.text(line));
         let Inner { out, stamper, buffer, .. } = &mut *inner;
         buffer.clear();
         stamper.end_line(buffer);
@@ -106,14 +147,13 @@ impl LogSink for AttemptLog {
     fn write(&self, bytes: &[u8]) {
         let now = self.clock.now();
         let mut inner = self.lock();
-        let Inner { out, stamper, buffer, last } = &mut *inner;
-        buffer.clear();
-        stamper.stamp(now, bytes, buffer);
-        out(buffer);
-        let kept = &bytes[bytes.len().saturating_sub(LAST_OUTPUT_BYTES_MAX)..];
-        let surplus = (last.len() + kept.len()).saturating_sub(LAST_OUTPUT_BYTES_MAX);
-        last.drain(..surplus);
-        last.extend(kept);
+        let Some((mut masker, mut masked)) = inner.masker.take() else { return inner.output(now, bytes) };
+        masked.clear();
+        masker.push(bytes, &mut masked);
+        if !masked.is_empty() {
+            inner.output(now, &masked);
+        }
+        inner.masker = Some((masker, masked));
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Job {
     pub inputs: Map<String, Value>,
     /// Whether relaxed isolation may be granted.
     pub trust: Trust,
+    /// The names of the secrets that it is granted; it gets them only if it is trusted.
+    pub secrets: Vec<String>,
     /// Its task file.
     pub file: TaskFile,
     /// Where its files come from.
@@ -117,6 +119,7 @@ impl Job {
             item: task.item.clone(),
             inputs,
             trust: task.trust,
+            secrets: task.secrets.clone(),
             file: resolved.file.clone(),
             source: Source::Git { repo: repo.clone(), commit: resolved.commit.clone() },
             dir: parts.join("/"),
@@ -194,6 +197,7 @@ impl Runner {
         let mut attempt = steps::Attempt::new(self, job.clone(), folders, course);
         let done = Box::pin(attempt.go()).await;
         Box::pin(attempt.clean_up()).await;
+        log.flush();
         let artifacts = match &done {
             Ok(_) => attempt.artifacts().await,
             // What was cut short may have left logs that say why.

@@ -9,10 +9,14 @@ use crate::{
     artifacts::{ArtifactFile, is_artifact_name, sha256_of},
     executor::{
         AttemptLabel, CollectLimits, Collected, ExecRequest, Exit, OWN_DIR, Profile, ProvisionError,
-        ProvisionRequest, Provisioned,
+        ProvisionRequest, Provisioned, Skipped,
     },
     fetch::{self, Fetched},
     git::TreeLimits,
+    secrets::{
+        Secret,
+        mask::{Masked, Masker},
+    },
 };
 use chrono::TimeDelta;
 use model::{
@@ -22,7 +26,12 @@ use model::{
     result::NewResult,
 };
 use results::Conclusion;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How long taking files out of an environment may take, before the worker's factor.
@@ -47,6 +56,10 @@ pub(super) struct Attempt<'a> {
     begun: bool,
     collected: Collected,
     run_ms: Option<u64>,
+    /// What it may read and nobody else.
+    secrets: Arc<[Secret]>,
+    /// Keeps that out of the files that it leaves.
+    masker: Option<Masker>,
 }
 
 impl<'a> Attempt<'a> {
@@ -63,6 +76,8 @@ impl<'a> Attempt<'a> {
             begun: false,
             collected: Collected::default(),
             run_ms: None,
+            secrets: Arc::default(),
+            masker: None,
         }
     }
 
@@ -104,7 +119,12 @@ impl<'a> Attempt<'a> {
         let job = &mut self.job;
         let deadline = self.course.clock.now()
             + TimeDelta::from_std(deadline(runner, job)).unwrap_or(TimeDelta::days(30));
+        let (secrets, masker) = (&mut self.secrets, &mut self.masker);
         let work = async {
+            *secrets = surroundings::secrets(job, &runner.config.secrets)?;
+            if !secrets.is_empty() {
+                log.mask(masker.insert(Masker::new(secrets)));
+            }
             job.file = surroundings::filled_in(&job.file, &job.inputs)?;
             surroundings::complete_machines(&mut job.file, &job.dir)?;
             let label = AttemptLabel {
@@ -130,7 +150,13 @@ impl<'a> Attempt<'a> {
                     executor.provision(&request, log, control.stopped()),
                 );
                 match made.await? {
-                    Ok(made) => return Ok((kind, made, tried, environment.start_limit())),
+                    Ok(mut made) => match made.give_secrets(secrets) {
+                        Ok(()) => return Ok((kind, made, tried, environment.start_limit())),
+                        Err(why) => {
+                            guarded("destroying", limit, control, made.destroy()).await??;
+                            tried.push(format!("{kind}: {why}"));
+                        }
+                    },
                     Err(ProvisionError::BadTask(why)) => {
                         return Err(Halt::bad_task(format!("{kind}: {why}")));
                     }
@@ -308,9 +334,11 @@ impl<'a> Attempt<'a> {
         let (globs, limits) = (self.globs(), self.collect_limits());
         let (control, log, to) = (self.course.control, self.course.log, &self.folders.output);
         let Some(provisioned) = &mut self.provisioned else { return Ok(()) };
+        let masker = self.masker.clone();
         let step = async {
             let collected =
                 guarded("collect", limit, control, provisioned.copy_out(&globs, limits, to)).await??;
+            let collected = masked(collected, to, masker).await?;
             for skipped in &collected.skipped {
                 log.note(&format!("`{}` is left out: {}", skipped.name, skipped.reason));
             }
@@ -364,7 +392,7 @@ impl<'a> Attempt<'a> {
         let variables = surroundings::variables(&self.job);
         let (job, begun, control, log) = (&self.job, self.begun, self.course.control, self.course.log);
         let again = self.folders.output.with_extension("again");
-        let mut collected = None;
+        let (mut collected, masker) = (None, self.masker.clone());
         let step = async {
             let mut wrong = None;
             if begun && !job.file.cleanup.is_empty() && !control.killed().is_cancelled() {
@@ -381,7 +409,10 @@ impl<'a> Attempt<'a> {
                 wrong = exit.and_then(|exit| verdict::must_succeed("cleanup", exit, limit, log)).err();
                 if control.why().is_none() {
                     let taking = provisioned.copy_out(&globs, limits, &again);
-                    collected = bounded("collect", collect_limit, taking).await.ok().and_then(Result::ok);
+                    let taken = bounded("collect", collect_limit, taking).await.ok().and_then(Result::ok);
+                    if let Some(taken) = taken {
+                        collected = masked(taken, &again, masker).await.ok();
+                    }
                 }
             }
             let destroyed = bounded("destroying", move_limit, provisioned.destroy()).await;
@@ -420,6 +451,32 @@ impl<'a> Attempt<'a> {
         };
         tokio::task::spawn_blocking(sum).await.unwrap_or_default()
     }
+}
+
+/// Takes secrets out of the files that were collected.
+async fn masked(mut collected: Collected, folder: &Path, masker: Option<Masker>) -> Result<Collected, Halt> {
+    let Some(masker) = masker else { return Ok(collected) };
+    let folder = folder.to_owned();
+    let work = move || {
+        let mut kept = Vec::with_capacity(collected.files.len());
+        for mut file in std::mem::take(&mut collected.files) {
+            let path = folder.join(&file.name);
+            match masker.file(&path)? {
+                Masked::Clean => kept.push(file),
+                Masked::Rewritten => {
+                    file.size_bytes = std::fs::metadata(&path)?.len();
+                    kept.push(file);
+                }
+                Masked::Removed => {
+                    let reason = "it holds a secret and is no text, so that nothing can be masked in it";
+                    collected.skipped.push(Skipped { name: file.name, reason: reason.to_owned() });
+                }
+            }
+        }
+        collected.files = kept;
+        Ok::<_, std::io::Error>(collected)
+    };
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|error| Halt::infra(error.to_string()))??)
 }
 
 /// Waits for an executor that is not to be stopped any more.

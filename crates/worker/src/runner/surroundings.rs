@@ -1,19 +1,48 @@
 //! What a task's commands see around them: variables, inputs, and whether `prepare` sees them at all.
 
-use super::{Halt, Job};
+use super::{Halt, Job, Source};
 use crate::{
     executor::{INPUTS_FILE, OWN_DIR},
     fetch::Fetched,
+    secrets::{Secret, Secrets},
 };
-use model::task_file::{Environment, TaskFile, is_inner_path, substitute};
+use model::{
+    ErrorReason, Outcome,
+    task::Trust,
+    task_file::{Environment, TaskFile, is_inner_path, substitute},
+};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The longest value of a variable in bytes; longer inputs are only in the JSON file. Linux takes 128 KiB.
 pub const VARIABLE_BYTES_MAX: usize = 64 * 1024;
 /// The largest script that is read to see what it uses, in bytes.
 const SCRIPT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The secrets that a task gets: those that its registration names, if it is trusted.
+pub(super) fn secrets(job: &Job, ours: &Secrets) -> Result<Arc<[Secret]>, Halt> {
+    let granted: &[String] = if job.trust == Trust::Trusted { &job.secrets } else { &[] };
+    if let Some(name) = job.file.secrets.iter().find(|name| !granted.contains(name)) {
+        let why = match job.trust {
+            Trust::Untrusted => "the task is not trusted, and gets none",
+            Trust::Trusted if matches!(job.source, Source::Folder(_)) => "give it by --secret NAME=FILE",
+            Trust::Trusted => "it is not granted to the task",
+        };
+        return Err(Halt::bad_task(format!("the task needs the secret `{name}`: {why}")));
+    }
+    if granted.is_empty() {
+        return Ok(Arc::default());
+    }
+    let repo = match &job.source {
+        Source::Git { repo, .. } => Some(repo.git.as_str()),
+        Source::Folder(_) => None,
+    };
+    // One that is discovered has the name of the task that it comes from in front.
+    let name = job.name.as_str().split('/').next().unwrap_or_default();
+    ours.give(granted, name, repo)
+        .map_err(|reason| Halt { outcome: Outcome::Error(ErrorReason::NoWorker), reason })
+}
 
 /// The task file with the inputs in all places where they are substituted.
 pub(super) fn filled_in(file: &TaskFile, inputs: &Map<String, Value>) -> Result<TaskFile, Halt> {
@@ -180,7 +209,7 @@ fn trace(file: &Fetched, dir: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::{Source, tests::job};
+    use crate::runner::tests::job;
 
     #[test]
     fn prepare_sees_inputs_only_if_it_speaks_of_them() {

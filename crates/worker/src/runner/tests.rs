@@ -12,6 +12,7 @@ pub(super) fn job(yaml: &str) -> Job {
         item: None,
         inputs: Map::new(),
         trust: Trust::Untrusted,
+        secrets: Vec::new(),
         file,
         source: Source::Folder("/nowhere".into()),
         dir: String::new(),

@@ -340,6 +340,7 @@ async fn a_commit_is_run_in_its_folder_and_in_the_sandbox() {
         item: None,
         inputs: Map::new(),
         trust: Trust::Untrusted,
+        secrets: Vec::new(),
         file,
         source: Source::Git { repo, commit },
         dir: "sub".into(),

@@ -14,5 +14,6 @@ mod fetch;
 mod git;
 mod host;
 mod http;
+mod secrets;
 mod threats;
 mod vm;

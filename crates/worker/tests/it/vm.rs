@@ -108,6 +108,9 @@ async fn a_whole_attempt() {
     let bench = Bench::new();
     assert!(bench.machines.probe().await.unwrap().version.starts_with("QEMU "));
     let mut place = bench.up().await;
+    place.give_secrets(&crate::secrets::values()).unwrap();
+    let mounts = crate::secrets::in_place(&mut place).await;
+    assert!(mounts.contains("taskbot-secrets /run/taskbot-secrets tmpfs"), "{mounts}");
     let second = bench.temp.path().join("more");
     fs::create_dir_all(second.join("deep")).unwrap();
     fs::write(second.join("deep/fetched"), "fetched\n").unwrap();

@@ -16,6 +16,7 @@ use super::{
     Executor, Exit, GrantedSizes, LogSink, Prepared, Probe, Profile, ProvisionError, ProvisionRequest,
     Provisioned, SizeLimits, Swept, collect::Collector, supervise::check_env,
 };
+use crate::secrets::Secret;
 use async_trait::async_trait;
 use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -210,6 +211,7 @@ impl Executor for Containers {
             listing: Listing::default(),
             holder: None,
             count: 0,
+            secrets: Arc::default(),
         }))
     }
 
@@ -259,6 +261,8 @@ struct Container {
     holder: Option<String>,
     /// How many containers there were.
     count: u32,
+    /// What the commands of `run` and `cleanup` may read.
+    secrets: Arc<[Secret]>,
 }
 
 impl Container {
@@ -291,6 +295,11 @@ impl Provisioned for Container {
 
     fn work_dir(&self) -> String {
         WORK_DIR.to_owned()
+    }
+
+    fn give_secrets(&mut self, secrets: &Arc<[Secret]>) -> Result<(), String> {
+        self.secrets = Arc::clone(secrets);
+        Ok(())
     }
 
     async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError> {
@@ -396,6 +405,11 @@ impl Container {
             }
         }
         Ok(())
+    }
+
+    /// The secrets that commands in a profile get.
+    fn secrets_for(&self, profile: Profile) -> &[Secret] {
+        if profile == Profile::Install { &[] } else { &self.secrets }
     }
 
     /// Whether a command in this profile can write outside the work folder.

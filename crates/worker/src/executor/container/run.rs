@@ -4,13 +4,16 @@ use super::{
     super::{
         ExecError, ExecRequest, Exit, LogSink, Profile,
         host::start_folder,
-        supervise::{Ended, WRAPPER, Watched, supervise, variables},
+        supervise::{Ended, Watched, supervise, variables, wrapper},
     },
     Container, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_WORKER, VOLUME_DIR, WORK_DIR,
     engine::{Engine, Mounted, reason, status},
     transfer::UID,
 };
-use crate::files;
+use crate::{
+    files,
+    secrets::{SECRETS_DIR, SECRETS_FOLDER_BYTES, SECRETS_VARIABLE, payload},
+};
 use bollard::{
     container::AttachContainerResults,
     errors::Error,
@@ -32,6 +35,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
+use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The capabilities that package managers need; all of `Profile::Install`, and of a `run` that may be root.
@@ -41,6 +45,8 @@ const INSTALL_CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSE
 const PODMAN_PROCESSES_MAX: u64 = 32_768;
 /// How long the engine may take to measure a work folder that we cannot read ourselves.
 const MEASURE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a container may take to read its secrets.
+const SECRETS_LIMIT: Duration = Duration::from_secs(60);
 /// How often the end of a container is asked for again after the engine's answer broke off.
 const WAIT_TRIES_MAX: u32 = 5;
 
@@ -80,11 +86,27 @@ impl Container {
             return Ok(Exit::Stopped);
         }
         let docker = &self.engine.docker;
-        let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
+        let options = AttachContainerOptionsBuilder::default();
+        let secrets = self.secrets_for(request.profile);
+        let options = options.stdin(!secrets.is_empty()).stdout(true).stderr(true).stream(true).build();
         // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.
         let attached = docker.attach_container(&id, Some(options)).await;
-        let AttachContainerResults { output, input } = attached.map_err(|error| self.start_error(&error))?;
+        let AttachContainerResults { output, mut input } =
+            attached.map_err(|error| self.start_error(&error))?;
         docker.start_container(&id, None).await.map_err(|error| self.start_error(&error))?;
+        if !secrets.is_empty() {
+            let payload = payload(secrets);
+            // It reads them before all else; one that ends before that tells so itself.
+            let sent = async {
+                input.write_all(payload.as_bytes()).await?;
+                input.flush().await
+            };
+            if let Ok(Err(error)) | Err(error) =
+                timeout(SECRETS_LIMIT, sent).await.map_err(std::io::Error::from)
+            {
+                tracing::debug!(%error, container = id, "secrets are not taken");
+            }
+        }
         let output = output.map(|chunk| chunk.map(bollard::container::LogOutput::into_bytes));
         let output = output.map(|chunk| chunk.map_err(|error| error.to_string()));
         let root_writable = self.root_is_writable(request.profile);
@@ -159,12 +181,14 @@ impl Container {
             deadline.as_str(),
             if self.engine.podman { TELL_OOM } else { "" },
             "exec 2>&1\n",
-            WRAPPER,
+            &wrapper(self.secrets_for(request.profile)),
             if install { HAND_OVER } else { "" },
         ];
         let command = ["-c".to_owned(), script.concat(), self.mark(), start_folder(WORK_DIR, request.dir)];
-        let env =
-            variables(request, WORK_DIR, "/tmp").into_iter().map(|(name, value)| format!("{name}={value}"));
+        let has_secrets = !self.secrets_for(request.profile).is_empty();
+        let secrets = has_secrets.then(|| (SECRETS_VARIABLE.to_owned(), SECRETS_DIR.to_owned()));
+        let variables = variables(request, WORK_DIR, "/tmp").into_iter().chain(secrets);
+        let env = variables.map(|(name, value)| format!("{name}={value}"));
         ContainerCreateBody {
             image: Some(self.image.clone()),
             hostname: Some("taskbot".to_owned()),
@@ -178,6 +202,9 @@ impl Container {
                 test: Some(vec!["NONE".to_owned()]),
                 ..HealthConfig::default()
             }),
+            attach_stdin: Some(has_secrets),
+            open_stdin: Some(has_secrets),
+            stdin_once: Some(has_secrets),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             host_config: Some(self.host_config(request.profile, root)),
@@ -201,6 +228,10 @@ impl Container {
         let sizes = &self.sizes;
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let tmpfs = format!("rw,exec,nosuid,nodev,mode=1777,size={}", sizes.tmp_bytes);
+        let secrets = (!self.secrets_for(profile).is_empty()).then(|| {
+            let options = format!("rw,noexec,nosuid,nodev,mode=1777,size={SECRETS_FOLDER_BYTES}");
+            (SECRETS_DIR.to_owned(), options)
+        });
         let folders: &[&str] = if install { &["/tmp"] } else { &["/tmp", "/var/tmp", "/run"] };
         let mut capabilities: Vec<String> =
             if install { Vec::new() } else { self.relaxed.capabilities.clone() };
@@ -225,7 +256,9 @@ impl Container {
             cap_add: Some(capabilities),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             readonly_rootfs: Some(!self.root_is_writable(profile)),
-            tmpfs: Some(folders.iter().map(|folder| ((*folder).to_owned(), tmpfs.clone())).collect()),
+            tmpfs: Some(
+                folders.iter().map(|folder| ((*folder).to_owned(), tmpfs.clone())).chain(secrets).collect(),
+            ),
             network_mode: Some(network.to_owned()),
             init: Some(true),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),

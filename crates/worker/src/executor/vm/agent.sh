@@ -26,6 +26,7 @@ OUT=$(disk taskbot-out)
 # Fails while another agent has them.
 exec 3<"$control" 4>"$output" || exit 1
 RUN=/run/taskbot-agent
+SECRETS=/run/taskbot-secrets
 mkdir -p "$RUN" && chmod 700 "$RUN"
 export IN OUT RUN
 GROUP=/sys/fs/cgroup/taskbot
@@ -81,5 +82,14 @@ while read -r word number start bytes <&3; do
   case $word in
     run) run "$number" "$start" "$bytes" ;;
     end) end_all ;;
+    # A file system in memory, also where /run is on a disk.
+    keep)
+      mkdir -p "$SECRETS"
+      grep -q " $SECRETS tmpfs " /proc/mounts || mount -t tmpfs -o mode=0700,size=4m taskbot-secrets "$SECRETS"
+      ;;
+    # Never onto a disk: without that file system there are none.
+    secret)
+      grep -q " $SECRETS tmpfs " /proc/mounts && (umask 077; printf "$start" >"$SECRETS/$number")
+      ;;
   esac
 done

@@ -5,6 +5,7 @@ use super::{
     process::Process,
     qmp::connect,
 };
+use crate::secrets::{Secret, octal};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use std::{
@@ -105,6 +106,15 @@ impl Guest {
         fill: impl FnOnce(&mut File) -> io::Result<()> + Send + 'static,
     ) -> Result<(u64, u64), ExecError> {
         self.input.lock().await.put(fill).await
+    }
+
+    /// Puts secrets into the machine's memory, by the port: they are on no disk.
+    pub(super) async fn keep(&self, secrets: &[Secret]) -> Result<(), ExecError> {
+        self.tell("keep 0 0 0\n").await?;
+        for secret in secrets {
+            self.tell(&format!("secret {} {}\n", secret.name, octal(&secret.value))).await?;
+        }
+        Ok(())
     }
 
     /// Starts a script. The stream is its output; it must be read for `end` to come.

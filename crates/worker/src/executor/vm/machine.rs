@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        CollectLimits, Collected, ExecError, ExecRequest, Exit, LogSink, OUTPUT_DIR, Prepared, Provisioned,
-        StartError,
+        CollectLimits, Collected, ExecError, ExecRequest, Exit, LogSink, OUTPUT_DIR, Prepared, Profile,
+        Provisioned, StartError,
         collect::Collector,
         host::{Place, infra},
         supervise::{Ended, Watched, check_env, supervise},
@@ -17,6 +17,7 @@ use super::{
     process::{self, Process},
     scripts,
 };
+use crate::secrets::Secret;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use model::{
@@ -73,6 +74,10 @@ pub(super) struct Vm {
     pub(super) running: Option<Running>,
     /// Where the archives that were moved in are on the disk: the MiB that they begin at, and their bytes.
     pub(super) moved_in: Vec<(u64, u64)>,
+    /// What the commands of `run` and `cleanup` may read.
+    pub(super) secrets: Arc<[Secret]>,
+    /// Whether the machine has them in its memory.
+    pub(super) has_secrets: bool,
 }
 
 impl Vm {
@@ -368,7 +373,12 @@ impl Vm {
         let host_ooms = process::oom_kills(&self.place);
         let mut seen = running.qmp.seen.clone();
         let resets = seen.borrow_and_update().resets;
-        let (output, ended) = guest.start(scripts::line(request, line)).await?;
+        let secret = request.profile != Profile::Install && !self.secrets.is_empty();
+        if secret && !self.has_secrets {
+            guest.keep(&self.secrets).await?;
+            self.has_secrets = true;
+        }
+        let (output, ended) = guest.start(scripts::line(request, line, secret)).await?;
         let end = async {
             tokio::select! {
                 biased;
@@ -404,6 +414,7 @@ impl Vm {
         let agent_bytes = guest::agent(&self.mark).len() as u64;
         match self.come_up(limit, agent_bytes, false, log, stop).await {
             Ok(()) => {
+                self.has_secrets = false;
                 let archives: Vec<_> =
                     self.moved_in.iter().map(|(at, bytes)| scripts::unpack(*at, *bytes)).collect();
                 self.ours("moving files in again", scripts::unless_there(&archives)).await?;
@@ -482,6 +493,11 @@ impl Provisioned for Vm {
 
     fn work_dir(&self) -> String {
         scripts::WORK_DIR.to_owned()
+    }
+
+    fn give_secrets(&mut self, secrets: &Arc<[Secret]>) -> Result<(), String> {
+        self.secrets = Arc::clone(secrets);
+        Ok(())
     }
 
     async fn copy_in(&mut self, from: &Path) -> Result<(), ExecError> {

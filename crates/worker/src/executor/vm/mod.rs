@@ -314,6 +314,8 @@ impl Executor for Machines {
             notes,
             running: None,
             moved_in: Vec::new(),
+            secrets: Arc::default(),
+            has_secrets: false,
         }))
     }
 

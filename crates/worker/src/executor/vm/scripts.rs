@@ -4,6 +4,7 @@ use super::super::{
     ExecRequest, OUTPUT_DIR,
     supervise::{WRAPPER, variables},
 };
+use crate::secrets::{SECRETS_DIR, SECRETS_VARIABLE};
 use std::fmt::Write as _;
 
 /// The work folder in machines: on a disk where there is one.
@@ -17,11 +18,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// Runs one line of a request.
-pub(super) fn line(request: &ExecRequest<'_>, line: &str) -> String {
+pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> String {
     let mut script = String::new();
     for (name, value) in variables(request, WORK_DIR, HOME) {
         // Writing to a text does not fail.
         let _ = writeln!(script, "export {name}={}", quoted(&value));
+    }
+    if secrets {
+        let _ = writeln!(script, "export {SECRETS_VARIABLE}={SECRETS_DIR}");
     }
     let folder = super::super::host::start_folder(WORK_DIR, request.dir);
     let args = [HOME, WRAPPER, "/run/taskbot-agent/started", &folder, line].map(quoted);

@@ -264,6 +264,7 @@ fn job(stand: &Stand, hangs: Hangs, ending: Ending, time: &str, silence: &Silenc
         item: None,
         inputs: Map::new(),
         trust: Trust::Untrusted,
+        secrets: Vec::new(),
         file,
         source,
         dir: String::new(),

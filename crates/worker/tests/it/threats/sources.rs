@@ -65,6 +65,7 @@ async fn run(stand: &Stand, address: &str, commit: &str) -> Went {
         item: None,
         inputs: Map::new(),
         trust: Trust::Untrusted,
+        secrets: Vec::new(),
         file,
         source: Source::Git { repo, commit: commit.to_owned() },
         dir: String::new(),
