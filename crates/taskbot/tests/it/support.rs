@@ -100,7 +100,8 @@ impl Up {
     /// The same, with more in its configuration; what is indented is below `worker`.
     pub(crate) fn start_configured(folder: TempDir, more: &str, listen: &str, arguments: &[&str]) -> Self {
         let config = folder.path().join("taskbot.yaml");
-        let text = "rules: {folder: rules}\nworker:\n  executors: {container: false, local_untrusted: true}\n";
+        let text =
+            "rules: {folder: rules}\nworker:\n  executors: {container: false, local_untrusted: true}\n";
         fs::write(&config, format!("{text}{more}")).unwrap();
         let mut command = taskbot();
         command.arg("--config").arg(config).arg("up").arg("--data-dir").arg(folder.path().join("data"));
