@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::resultsdb;
+use crate::{resultsdb, testflinger};
 use axum::{
     Json,
     extract::Request,
@@ -77,6 +77,10 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let is_error = status.is_client_error() || status.is_server_error();
     // What handlers say in JSON (what became of an event, why a server is not ready) is a form of its own.
     let kind = response.headers().get(header::CONTENT_TYPE);
+    if is_error && testflinger::is_own_path(&path) {
+        let is_own = kind.is_some_and(|kind| kind == JSON || kind.as_bytes().starts_with(b"text/html"));
+        return if is_own { response } else { in_anothers_form(response, testflinger::in_this_form).await };
+    }
     if is_error && kind.is_none_or(|kind| kind != JSON) && path.starts_with(resultsdb::BASE) {
         return in_anothers_form(response, resultsdb::in_this_form).await;
     }

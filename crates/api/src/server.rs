@@ -5,6 +5,7 @@ use crate::{
     problem::{self, Problem},
     routes,
     state::{ApiState, Interface, Interfaces},
+    testflinger,
 };
 use axum::{
     Router,
@@ -70,12 +71,21 @@ impl Default for Limits {
 pub fn router(state: ApiState) -> Router {
     let (guarded, openapi) = routes::guarded(routes::by_role(state.interfaces()));
     let docs = SwaggerUi::new("/docs").url("/api/v1/openapi.json", described(openapi));
-    finished(guarded.merge(routes::open()).merge(docs), state)
+    let mut all = guarded.merge(routes::open()).merge(docs);
+    if state.interfaces().testflinger.is_some() {
+        all = all.merge(testflinger::routes(&state));
+    }
+    finished(all, state)
 }
 
 /// The interface of another system, by itself, for a listener of its own.
 pub fn interface_router(interface: Interface, state: ApiState) -> Router {
-    finished(routes::guarded(routes::of_interface(interface, state.interfaces())).0, state)
+    let routes = match interface {
+        // Its clients' roles are not ours.
+        Interface::Testflinger => testflinger::routes(&state),
+        _ => routes::guarded(routes::of_interface(interface, state.interfaces())).0,
+    };
+    finished(routes, state)
 }
 
 fn finished(routes: Router<ApiState>, state: ApiState) -> Router {

@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use crate::{auth::Access, rats, resultsdb, routes::HookSecret};
+use crate::{auth::Access, rats, resultsdb, routes::HookSecret, testflinger};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -12,12 +12,18 @@ pub struct Interfaces {
     pub resultsdb: Option<resultsdb::Settings>,
     /// RATS'.
     pub rats: Option<rats::Settings>,
+    /// Testflinger's.
+    pub testflinger: Option<testflinger::Settings>,
 }
 
 impl Default for Interfaces {
     /// All of them.
     fn default() -> Self {
-        Self { resultsdb: Some(resultsdb::Settings::default()), rats: Some(rats::Settings::default()) }
+        Self {
+            resultsdb: Some(resultsdb::Settings::default()),
+            rats: Some(rats::Settings::default()),
+            testflinger: Some(testflinger::Settings::default()),
+        }
     }
 }
 
@@ -28,6 +34,8 @@ pub enum Interface {
     ResultsDb,
     /// RATS'.
     Rats,
+    /// Testflinger's.
+    Testflinger,
 }
 
 impl Interface {
@@ -37,6 +45,7 @@ impl Interface {
         match self {
             Self::ResultsDb => "resultsdb",
             Self::Rats => "rats",
+            Self::Testflinger => "testflinger",
         }
     }
 }
@@ -51,6 +60,7 @@ struct Shared {
     access: Access,
     interfaces: Interfaces,
     resultsdb: resultsdb::Settings,
+    testflinger: testflinger::Settings,
     rules_hook: Option<HookSecret>,
     stop: CancellationToken,
 }
@@ -71,7 +81,16 @@ impl ApiState {
         stop: CancellationToken,
     ) -> Self {
         let resultsdb = interfaces.resultsdb.clone().unwrap_or_default();
-        Self(Arc::new(Shared { scheduler, access, interfaces, resultsdb, rules_hook: None, stop }))
+        let testflinger = interfaces.testflinger.clone().unwrap_or_default();
+        Self(Arc::new(Shared {
+            scheduler,
+            access,
+            interfaces,
+            resultsdb,
+            testflinger,
+            rules_hook: None,
+            stop,
+        }))
     }
 
     /// Takes webhooks for the repository of the rules that are signed with this secret; none without one.
@@ -102,6 +121,12 @@ impl ApiState {
     #[must_use]
     pub(crate) fn resultsdb(&self) -> &resultsdb::Settings {
         &self.0.resultsdb
+    }
+
+    /// How Testflinger's is served, where it is.
+    #[must_use]
+    pub(crate) fn testflinger(&self) -> &testflinger::Settings {
+        &self.0.testflinger
     }
 
     /// What a forge signs its webhooks with for the repository of the rules.

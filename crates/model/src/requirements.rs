@@ -70,6 +70,31 @@ pub struct Requirements {
     /// Hardware virtualisation.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub kvm: bool,
+    /// An agent of another system, rather than a worker of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignNeed>,
+}
+
+/// Which agents of another system may run a task; our own workers never do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ForeignNeed {
+    /// The system, such as `testflinger`.
+    pub system: String,
+    /// Its agents that are not to be given the task.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exclude: BTreeSet<String>,
+}
+
+/// An agent of another system that asks for tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ForeignAgent {
+    /// The system.
+    pub system: String,
+    /// Its name there.
+    pub agent: String,
 }
 
 /// What a worker offers.
@@ -104,6 +129,9 @@ pub struct Offer {
     pub kvm: bool,
     /// How many attempts it runs at the same time.
     pub slots: u32,
+    /// Set when it is an agent of another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignAgent>,
 }
 
 impl Requirements {
@@ -122,6 +150,7 @@ impl Requirements {
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
         self.cpus = self.cpus.max(other.cpus);
         self.kvm |= other.kvm;
+        self.foreign = self.foreign.or_else(|| other.foreign.clone());
         self
     }
 
@@ -129,6 +158,7 @@ impl Requirements {
     #[must_use]
     pub fn lacking(&self, offer: &Offer) -> Vec<String> {
         let mut lacks = Vec::new();
+        lacks.extend(self.foreign_lack(offer.foreign.as_ref()));
         if let Some(arch) = &self.arch
             && !offer.arches.contains(arch)
             && !(self.is_for_machines() && offer.vm_arches.contains(arch))
@@ -160,6 +190,18 @@ impl Requirements {
             lacks.push("kvm".to_owned());
         }
         lacks
+    }
+
+    /// Tasks of another system's agents and of our workers never mix.
+    fn foreign_lack(&self, agent: Option<&ForeignAgent>) -> Option<String> {
+        match (&self.foreign, agent) {
+            (None, None) => None,
+            (None, Some(agent)) => Some(format!("our own worker (offered: an agent of {})", agent.system)),
+            (Some(need), Some(agent)) if need.system == agent.system => {
+                need.exclude.contains(&agent.agent).then(|| format!("another agent than {}", agent.agent))
+            }
+            (Some(need), _) => Some(format!("an agent of {}", need.system)),
+        }
     }
 
     /// Whether the offer has this executor, and where that is a program, one of the programs that are named.
@@ -204,6 +246,10 @@ impl fmt::Display for Requirements {
         if self.kvm {
             parts.push("kvm".to_owned());
         }
+        if let Some(foreign) = &self.foreign {
+            parts.push(format!("an agent of {}", foreign.system));
+            parts.extend(foreign.exclude.iter().map(|agent| format!("not {agent}")));
+        }
         if parts.is_empty() {
             return f.write_str("nothing special");
         }
@@ -221,6 +267,27 @@ fn list<T: fmt::Display>(set: &BTreeSet<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_of_other_systems_go_to_their_agents_only() {
+        let need = |system: &str| Requirements {
+            foreign: Some(ForeignNeed { system: system.into(), exclude: ["b".to_owned()].into() }),
+            ..Requirements::default()
+        };
+        let agent = |agent: &str| Offer {
+            foreign: Some(ForeignAgent { system: "testflinger".into(), agent: agent.into() }),
+            ..Offer::default()
+        };
+        assert!(need("testflinger").met_by(&agent("a")));
+        for (need, offer, lack) in [
+            (need("testflinger"), agent("b"), "another agent than b"),
+            (need("paddles"), agent("a"), "an agent of paddles"),
+            (need("testflinger"), Offer::default(), "an agent of testflinger"),
+            (Requirements::default(), agent("a"), "our own worker (offered: an agent of testflinger)"),
+        ] {
+            assert_eq!(need.lacking(&offer), [lack]);
+        }
+    }
 
     #[test]
     fn offers_that_do_and_that_lack() {

@@ -10,6 +10,7 @@ use crate::{
     outcome::Outcome,
     phase::Phase,
     requirements::Requirements,
+    retry::RetryPolicy,
     task_file::TaskFile,
     task_key::TaskKey,
 };
@@ -103,9 +104,15 @@ pub enum TaskKind {
     },
     /// An opaque job for somebody else's agent.
     Foreign {
+        /// That system, such as `testflinger`.
+        #[serde(default)]
+        system: String,
         /// The job as submitted.
         #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         job: Value,
+        /// When another attempt follows; the usual policy when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry: Option<RetryPolicy>,
     },
     /// Run elsewhere and only reported to us.
     Reported,

@@ -75,6 +75,7 @@ impl Scheduler {
             offer: request.offer.clone(),
             max: request.free_slots.min(CLAIM_TASKS_MAX),
             lease_ms: self.settings().lease_ms(),
+            order: Vec::new(),
         };
         let mut bell = self.wake().queued.listen();
         loop {

@@ -97,6 +97,42 @@ impl Files {
         Ok(())
     }
 
+    /// Writes what comes as one object, as it comes, at most `bytes_max` bytes. Returns its size and its SHA-256 in
+    /// hexadecimal digits.
+    ///
+    /// # Errors
+    /// More came, or the sender broke off: nothing is kept. The store is away or full.
+    pub async fn write(
+        &self,
+        key: &str,
+        bytes_max: u64,
+        body: impl Stream<Item = Result<Bytes, String>> + Send,
+    ) -> Result<(u64, String), FileError> {
+        let upload = self.store.put_multipart(&Path::from(key)).await?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let (mut size_bytes, mut hash) = (0, Sha256::new());
+        let mut body = std::pin::pin!(body);
+        while let Some(bytes) = body.next().await {
+            let refused = match &bytes {
+                Err(why) => Some(format!("the file did not come whole: {why}")),
+                Ok(bytes) if size_bytes + bytes.len() as u64 > bytes_max => {
+                    Some(format!("a file has at most {bytes_max} bytes"))
+                }
+                Ok(_) => None,
+            };
+            let (Ok(bytes), None) = (bytes, &refused) else {
+                writer.abort().await?;
+                return Err(FileError::Refused(refused.unwrap_or_default()));
+            };
+            size_bytes += bytes.len() as u64;
+            hash.update(&bytes);
+            writer.wait_for_capacity(PARTS_PARALLEL_MAX).await?;
+            writer.put(bytes);
+        }
+        writer.finish().await?;
+        Ok((size_bytes, hex::encode(hash.finalize())))
+    }
+
     /// Removes an object; one that is not there is fine.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ async fn with_the_store(database: &Database) -> Duration {
         let worker = WorkerName::new(format!("worker-{number}"));
         let offer = Offer { queues: vec![QueueName::from("default")], slots: CLAIMED, ..offer() };
         store.hello(&worker, "1", &offer).await.unwrap();
-        let claim = Claim { worker, offer, max: CLAIMED, lease_ms: LEASE_MS };
+        let claim = Claim { worker, offer, max: CLAIMED, lease_ms: LEASE_MS, order: Vec::new() };
         loop {
             let taken = store.claim(&claim).await.unwrap();
             if taken.is_empty() {

@@ -67,6 +67,7 @@ pub(crate) fn of_interface(
     interfaces: &Interfaces,
 ) -> Vec<(Role, OpenApiRouter<ApiState>)> {
     match interface {
+        Interface::Testflinger => Vec::new(),
         Interface::Rats => {
             let settings = interfaces.rats.clone().unwrap_or_default();
             vec![(Role::Submitter, rats::submitter(&settings))]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use store::{Role, Store, sqlite::SqliteStore};
 use taskbot_api::{
-    ApiState,
+    ApiState, Interfaces,
     auth::{Access, new_token},
     router,
     server::{Limits, serve_within},
@@ -77,6 +77,15 @@ impl Bed {
     }
 
     pub(crate) async fn with(access: Access, limits: Limits) -> Self {
+        Self::of(access, limits, Interfaces::default()).await
+    }
+
+    /// With the interfaces of other systems served in another way.
+    pub(crate) async fn serving(interfaces: Interfaces, access: Access) -> Self {
+        Self::of(access, Limits::default(), interfaces).await
+    }
+
+    async fn of(access: Access, limits: Limits, interfaces: Interfaces) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("taskbot.db");
         let store = SqliteStore::open(&file, Arc::new(SystemClock), Arc::new(SystemIds)).await.unwrap();
@@ -94,7 +103,7 @@ impl Bed {
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(ApiState::new(scheduler.clone(), access, stop.clone()));
+        let router = router(ApiState::with_interfaces(scheduler.clone(), access, interfaces, stop.clone()));
         let mut jobs = JoinSet::new();
         let (running, stopped) = (scheduler.clone(), stop.clone());
         jobs.spawn(async move { running.run(Vec::new(), stopped).await.unwrap() });

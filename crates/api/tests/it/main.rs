@@ -9,4 +9,5 @@ mod rats;
 mod resultsdb;
 mod roles;
 mod streams;
+mod testflinger;
 mod workers;

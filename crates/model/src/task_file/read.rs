@@ -278,6 +278,7 @@ pub fn read_needs(reader: &Reader, node: &Node) -> Requirements {
         kvm: fields.get("kvm").and_then(|node| reader.bool_of(node, "`kvm`")).unwrap_or(false),
         executors: std::collections::BTreeSet::new(),
         providers: std::collections::BTreeSet::new(),
+        foreign: None,
     };
     fields.finish(reader);
     needs

@@ -340,6 +340,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
             cpus: 4,
             kvm: false,
             slots: 8,
+            foreign: None,
         },
         free_slots,
         running: Vec::new(),

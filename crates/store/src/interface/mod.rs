@@ -2,6 +2,7 @@
 
 mod access;
 mod error;
+mod foreign;
 mod inbox;
 mod outbox;
 mod queue;
@@ -15,6 +16,7 @@ mod upkeep;
 
 pub use access::*;
 pub use error::*;
+pub use foreign::*;
 pub use inbox::*;
 pub use outbox::*;
 pub use queue::*;
@@ -36,6 +38,7 @@ pub trait Store:
     + Results
     + ResultsDb
     + Retests
+    + ForeignJobs
     + Outbox
     + DeadLetters
     + Access
@@ -53,6 +56,7 @@ impl<T> Store for T where
         + Results
         + ResultsDb
         + Retests
+        + ForeignJobs
         + Outbox
         + DeadLetters
         + Access

@@ -25,6 +25,8 @@ pub struct Claim {
     pub max: u32,
     /// How long each lease is, in milliseconds, by the database's clock.
     pub lease_ms: u64,
+    /// Of tasks of the same priority, those of the queue that stands first here go first; none named: all alike.
+    pub order: Vec<QueueName>,
 }
 
 /// What finishing did.

@@ -43,10 +43,10 @@ const TAKE_SQLITE: &str = "update task set state = 'running', worker = $2, phase
     where id in (select unhex(value) from json_each($1)) returning *, null as unmet";
 /// Each lane gives its heads, the best of them are taken. What others have locked is passed over.
 const TAKE_POSTGRES: &str = "with picked as (\
-        select h.id from unnest($1::bigint[]) as l (id) cross join lateral (\
+        select h.id from unnest($1::bigint[], $6::bigint[]) as l (id, rank) cross join lateral (\
             select t.id, t.priority, t.turn from task t where t.lane_id = l.id and t.state = 'queued' \
             order by t.priority desc, t.turn, t.id limit $5 for update skip locked) as h \
-        order by h.priority desc, h.turn, h.id limit $5) \
+        order by h.priority desc, l.rank, h.turn, h.id limit $5) \
     update task t set state = 'running', worker = $2, phase = 'provision', since = $3, lease_until = $4, \
         stop = null, not_before = null, fence = t.fence + 1, attempts = t.attempts + 1 \
     from picked where t.id = picked.id returning t.*, null::text as unmet";
@@ -73,8 +73,15 @@ const ADVANCE: Sql = Sql {
 };
 const HELD: &str = select_task!("where t.worker = $1 and t.state = 'running' order by t.id");
 
-/// The ids of the lanes that the worker can serve now.
-pub(crate) async fn lanes_for(store: &SqlStore, session: &mut Session, claim: &Claim) -> Result<Vec<i64>> {
+/// A lane that a claim looks at: its id, and its queue's place in the claim's order.
+pub(crate) type RankedLane = (i64, i64);
+
+/// The lanes that the worker can serve now.
+pub(crate) async fn lanes_for(
+    store: &SqlStore,
+    session: &mut Session,
+    claim: &Claim,
+) -> Result<Vec<RankedLane>> {
     let mode = session.first(MODE, values![&claim.worker]).await?;
     if mode.map(|row| row.parsed::<WorkerMode>("mode")).transpose()? == Some(WorkerMode::Drain) {
         return Ok(Vec::new());
@@ -82,18 +89,29 @@ pub(crate) async fn lanes_for(store: &SqlStore, session: &mut Session, claim: &C
     let rows = session.all(LANES, vec![Value::texts(&claim.offer.queues)]).await?;
     let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<_>>>()?;
     let lanes = store.lanes(session, &ids).await?;
-    Ok(lanes.iter().filter(|lane| lane.met_by(&claim.offer)).map(|lane| lane.id).collect())
+    let rank = |queue: &QueueName| {
+        let place = claim.order.iter().position(|ordered| ordered == queue).unwrap_or(claim.order.len());
+        i64::try_from(place).unwrap_or(i64::MAX)
+    };
+    let met = lanes.iter().filter(|lane| lane.met_by(&claim.offer));
+    Ok(met.map(|lane| (lane.id, rank(&lane.queue))).collect())
 }
 
 /// Hands out the best tasks of these lanes.
-pub(crate) async fn claim(session: &mut Session, claim: &Claim, lanes: &[i64]) -> Result<Vec<Assignment>> {
+pub(crate) async fn claim(
+    session: &mut Session,
+    claim: &Claim,
+    lanes: &[RankedLane],
+) -> Result<Vec<Assignment>> {
     let now = session.now;
     session.run(PROMOTE, values![now, PROMOTED_MAX]).await?;
     let until = now + milliseconds(claim.lease_ms);
     let rows = match session.dialect() {
         Dialect::Postgres => {
-            let mut values = vec![Value::Ints(lanes.to_vec())];
+            let (ids, ranks) = lanes.iter().copied().unzip();
+            let mut values = vec![Value::Ints(ids)];
             values.extend(values![&claim.worker, now, until, claim.max]);
+            values.push(Value::Ints(ranks));
             session.all(TAKE_POSTGRES, values).await?
         }
         Dialect::Sqlite => {
@@ -123,17 +141,17 @@ pub(crate) async fn claim(session: &mut Session, claim: &Claim, lanes: &[i64]) -
 }
 
 /// SQLite: the best tasks of all lanes, from the heads of each.
-async fn heads(session: &mut Session, lanes: &[i64], max: u32) -> Result<Vec<TaskId>> {
+async fn heads(session: &mut Session, lanes: &[RankedLane], max: u32) -> Result<Vec<TaskId>> {
     let mut heads = Vec::new();
-    for lane in lanes {
+    for (lane, rank) in lanes {
         for row in session.all(HEADS_SQLITE, values![*lane, max]).await? {
             let id = TaskId::new(row.id("id")?);
-            heads.push((-row.int("priority")?, row.int("turn")?, id));
+            heads.push((-row.int("priority")?, *rank, row.int("turn")?, id));
         }
     }
     heads.sort_unstable();
     heads.truncate(max as usize);
-    Ok(heads.into_iter().map(|(_, _, id)| id).collect())
+    Ok(heads.into_iter().map(|(.., id)| id).collect())
 }
 
 fn assignment(row: TaskRow) -> Option<Assignment> {

@@ -122,6 +122,7 @@ async fn end_attempt(
             let tried = row.task.attempts.saturating_sub(row.handed_back);
             match kind {
                 TaskKind::Repo { resolved: Some(resolved), .. } => resolved.file.retry.decide(outcome, tried),
+                TaskKind::Foreign { retry: Some(retry), .. } => retry.decide(outcome, tried),
                 _ => model::retry::RetryPolicy::default().decide(outcome, tried),
             }
         }
@@ -159,8 +160,8 @@ pub(crate) async fn reap(store: &SqlStore, limit: u32) -> Result<Vec<Held>> {
 
 /// Ends an attempt as lost; `false` when it was heard of in the meantime.
 async fn lose(store: &SqlStore, session: &mut Session, held: Held) -> Result<bool> {
-    let mut work = Work::new(session, store);
-    let mut row = TaskRow::lock(work.session, held.task).await?;
+    let work = Work::new(session, store);
+    let row = TaskRow::lock(work.session, held.task).await?;
     let reason = match &row.task.state {
         TaskState::Running { lease_until, worker, .. }
             if row.task.state.running() == Some(held.attempt) && *lease_until < work.now =>
@@ -169,6 +170,23 @@ async fn lose(store: &SqlStore, session: &mut Session, held: Held) -> Result<boo
         }
         _ => return Ok(false),
     };
+    end_as_lost(work, row, held, reason).await
+}
+
+/// Ends an attempt as lost before its lease is over: its worker began anew. `false` when it is not running any more.
+pub(crate) async fn give_up(store: &SqlStore, session: &mut Session, held: Held) -> Result<bool> {
+    let work = Work::new(session, store);
+    let row = TaskRow::lock(work.session, held.task).await?;
+    let reason = match &row.task.state {
+        TaskState::Running { worker, .. } if row.task.state.running() == Some(held.attempt) => {
+            format!("worker {worker} asked for another task")
+        }
+        _ => return Ok(false),
+    };
+    end_as_lost(work, row, held, reason).await
+}
+
+async fn end_as_lost(mut work: Work<'_>, mut row: TaskRow, held: Held, reason: String) -> Result<bool> {
     let outcome = Outcome::Error(ErrorReason::Lost);
     let (shown, why) = as_stopped(&row, Some(outcome), Some(&reason));
     let values = values![held.task, held.attempt.attempt, work.now, shown, why];

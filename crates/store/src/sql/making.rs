@@ -79,6 +79,7 @@ impl Work<'_> {
         makings.retain(|making| made.contains(&making.row.task.id));
         for Making { row, queue, .. } in &makings {
             self.made(row);
+            super::foreign::made(self.session, &row.task).await?;
             self.out.task(&row.task, TaskChange::Created);
             if matches!(row.task.state, TaskState::Queued { .. }) {
                 self.tell_queued(row, TaskChange::Queued);

@@ -55,6 +55,10 @@ mod resultsdb_read;
 
 mod retests;
 
+mod foreign;
+mod foreign_read;
+mod foreign_records;
+
 mod dead_letters;
 mod outbox;
 mod outgoing;

@@ -328,7 +328,7 @@ pub(crate) fn wished(name: &str) -> NewTask {
 /// A task that is queued at once.
 pub(crate) fn ready(submitter: &str) -> NewTask {
     NewTask {
-        kind: TaskKind::Foreign { job: json!({"job_queue": "main"}) },
+        kind: TaskKind::Foreign { system: "other".into(), job: json!({"job_queue": "main"}), retry: None },
         origin: NewOrigin::Given(Origin::Submitted { who: submitter.to_owned(), why: None }),
         submitter: submitter.into(),
         wait: None,
@@ -371,6 +371,7 @@ pub(crate) fn offer() -> Offer {
         cpus: 4,
         kvm: false,
         slots: 4,
+        foreign: None,
     }
 }
 
@@ -379,7 +380,7 @@ pub(crate) fn needs(arch: &str) -> Requirements {
 }
 
 pub(crate) fn claim(worker: &str, max: u32) -> Claim {
-    Claim { worker: WorkerName::from(worker), offer: offer(), max, lease_ms: LEASE_MS }
+    Claim { worker: WorkerName::from(worker), offer: offer(), max, lease_ms: LEASE_MS, order: Vec::new() }
 }
 
 pub(crate) fn finish(attempt: AttemptRef, outcome: &str) -> FinishRequest {

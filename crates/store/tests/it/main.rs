@@ -11,6 +11,7 @@ mod counters;
 mod crowds;
 mod endings;
 mod fairness;
+mod foreign;
 mod groups;
 mod harness;
 mod holds;

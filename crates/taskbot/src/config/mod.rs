@@ -79,6 +79,19 @@ pub(crate) struct Interfaces {
     pub(crate) resultsdb: ResultsDb,
     /// `interfaces.rats`
     pub(crate) rats: Rats,
+    /// `interfaces.testflinger`
+    pub(crate) testflinger: Testflinger,
+}
+
+/// `interfaces.testflinger`
+#[derive(Debug, Clone)]
+pub(crate) struct Testflinger {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// Where it listens by itself, beside the server's own address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// How it is served.
+    pub(crate) settings: api::testflinger::Settings,
 }
 
 /// `interfaces.rats`
@@ -109,6 +122,11 @@ impl Default for Interfaces {
         Self {
             resultsdb: ResultsDb { enabled: true, listen: None, extra_outcomes },
             rats: Rats { enabled: true, listen: None, get: api::rats::Settings::default().get },
+            testflinger: Testflinger {
+                enabled: true,
+                listen: None,
+                settings: api::testflinger::Settings::default(),
+            },
         }
     }
 }
@@ -120,6 +138,7 @@ impl Interfaces {
         api::Interfaces {
             resultsdb: self.resultsdb.enabled.then_some(api::resultsdb::Settings { extra_outcomes }),
             rats: self.rats.enabled.then_some(api::rats::Settings { get: self.rats.get }),
+            testflinger: self.testflinger.enabled.then(|| self.testflinger.settings.clone()),
         }
     }
 
@@ -128,10 +147,11 @@ impl Interfaces {
         let of = |enabled: bool, listen: Option<SocketAddr>, interface| {
             listen.filter(|_| enabled).map(|listen| (interface, listen))
         };
-        let Self { resultsdb, rats } = self;
+        let Self { resultsdb, rats, testflinger } = self;
         let all = [
             of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb),
             of(rats.enabled, rats.listen, api::Interface::Rats),
+            of(testflinger.enabled, testflinger.listen, api::Interface::Testflinger),
         ];
         all.into_iter().flatten().collect()
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
-    ResultsDb, Rules, Server, Worker, bus,
+    ResultsDb, Rules, Server, Testflinger, Worker, bus,
     section::{File, Section},
 };
 use model::{
@@ -171,6 +171,24 @@ fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {
         section.bool("get", &mut rats.get);
         section.finish();
     }
+    if let Some(section) = section.section("testflinger", "`interfaces.testflinger`") {
+        testflinger(section, &mut interfaces.testflinger);
+    }
+    section.finish();
+}
+
+fn testflinger(mut section: Section<'_, '_>, testflinger: &mut Testflinger) {
+    section.bool("enabled", &mut testflinger.enabled);
+    section.parsed("listen", &mut testflinger.listen, |text| address(text).map(Some));
+    let settings = &mut testflinger.settings;
+    section.bool("strict", &mut settings.strict);
+    section.duration("lease", &mut settings.lease);
+    section.parsed("expired", &mut settings.requeue, |text| match text {
+        "requeue" => Ok(true),
+        "fail" => Ok(false),
+        other => Err(format!("`{other}` is neither requeue nor fail")),
+    });
+    section.size("file_max", &mut settings.file_bytes_max);
     section.finish();
 }
 

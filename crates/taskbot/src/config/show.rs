@@ -161,6 +161,14 @@ fn values(config: &Config) -> Value {
                 "listen": interfaces.resultsdb.listen.map(|listen| listen.to_string()),
                 "extra_outcomes": interfaces.resultsdb.extra_outcomes,
             },
+            "testflinger": {
+                "enabled": interfaces.testflinger.enabled,
+                "listen": interfaces.testflinger.listen.map(|listen| listen.to_string()),
+                "strict": interfaces.testflinger.settings.strict,
+                "lease": time(interfaces.testflinger.settings.lease),
+                "expired": if interfaces.testflinger.settings.requeue { "requeue" } else { "fail" },
+                "file_max": size(interfaces.testflinger.settings.file_bytes_max),
+            },
         },
         "worker": worker(&config.worker),
     })

@@ -409,6 +409,7 @@ impl Agent {
             cpus: config.cpus,
             kvm: config.kvm,
             slots: config.slots,
+            foreign: None,
         };
         *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = offer;
     }

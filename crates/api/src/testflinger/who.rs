@@ -1,0 +1,201 @@
+//! Who asks: its roles, the agent's cookie, and what is open to whom.
+
+use super::{SYSTEM, answer::Refusal};
+use crate::{auth::Caller, problem::Problem, state::ApiState};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use model::ids::WorkerName;
+use store::Role;
+
+/// The cookie that names an agent.
+const COOKIE: &str = "agent_name";
+/// The longest name of an agent or a queue, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 256;
+
+/// Whether a path is one of this interface.
+pub(crate) fn is_own_path(path: &str) -> bool {
+    path == "/v1" || path.starts_with("/v1/") || path.starts_with("/oidc/")
+}
+
+/// To whom an operation is open. What `strict` allows is Testflinger's own table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// Everybody, without a token.
+    Public,
+    /// Those who read.
+    Read,
+    /// Those who read, and agents.
+    Everyone,
+    /// Those who submit.
+    Submit,
+    /// Agents.
+    Agent,
+    /// Agents, and those who look after them.
+    Agents,
+}
+
+impl Open {
+    /// Testflinger's roles, as its refusals name them.
+    const fn roles(self) -> &'static [(Role, &'static str)] {
+        const CONTRIBUTOR: (Role, &str) = (Role::Submitter, "contributor");
+        const MANAGER: (Role, &str) = (Role::Manager, "manager");
+        const ADMIN: (Role, &str) = (Role::Admin, "admin");
+        const AGENT: (Role, &str) = (Role::Agent, "agent");
+        match self {
+            Self::Public | Self::Everyone => &[ADMIN, MANAGER, CONTRIBUTOR, AGENT],
+            Self::Read | Self::Submit => &[ADMIN, MANAGER, CONTRIBUTOR],
+            Self::Agent => &[AGENT],
+            Self::Agents => &[AGENT, MANAGER, ADMIN],
+        }
+    }
+
+    fn to(self, asker: &Asker, strict: bool) -> bool {
+        if strict {
+            return self.roles().iter().any(|(role, _)| *role == asker.role);
+        }
+        match self {
+            Self::Public | Self::Read | Self::Everyone => true,
+            Self::Submit => asker.role != Role::Agent && asker.role >= Role::Submitter,
+            // Who needs no token is taken at his word: older agents have none.
+            Self::Agent if asker.anonymous => asker.role >= Role::Submitter,
+            Self::Agent => matches!(asker.role, Role::Agent | Role::Admin),
+            Self::Agents => asker.role >= Role::Agent || (asker.anonymous && asker.role >= Role::Submitter),
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// The token's or client's name.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// Whether no token came.
+    pub(crate) anonymous: bool,
+    /// The agent, as its cookie says.
+    pub(crate) agent: Option<String>,
+}
+
+impl Asker {
+    /// Under which name what the agent runs is leased.
+    pub(crate) fn worker(&self) -> WorkerName {
+        match (&self.agent, self.anonymous, self.role) {
+            (Some(agent), ..) => worker(agent),
+            (None, false, Role::Agent) => worker(&self.name),
+            _ => worker("anonymous"),
+        }
+    }
+
+    /// Whether it is known which agent asks.
+    pub(crate) fn is_known(&self) -> bool {
+        self.agent.is_some() || (!self.anonymous && self.role == Role::Agent)
+    }
+}
+
+/// Under which name an agent's tasks are leased.
+pub(crate) fn worker(agent: &str) -> WorkerName {
+    WorkerName::new(format!("{SYSTEM}:{agent}"))
+}
+
+/// Finds out who asks, renews the leases of an agent that is heard of, and lets it through or not.
+pub(crate) async fn gate(
+    State((state, open)): State<(ApiState, Open)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if open == Open::Public {
+        return next.run(request).await;
+    }
+    let caller = request.extensions().get::<Caller>().cloned();
+    let (anonymous, agent) =
+        (!request.headers().contains_key(header::AUTHORIZATION), agent_of(request.headers()));
+    match admit(&state, open, caller, anonymous, agent).await {
+        Ok(asker) => {
+            request.extensions_mut().insert(asker);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn admit(
+    state: &ApiState,
+    open: Open,
+    caller: Option<Caller>,
+    anonymous: bool,
+    agent: Option<String>,
+) -> Result<Asker, Refusal> {
+    let settings = state.testflinger();
+    let caller = caller.ok_or_else(|| {
+        Problem::new(StatusCode::UNAUTHORIZED, "Missing Authorization header: this needs a token")
+    })?;
+    let mut asker = Asker { name: caller.name, role: caller.role, anonymous, agent };
+    if settings.strict && anonymous && asker.role >= Role::Submitter {
+        // Without a token everybody is a contributor.
+        asker.role = Role::Submitter;
+    }
+    if !open.to(&asker, settings.strict) {
+        let names: Vec<_> = open.roles().iter().map(|(_, name)| *name).collect();
+        return Err(Refusal::forbidden(format!("Specified action requires role: {}", names.join(", "))));
+    }
+    if asker.is_known() {
+        let lease_ms = u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX);
+        state.scheduler().store().renew_foreign(&asker.worker(), lease_ms).await?;
+    }
+    Ok(asker)
+}
+
+/// The agent that the cookie names.
+fn agent_of(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    let mut pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == COOKIE)?;
+    let value = value.trim_matches('"');
+    (!value.is_empty() && value.len() <= NAME_BYTES_MAX).then(|| value.to_owned())
+}
+
+/// The header that gives an agent its cookie.
+pub(crate) fn cookie(agent: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{COOKIE}={agent}; HttpOnly; SameSite=Strict; Path=/")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_name_agents() {
+        let check = |cookies: &'static str, expect: Option<&str>| {
+            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(cookies))]);
+            assert_eq!(agent_of(&headers).as_deref(), expect, "{cookies}");
+        };
+        check("agent_name=agent1", Some("agent1"));
+        check("a=b; agent_name=\"agent 1\"; c=d", Some("agent 1"));
+        check("agent_name=", None);
+        check("other=agent1", None);
+    }
+
+    #[test]
+    fn what_is_open_to_whom() {
+        let asker = |role, anonymous| Asker { name: "x".into(), role, anonymous, agent: None };
+        let check = |open: Open, lenient: &str, strict: &str| {
+            for (is_strict, expect) in [(false, lenient), (true, strict)] {
+                let all = store::ROLES.iter().filter(|(role, _)| open.to(&asker(*role, false), is_strict));
+                let got: Vec<_> = all.map(|(_, name)| *name).collect();
+                assert_eq!(got.join(" "), expect, "{open:?} {is_strict}");
+            }
+        };
+        check(Open::Read, "viewer submitter agent manager admin", "submitter manager admin");
+        check(Open::Everyone, "viewer submitter agent manager admin", "submitter agent manager admin");
+        check(Open::Submit, "submitter manager admin", "submitter manager admin");
+        check(Open::Agent, "agent admin", "agent");
+        check(Open::Agents, "agent manager admin", "agent manager admin");
+        assert!(Open::Agent.to(&asker(Role::Submitter, true), false));
+        assert!(!Open::Agent.to(&asker(Role::Viewer, true), false));
+    }
+}
