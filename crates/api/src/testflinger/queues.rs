@@ -108,7 +108,7 @@ pub(crate) async fn agents(State(state): State<ApiState>, Path(queue): Path<Stri
     if agents.is_empty() {
         return Err(Refusal::not_found(format!("Queue '{queue}' does not exist.")));
     }
-    let shown: Vec<_> = agents.iter().map(|agent| agents::shown(agent)).collect();
+    let shown: Vec<_> = agents.iter().map(agents::shown).collect();
     Ok(document(shown))
 }
 
