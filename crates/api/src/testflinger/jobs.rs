@@ -103,6 +103,8 @@ fn new_task(
         traceparent: None,
         wait: wanted.attachments.then_some(WaitReason::Attachments),
         dedupe: None,
+        secrets: Vec::new(),
+        approval: None,
     }
 }
 
