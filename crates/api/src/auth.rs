@@ -1,6 +1,10 @@
-//! Who may do what: bearer tokens, kept hashed, and what is allowed without one.
+//! Who may do what: bearer tokens, kept hashed, those that others sign, and what is allowed without one.
 
-use crate::{problem::Problem, state::ApiState};
+use crate::{
+    jwt::{Identity, Refusal, Verifier},
+    problem::Problem,
+    state::ApiState,
+};
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -10,8 +14,11 @@ use axum::{
 use chrono::{DateTime, Utc};
 use model::{Ids, ids::TokenId};
 use sha2::{Digest, Sha256};
-use std::net::{IpAddr, SocketAddr};
-use store::{Role, Token};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+use store::{Bounds, Role, Token};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
@@ -19,24 +26,32 @@ use uuid::Uuid;
 pub const TOKEN_PREFIX: &str = "tb_";
 
 /// What a listener allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Access {
     /// What requests without a token may do, and from which networks (an address and how many of its bits
     /// count); `None` for nothing.
     anonymous: Option<(Role, Vec<(IpAddr, u8)>)>,
+    /// Whose signed tokens are believed, beside our own.
+    signed: Arc<Verifier>,
 }
 
 impl Access {
     /// Nothing goes without a token.
     #[must_use]
-    pub const fn tokens_only() -> Self {
-        Self { anonymous: None }
+    pub fn tokens_only() -> Self {
+        Self { anonymous: None, signed: Arc::default() }
     }
 
     /// Requests without a token have this role, when they come from one of these networks.
     #[must_use]
-    pub const fn anonymous(role: Role, networks: Vec<(IpAddr, u8)>) -> Self {
-        Self { anonymous: Some((role, networks)) }
+    pub fn anonymous(role: Role, networks: Vec<(IpAddr, u8)>) -> Self {
+        Self { anonymous: Some((role, networks)), signed: Arc::default() }
+    }
+
+    /// Believes tokens that others sign, too.
+    #[must_use]
+    pub fn believing(self, signed: Arc<Verifier>) -> Self {
+        Self { signed, ..self }
     }
 
     /// What a request without a token may do that comes from this address; one whose address is not known may
@@ -100,6 +115,14 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Within what.
+    pub bounds: Bounds,
+}
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Self {
+        Self { name: identity.name, role: identity.role, bounds: identity.bounds }
+    }
 }
 
 impl Caller {
@@ -131,6 +154,7 @@ pub fn new_token(
         id: TokenId::new(id),
         name: name.to_owned(),
         role,
+        bounds: Bounds::default(),
         secret_hash: Sha256::digest(&secret).into(),
         created_at: now,
         expires_at,
@@ -160,7 +184,7 @@ pub(crate) async fn identify(
             if let Some(role) = role {
                 refuse_foreign_pages(role, request.headers())?;
             }
-            role.map(|role| Caller { name: "anonymous".to_owned(), role })
+            role.map(|role| Caller { name: "anonymous".to_owned(), role, bounds: Bounds::default() })
         }
     };
     if let Some(caller) = caller {
@@ -179,7 +203,36 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     text.map(Some).ok_or_else(expected)
 }
 
+/// Whose token this is: one of ours, or one that somebody signed whom we believe.
 async fn check(state: &ApiState, text: &str) -> Result<Caller, Problem> {
+    let signed = &state.access().signed;
+    if text.starts_with(TOKEN_PREFIX) || signed.is_empty() {
+        return check_own(state, text).await;
+    }
+    signed.verify(text, state.scheduler().clock().now()).await.map(Caller::from).map_err(Problem::from)
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::Unknown(why) => {
+                tracing::info!(why, "a signed token is refused");
+                Self::new(
+                    StatusCode::UNAUTHORIZED,
+                    "the token is unknown, or nobody signed it who is believed here",
+                )
+            }
+            Refusal::Claims(why) => {
+                tracing::info!(why, "a signed token is refused");
+                Self::new(StatusCode::UNAUTHORIZED, why)
+            }
+            Refusal::NoRole { .. } => Self::new(StatusCode::FORBIDDEN, refusal.to_string()),
+            Refusal::Away(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
+        }
+    }
+}
+
+async fn check_own(state: &ApiState, text: &str) -> Result<Caller, Problem> {
     // One answer for every way to be wrong: nothing is learnt from it.
     let refused = || Problem::new(StatusCode::UNAUTHORIZED, "the token is unknown, revoked or expired");
     let (id, secret) = parse_token(text).ok_or_else(refused)?;
@@ -190,7 +243,7 @@ async fn check(state: &ApiState, text: &str) -> Result<Caller, Problem> {
     if !right || expired {
         return Err(refused());
     }
-    Ok(Caller { name: token.name, role: token.role })
+    Ok(Caller { name: token.name, role: token.role, bounds: token.bounds })
 }
 
 /// Lets a request through when its caller may use routes of this role.
@@ -218,7 +271,7 @@ mod tests {
     #[test]
     fn roles_open_routes() {
         let open = |role| {
-            let caller = Caller { name: "x".to_owned(), role };
+            let caller = Caller { name: "x".to_owned(), role, bounds: Bounds::default() };
             ROLES
                 .iter()
                 .filter(|(needed, _)| caller.may(*needed))

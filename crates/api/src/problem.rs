@@ -156,6 +156,7 @@ impl From<StoreError> for Problem {
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         match error {
+            ServiceError::OutOfBounds(detail) => Self::new(StatusCode::FORBIDDEN, detail),
             ServiceError::Bad(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             ServiceError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
             ServiceError::Rules(error) => error.into(),

@@ -2,7 +2,7 @@
 
 use crate::{
     Scheduler,
-    service::{Rerun, ServiceError},
+    service::{Rerun, ServiceError, keep_within},
 };
 use model::{
     Item, ResultId, Task,
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 use store::{
-    EventQuery, Judgement, NewRetest, NewTask, Requested, ResultQuery, StoreError, StoredEvent, TaskQuery,
+    Bounds, EventQuery, Judgement, NewRetest, NewTask, Requested, ResultQuery, StoreError, StoredEvent,
+    TaskQuery,
 };
 
 /// How many past events are looked at, newest first, for one of which a rule would make the task.
@@ -93,7 +94,12 @@ impl Scheduler {
     ///
     /// # Errors
     /// The wish is wrong, nobody runs the test, or the database is away.
-    pub async fn retest(&self, wish: RetestWish, who: &str) -> Result<Requested, ServiceError> {
+    pub async fn retest(
+        &self,
+        wish: RetestWish,
+        who: &str,
+        bounds: &Bounds,
+    ) -> Result<Requested, ServiceError> {
         check(&wish)?;
         let settings = &self.settings().retest;
         let hash = hash_of(&wish);
@@ -102,7 +108,7 @@ impl Scheduler {
         {
             return Ok(Requested::Known(known));
         }
-        let found = self.serve(&wish, who).await?;
+        let found = self.serve(&wish, who, bounds).await?;
         let topic = settings.system_of(&wish.test).map(|system| format!("rats.test.{system}"));
         let retest = Retest {
             id: RetestId::new(self.ids().next()),
@@ -130,7 +136,7 @@ impl Scheduler {
         Ok(requested)
     }
 
-    async fn serve(&self, wish: &RetestWish, who: &str) -> Result<Found, ServiceError> {
+    async fn serve(&self, wish: &RetestWish, who: &str, bounds: &Bounds) -> Result<Found, ServiceError> {
         if let Some(old) = self.last_task(wish).await? {
             if !wish.force && !old.state.is_final() {
                 return Ok(Found { served: Served::UnderWay, make: Vec::new(), tasks: vec![old.id] });
@@ -138,10 +144,14 @@ impl Scheduler {
             let served = Served::Rerun { of: old.id };
             let result = wish.result.as_ref().and_then(|(id, _)| id.parse().ok()).map(ResultId);
             let rerun = Rerun { why: wish.why.clone(), result, ..Rerun::default() };
-            let new = self.repetition(old, rerun, who)?;
+            let mut new = self.repetition(old, rerun, who)?;
+            keep_within(&mut new, bounds, who)?;
             return Ok(Found { served, tasks: vec![new.id], make: vec![new] });
         }
-        if let Some(found) = self.by_a_rule(wish).await? {
+        // What a rule makes goes where the rule says.
+        if bounds.queues.is_none()
+            && let Some(found) = self.by_a_rule(wish).await?
+        {
             return Ok(found);
         }
         match self.settings().retest.system_of(&wish.test) {

@@ -15,7 +15,7 @@ use rules::compile::RuleSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use store::{AuditRecord, NewOrigin, NewTask, Stopped, StoreError, StoredEvent};
+use store::{AuditRecord, Bounds, NewOrigin, NewTask, Stopped, StoreError, StoredEvent};
 
 /// Why a request cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum ServiceError {
         /// What starts with it.
         candidates: Vec<String>,
     },
+    /// It is not within the bounds of who asks.
+    #[error("{0}")]
+    OutOfBounds(String),
     /// The rules of that time do not compile any more, or are not kept.
     #[error(transparent)]
     Rules(#[from] RuleSetError),
@@ -97,6 +100,19 @@ impl Scheduler {
     /// # Errors
     /// The request is wrong (unknown task, neither or both of `task` and `repo`, too large), or the database is away.
     pub async fn submit(&self, submission: Submission, who: &str) -> Result<Task, ServiceError> {
+        self.submit_within(submission, who, &Bounds::default()).await
+    }
+
+    /// As [`Scheduler::submit`], within bounds.
+    ///
+    /// # Errors
+    /// See there; and it is not within them.
+    pub async fn submit_within(
+        &self,
+        submission: Submission,
+        who: &str,
+        bounds: &Bounds,
+    ) -> Result<Task, ServiceError> {
         check_submission(&submission)?;
         let id = TaskId::new(self.ids().next());
         let rules = self.rulebook().current();
@@ -143,17 +159,23 @@ impl Scheduler {
             wait: Some(WaitReason::Resolving),
             dedupe: None,
         };
-        self.create(new, who, "task.submit").await
+        self.create(new, who, bounds, "task.submit").await
     }
 
     /// Makes a new task that repeats another: same inputs, and the same commit unless the newest is asked for.
     ///
     /// # Errors
-    /// There is no such task, it was only reported to us, or the database is away.
-    pub async fn rerun(&self, of: TaskId, rerun: Rerun, who: &str) -> Result<Task, ServiceError> {
+    /// There is no such task, it was only reported to us, it is not within the bounds, or the database is away.
+    pub async fn rerun(
+        &self,
+        of: TaskId,
+        rerun: Rerun,
+        who: &str,
+        bounds: &Bounds,
+    ) -> Result<Task, ServiceError> {
         let old = self.store().task(of).await?;
         let new = self.repetition(old, rerun, who)?;
-        self.create(new, who, "task.rerun").await
+        self.create(new, who, bounds, "task.rerun").await
     }
 
     /// A new task that repeats another, to be made.
@@ -218,7 +240,14 @@ impl Scheduler {
         })
     }
 
-    async fn create(&self, new: NewTask, who: &str, action: &str) -> Result<Task, ServiceError> {
+    async fn create(
+        &self,
+        mut new: NewTask,
+        who: &str,
+        bounds: &Bounds,
+        action: &str,
+    ) -> Result<Task, ServiceError> {
+        keep_within(&mut new, bounds, who)?;
         let tasks = self.store().create_tasks(&[new]).await?;
         self.wake().committed();
         let task =
@@ -404,6 +433,24 @@ impl Scheduler {
         };
         self.store().audit(&record).await
     }
+}
+
+/// Holds a task to bounds: its queue and priority must be within them, its time is cut to them.
+pub(crate) fn keep_within(new: &mut NewTask, bounds: &Bounds, who: &str) -> Result<(), ServiceError> {
+    if !bounds.allow_queue(&new.queue) {
+        let known = bounds.queues.iter().flatten().map(QueueName::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("`{who}` may not use the queue {}; only {known}", new.queue);
+        return Err(ServiceError::OutOfBounds(message));
+    }
+    if let Some(most) = bounds.priority_max
+        && new.priority > most
+    {
+        let message = format!("`{who}` may ask for priority {most} at most, not {}", new.priority);
+        return Err(ServiceError::OutOfBounds(message));
+    }
+    let caps = [new.timeout_cap_seconds, bounds.run_seconds_max];
+    new.timeout_cap_seconds = caps.into_iter().flatten().min();
+    Ok(())
 }
 
 fn check_submission(submission: &Submission) -> Result<(), ServiceError> {

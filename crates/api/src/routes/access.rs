@@ -15,7 +15,7 @@ use chrono::TimeDelta;
 use model::ids::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{AuditRecord, Page, Role, Token};
+use store::{AuditRecord, Bounds, Page, Role, Token};
 use utoipa::ToSchema;
 
 /// The longest name of a token in bytes.
@@ -40,6 +40,10 @@ pub(crate) struct NewToken {
     role: Role,
     /// After how many seconds it is refused; never when missing.
     expires_in_seconds: Option<i64>,
+    /// Within what it works: `queues`, `priority_max`, `run_seconds_max`.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    bounds: Bounds,
 }
 
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = NewToken, responses((status = 201, description = "The token; its text is shown this once", body = Value)))]
@@ -62,6 +66,9 @@ pub(crate) async fn create_token(
         let detail = format!("`expires_in_seconds` must be from 1 to {EXPIRES_SECONDS_MAX}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
+    body.bounds
+        .check(body.role)
+        .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`bounds`: {why}")))?;
     let scheduler = state.scheduler();
     let now = scheduler.clock().now();
     let expires_at = body.expires_in_seconds.map(|seconds| now + TimeDelta::seconds(seconds));
@@ -71,9 +78,10 @@ pub(crate) async fn create_token(
             format!("there is a token `{}` already; revoke it first, or give another name", body.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    let (token, text) = new_token(&**scheduler.ids(), &body.name, body.role, now, expires_at);
+    let (mut token, text) = new_token(&**scheduler.ids(), &body.name, body.role, now, expires_at);
+    token.bounds = body.bounds;
     scheduler.store().add_token(&token).await?;
-    let detail = json!({"name": token.name, "role": token.role});
+    let detail = json!({"name": token.name, "role": token.role, "bounds": token.bounds});
     scheduler.audit(&caller.name, "token.create", format!("token/{}", token.id), detail).await?;
     let mut shown = super::to_json(&token);
     shown["token"] = json!(text);

@@ -82,21 +82,23 @@ pub(crate) struct SentMany {
 /// many of them as lines (`application/x-ndjson`). The answer comes after the commit.
 pub(crate) async fn send(
     State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<SendQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    refuse_bounded(&caller)?;
     let now = state.scheduler().clock().now();
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if content_type.contains("ndjson") || content_type.contains("jsonl") {
-        return send_lines(&state, &body, now).await;
+        return send_lines(&state, &body, &caller, now).await;
     }
     let event = match &query.topic {
         Some(topic) => bare_event(topic, query.id.as_deref(), &body, now),
         None => whole_event(&body, now)?,
     };
-    let mut sent = send_all(&state, vec![event]).await?;
+    let mut sent = send_all(&state, vec![event], &caller).await?;
     let sent = sent.pop().ok_or_else(|| Problem::bad("nothing was sent"))?;
     let status = match sent.outcome {
         "new" => StatusCode::CREATED,
@@ -107,7 +109,12 @@ pub(crate) async fn send(
     Ok((status, Json(sent)).into_response())
 }
 
-async fn send_lines(state: &ApiState, body: &[u8], now: DateTime<Utc>) -> Result<Response, Problem> {
+async fn send_lines(
+    state: &ApiState,
+    body: &[u8],
+    caller: &Caller,
+    now: DateTime<Utc>,
+) -> Result<Response, Problem> {
     let lines: Vec<(usize, &[u8])> = (1..)
         .zip(body.split(|byte| *byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
@@ -122,7 +129,7 @@ async fn send_lines(state: &ApiState, body: &[u8], now: DateTime<Utc>) -> Result
     // line, and the others are taken.
     let read: Vec<Result<Event, Problem>> = lines.iter().map(|(_, line)| whole_event(line, now)).collect();
     let events = read.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
-    let mut sent = send_all(state, events).await?.into_iter();
+    let mut sent = send_all(state, events, caller).await?.into_iter();
     let mut items = Vec::with_capacity(read.len());
     for (event, (at, _)) in read.into_iter().zip(&lines) {
         let item = match event {
@@ -140,9 +147,28 @@ fn unread(reason: String) -> Sent {
     Sent { line: None, id: None, seq: None, outcome: "malformed", tasks, reason: Some(reason), letter: None }
 }
 
-async fn send_all(state: &ApiState, events: Vec<Event>) -> Result<Vec<Sent>, Problem> {
+/// An event can lead to tasks in any queue; who is bound to some sends none.
+fn refuse_bounded(caller: &Caller) -> Result<(), Problem> {
+    if caller.bounds.is_none() {
+        return Ok(());
+    }
+    let detail =
+        format!("`{}` has bounds, and what rules make of an event has none: it sends none", caller.name);
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+async fn send_all(state: &ApiState, events: Vec<Event>, caller: &Caller) -> Result<Vec<Sent>, Problem> {
     let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
     let taken = state.scheduler().ingest(events.into_iter().map(Into::into).collect()).await?;
+    let new = taken.iter().filter_map(|taken| match taken {
+        Taken::New { seq, .. } => Some(*seq),
+        _ => None,
+    });
+    let new: Vec<EventSeq> = new.collect();
+    if let (Some(first), Some(last)) = (new.first(), new.last()) {
+        let detail = json!({"events": new.len(), "first": first, "last": last});
+        state.scheduler().audit(&caller.name, "event.send", format!("event/{first}"), detail).await?;
+    }
     Ok(ids.into_iter().zip(taken).map(|(id, taken)| sent(id, taken)).collect())
 }
 
@@ -324,6 +350,7 @@ pub(crate) async fn replay(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    refuse_bounded(&caller)?;
     let event = state.scheduler().find_event(&id).await?;
     let generation = state.scheduler().replay(event.seq, &caller.name).await?;
     Ok((

@@ -107,7 +107,7 @@ pub(crate) async fn ask(
     base: &Base,
 ) -> Result<Value, Problem> {
     let wish = wish(state, asked, base).await?;
-    let requested = state.scheduler().retest(wish, &caller.name).await?;
+    let requested = state.scheduler().retest(wish, &caller.name, &caller.bounds).await?;
     let (status, retest) = match &requested {
         Requested::Made(retest) => ("made", retest),
         Requested::Known(retest) => ("known", retest),

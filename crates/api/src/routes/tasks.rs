@@ -14,7 +14,7 @@ use model::{
     Attempt, Task, TaskId, TaskName, TaskState,
     ids::{EventSeq, GroupName, QueueName, RuleName, Submitter},
     result::{Artifact, StoredResult},
-    task::STATES,
+    task::{OnNew, STATES},
 };
 use scheduler::service::{Rerun, Submission};
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,43 @@ pub(crate) async fn submit(
     Extension(caller): Extension<Caller>,
     Json(submission): Json<Submission>,
 ) -> Result<(StatusCode, Json<Task>), Problem> {
-    let task = state.scheduler().submit(submission, &caller.name).await?;
+    refuse_superseding(&state, &caller, &submission).await?;
+    let task = state.scheduler().submit_within(submission, &caller.name, &caller.bounds).await?;
     Ok((StatusCode::CREATED, Json(task)))
+}
+
+/// A group's newest task may end the older ones, which is cancelling them: that of others needs the role manager.
+async fn refuse_superseding(
+    state: &ApiState,
+    caller: &Caller,
+    submission: &Submission,
+) -> Result<(), Problem> {
+    let Some(group) = submission.group.as_ref().filter(|group| group.on_new != OnNew::Keep) else {
+        return Ok(());
+    };
+    if caller.may(Role::Manager) {
+        return Ok(());
+    }
+    let query = TaskQuery {
+        group: Some(group.name.clone()),
+        states: ["waiting", "queued", "running"].map(str::to_owned).to_vec(),
+        limit: store::PAGE_MAX,
+        ..TaskQuery::default()
+    };
+    let own = Submitter::user(&caller.name);
+    let all = state.scheduler().store().tasks(&query).await?;
+    match all.items.iter().find(|task| task.submitter != own) {
+        None if all.next.is_none() => Ok(()),
+        other => {
+            let whose =
+                other.map_or_else(String::new, |task| format!(" ({}, {}'s)", task.id, task.submitter));
+            let detail = format!(
+                "group {} has tasks of others{whose}; superseding them needs the role manager",
+                group.name
+            );
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -194,7 +229,7 @@ pub(crate) async fn rerun(
 ) -> Result<(StatusCode, Json<Task>), Problem> {
     let of = state.scheduler().find_task(&id).await?.id;
     let rerun = body.map(|Json(rerun)| rerun).unwrap_or_default();
-    let task = state.scheduler().rerun(of, rerun, &caller.name).await?;
+    let task = state.scheduler().rerun(of, rerun, &caller.name, &caller.bounds).await?;
     Ok((StatusCode::CREATED, Json(task)))
 }
 

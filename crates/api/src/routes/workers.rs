@@ -47,6 +47,10 @@ pub(crate) async fn claim(
     Extension(caller): Extension<Caller>,
     Json(request): Json<ClaimRequest>,
 ) -> Result<Json<ClaimReply>, Problem> {
+    if let Some(queue) = request.offer.queues.iter().find(|queue| !caller.bounds.allow_queue(queue)) {
+        let detail = format!("`{}` may not serve the queue {queue}", caller.name);
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
     let reply = state.scheduler().claim(&request, state.stop()).await?;
     if !reply.assignments.is_empty() {
         tracing::debug!(worker = %request.worker, token = caller.name, tasks = reply.assignments.len(), "handed out");

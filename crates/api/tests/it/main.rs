@@ -8,6 +8,7 @@ mod events;
 mod rats;
 mod resultsdb;
 mod roles;
+mod signed;
 mod streams;
 mod testflinger;
 mod workers;

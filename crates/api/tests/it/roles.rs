@@ -1,9 +1,13 @@
 //! Every route by every role; and what errors look like.
 
-use super::bed::{Bed, loopback};
+use super::{
+    bed::{Bed, loopback},
+    signed,
+};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use store::{ROLES, Role};
+use std::sync::Arc;
+use store::{Bounds, ROLES, Role};
 use taskbot_api::{
     auth::{Access, Caller},
     openapi,
@@ -48,10 +52,12 @@ fn operations() -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn every_route_is_open_to_its_roles_only() {
-    let bed = Bed::with(Access::tokens_only(), Limits::default()).await;
+    let access = Access::tokens_only().believing(Arc::new(signed::by_role()));
+    let bed = Bed::with(access, Limits::default()).await;
     let mut tokens = Vec::new();
     for (role, _) in ROLES {
         tokens.push((role, bed.token(role, 60).await));
+        tokens.push((role, signed::token_of(role)));
     }
     let expired = bed.token(Role::Admin, -1).await;
     let revoked = bed.token(Role::Admin, 60).await;
@@ -61,7 +67,8 @@ async fn every_route_is_open_to_its_roles_only() {
     let (public, _) = revoked[3..].split_once('_').unwrap();
     let revoked_id: model::ids::TokenId = public.parse().unwrap_or(id);
     bed.store().revoke_token(revoked_id).await.unwrap();
-    let bad = [expired, revoked, wrong, "tb_".to_owned(), "x".repeat(5000)];
+    let mut bad = vec![expired, revoked, wrong, "tb_".to_owned(), "x".repeat(5000)];
+    bad.extend(signed::bad_tokens());
     for (method, path) in operations() {
         let needs = needed(&method, &path);
         let method: Method = method.to_uppercase().parse().unwrap();
@@ -84,7 +91,7 @@ async fn every_route_is_open_to_its_roles_only() {
         }
         for (role, token) in &tokens {
             let response = ask(Some(token)).await;
-            let may = Caller { name: String::new(), role: *role }.may(needs);
+            let may = Caller { name: String::new(), role: *role, bounds: Bounds::default() }.may(needs);
             let status = response.status();
             assert_eq!(status != 403 && status != 401, may, "{method} {path} as {role}: {status}");
             assert_ne!(status, 500, "{method} {path} as {role}");

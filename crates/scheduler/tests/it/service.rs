@@ -60,12 +60,12 @@ async fn a_task_is_run_again_and_cancelled() {
     let given = bed.claim_one("w").await;
     bed.scheduler.finish(given.task.id, &finish(given.attempt, "failed")).await.unwrap();
     let rerun = Rerun { why: Some("flaky".to_owned()), ..Rerun::default() };
-    let again = bed.scheduler.rerun(given.task.id, rerun, "me").await.unwrap();
+    let again = bed.scheduler.rerun(given.task.id, rerun, "me", &store::Bounds::default()).await.unwrap();
     assert_eq!(again.kind, given.task.kind, "at the same commit");
     assert_eq!(again.state.label(), "queued");
     let bad =
         Rerun { inputs: serde_json::Map::from_iter([("nvr".to_owned(), json!(1))]), ..Rerun::default() };
-    assert!(bed.scheduler.rerun(given.task.id, bad, "me").await.is_err());
+    assert!(bed.scheduler.rerun(given.task.id, bad, "me", &store::Bounds::default()).await.is_err());
     let stopped = bed.scheduler.cancel(again.id, Some("no need".to_owned()), "me").await.unwrap();
     assert!(stopped.changed && stopped.task.state.label().starts_with("cancelled"));
     assert!(bed.scheduler.cancel(again.id, None, "me").await.is_err(), "a final one is a conflict");

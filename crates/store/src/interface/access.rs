@@ -3,9 +3,12 @@
 use super::{Page, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use model::ids::TokenId;
+use model::{
+    ids::{QueueName, TokenId},
+    task::PRIORITY_MAX,
+};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 /// What a token may do; each role may do what those before it may, except `agent`, which stands apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +51,60 @@ impl FromStr for Role {
     }
 }
 
+/// The most queues that bounds name.
+pub const BOUND_QUEUES_MAX: usize = 1000;
+/// The longest time that bounds name, in seconds (a year).
+pub const BOUND_RUN_SECONDS_MAX: u64 = 366 * 24 * 3600;
+
+/// Within what somebody works who may submit tasks or run them. What is missing sets no bounds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Only these queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queues: Option<BTreeSet<QueueName>>,
+    /// The highest priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_max: Option<i32>,
+    /// The longest that the run of a task may hold a machine, in seconds; longer ones are cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_seconds_max: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a role can have them: those above submit and run nothing that is not theirs to.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, role: Role) -> std::result::Result<(), String> {
+        if !self.is_none() && !matches!(role, Role::Submitter | Role::Agent) {
+            return Err(format!("the role {role} has no bounds; submitter and agent can have them"));
+        }
+        if self.queues.as_ref().is_some_and(|queues| queues.is_empty() || queues.len() > BOUND_QUEUES_MAX) {
+            return Err(format!("bounds name 1 to {BOUND_QUEUES_MAX} queues"));
+        }
+        if self.priority_max.is_some_and(|most| !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&most)) {
+            return Err(format!("the highest priority must be from -{PRIORITY_MAX} to {PRIORITY_MAX}"));
+        }
+        if self.run_seconds_max.is_some_and(|most| !(1..=BOUND_RUN_SECONDS_MAX).contains(&most)) {
+            return Err(format!("the longest run must be from 1 to {BOUND_RUN_SECONDS_MAX} seconds"));
+        }
+        Ok(())
+    }
+
+    /// Whether a queue is within them.
+    #[must_use]
+    pub fn allow_queue(&self, queue: &QueueName) -> bool {
+        self.queues.as_ref().is_none_or(|queues| queues.contains(queue))
+    }
+}
+
 /// A token. Its secret is known only by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -57,6 +114,9 @@ pub struct Token {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Within what it works.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub bounds: Bounds,
     /// SHA-256 of its secret.
     #[serde(skip)]
     pub secret_hash: [u8; 32],

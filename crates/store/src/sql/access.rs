@@ -14,14 +14,15 @@ use model::ids::TokenId;
 /// A token's use is noted to so much.
 const LAST_USED_GRAIN: Duration = Duration::minutes(1);
 
-const ADD: &str = "insert into token (id, name, role, secret_hash, created_at, expires_at, last_used_at) \
-    values ($1, $2, $3, $4, $5, $6, $7)";
+const ADD: &str = "insert into token (id, name, role, secret_hash, created_at, expires_at, last_used_at, \
+    bounds) values ($1, $2, $3, $4, $5, $6, $7, $8)";
 const USED: &str = "update token set last_used_at = $2 where id = $1";
 const AUDIT: &str = "insert into audit (at, who, action, object, detail) values ($1, $2, $3, $4, $5)";
 
 #[async_trait]
 impl Access for SqlStore {
     async fn add_token(&self, token: &Token) -> Result<()> {
+        let bounds = if token.bounds.is_none() { None } else { Some(json(&token.bounds)?) };
         let values = values![
             token.id,
             &token.name,
@@ -30,6 +31,7 @@ impl Access for SqlStore {
             token.created_at,
             token.expires_at,
             token.last_used_at,
+            bounds,
         ];
         transaction!(self, |session| session.run(ADD, values.clone()))?;
         Ok(())
@@ -91,6 +93,7 @@ fn read(row: &Row) -> Result<Token> {
         created_at: row.time("created_at")?,
         expires_at: row.time_opt("expires_at")?,
         last_used_at: row.time_opt("last_used_at")?,
+        bounds: row.json_opt("bounds")?.unwrap_or_default(),
     })
 }
 

@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
     (
         1,
         "start",
@@ -70,6 +70,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
         "foreign_jobs",
         include_str!("../../../../migrations/sqlite/0050_foreign_jobs.sql"),
         include_str!("../../../../migrations/postgres/0050_foreign_jobs.sql"),
+    ),
+    (
+        60,
+        "bounds",
+        include_str!("../../../../migrations/sqlite/0060_bounds.sql"),
+        include_str!("../../../../migrations/postgres/0060_bounds.sql"),
     ),
 ];
 

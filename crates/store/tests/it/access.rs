@@ -3,7 +3,7 @@
 use crate::harness::*;
 use model::{Ids as _, Revision, SystemIds};
 use serde_json::json;
-use store::{AuditRecord, Pin, Role, StoreError, StoredRuleSet, Token};
+use store::{AuditRecord, Bounds, Pin, Role, StoreError, StoredRuleSet, Token};
 
 conformance!(
     tokens_are_kept_used_and_revoked,
@@ -22,8 +22,11 @@ async fn tokens_are_kept_used_and_revoked(bed: &Bed) {
         created_at: time("2026-11-01T10:00:00Z"),
         expires_at: Some(time("2027-11-01T10:00:00Z")),
         last_used_at: None,
+        bounds: Bounds::default(),
     };
-    let (bob, ada) = (token("bob"), token("ada"));
+    let bounds =
+        Bounds { queues: Some(["small".into()].into()), priority_max: Some(-5), run_seconds_max: Some(600) };
+    let (bob, ada) = (token("bob"), Token { bounds, ..token("ada") });
     bed.store.add_token(&bob).await.unwrap();
     bed.store.add_token(&ada).await.unwrap();
     assert!(matches!(bed.store.add_token(&ada).await, Err(StoreError::Conflict(_))));

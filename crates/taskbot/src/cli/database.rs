@@ -28,7 +28,7 @@ manager also manages queues, workers and rules; admin everything.
 
 Examples:
   taskbot token create builder-3 --role agent > /etc/taskbot/token
-  taskbot token create ci --role submitter --expires 90d
+  taskbot token create ci --role submitter --expires 90d --queue packages --priority-max 0 --run-max 2h
   taskbot token create me --role admin --offline --config /etc/taskbot.yaml    the first one, without a server
   taskbot token create me --role admin --offline --data-dir /var/lib/taskbot"
     )]
@@ -41,6 +41,15 @@ Examples:
         /// It is refused after this time: 90d, 12h
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
+        /// Only for this queue; may be given several times (submitter and agent)
+        #[arg(long = "queue", value_name = "QUEUE")]
+        queues: Vec<String>,
+        /// The highest priority that it may ask for (submitter)
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+        priority_max: Option<i32>,
+        /// The longest that its tasks may hold a machine; longer limits are cut: 2h (submitter)
+        #[arg(long, value_name = "TIME")]
+        run_max: Option<String>,
         /// Write to the configured database, without asking a server
         #[arg(long)]
         offline: bool,

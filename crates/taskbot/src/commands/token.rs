@@ -10,25 +10,36 @@ use crate::{
 };
 use anyhow::Result;
 use chrono::TimeDelta;
-use model::{Clock, Ids, SystemClock, SystemIds, units::parse_duration};
+use model::{Clock, Ids, SystemClock, SystemIds, ids::QueueName, units::parse_duration};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
-use store::Role;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use store::{Bounds, Role};
 
 /// Carries `token …` out.
 pub(super) async fn run(command: TokenCommand, global: &Global, given: &Givens) -> Result<u8> {
     match command {
-        TokenCommand::Create { name, role, expires, offline, data_dir, database } => {
+        TokenCommand::Create {
+            name,
+            role,
+            expires,
+            queues,
+            priority_max,
+            run_max,
+            offline,
+            data_dir,
+            database,
+        } => {
             let role: Role = role.parse().map_err(|why| Fault::usage(format!("--role: {why}")))?;
             let expires = expires.as_deref().map(parse_duration).transpose();
             let expires = expires.map_err(|why| Fault::usage(format!("--expires: {why}")))?;
+            let bounds = bounds(queues, priority_max, run_max.as_deref(), role)?;
             let made = if offline {
                 let mut loaded = Config::load(global.config.as_deref())?;
                 let over = Overrides { data_dir, database, ..Overrides::default() };
                 loaded.lay_over(&over, given)?;
-                create_offline(&loaded.config, &name, role, expires).await?
+                create_offline(&loaded.config, &name, role, expires, bounds).await?
             } else {
-                let mut body = json!({"name": name, "role": role});
+                let mut body = json!({"name": name, "role": role, "bounds": bounds});
                 if let Some(expires) = expires {
                     body["expires_in_seconds"] = json!(expires.as_secs());
                 }
@@ -51,6 +62,10 @@ pub(super) async fn run(command: TokenCommand, global: &Global, given: &Givens) 
                 column("TOKEN", |token| text_at(token, "id")),
                 column("NAME", |token| text_at(token, "name")),
                 column("ROLE", |token| text_at(token, "role")),
+                column("QUEUES", |token| {
+                    let queues = token["bounds"]["queues"].as_array().into_iter().flatten();
+                    queues.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+                }),
                 column("AGE", move |token| output::age(&token["created_at"], now)),
                 column("EXPIRES", |token| text_at(token, "expires_at")),
                 column("USED", move |token| output::age(&token["last_used_at"], now)),
@@ -91,14 +106,40 @@ fn by_name(tokens: &Value, token: &str) -> Result<String, Fault> {
     }
 }
 
+/// Within what a token is to work.
+///
+/// # Errors
+/// They are none, or the role has none.
+fn bounds(
+    queues: Vec<String>,
+    priority_max: Option<i32>,
+    run_max: Option<&str>,
+    role: Role,
+) -> Result<Bounds, Fault> {
+    let run_max = run_max.map(parse_duration).transpose();
+    let run_max = run_max.map_err(|why| Fault::usage(format!("--run-max: {why}")))?;
+    let queues: BTreeSet<_> = queues.into_iter().map(QueueName::new).collect();
+    let queues = Some(queues).filter(|queues| !queues.is_empty());
+    let bounds = Bounds { queues, priority_max, run_seconds_max: run_max.map(|most| most.as_secs()) };
+    bounds.check(role).map_err(Fault::usage)?;
+    Ok(bounds)
+}
+
 /// Makes a token in the configured database itself: the first one, before a server may listen.
-async fn create_offline(config: &Config, name: &str, role: Role, expires: Option<Duration>) -> Result<Value> {
+async fn create_offline(
+    config: &Config,
+    name: &str,
+    role: Role,
+    expires: Option<Duration>,
+    bounds: Bounds,
+) -> Result<Value> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
     let store = open::store(config, &clock, &ids).await?;
     let now = clock.now();
     let expires_at = expires.and_then(|expires| now.checked_add_signed(TimeDelta::from_std(expires).ok()?));
-    let (token, text) = api::auth::new_token(&*ids, name, role, now, expires_at);
+    let (mut token, text) = api::auth::new_token(&*ids, name, role, now, expires_at);
+    token.bounds = bounds;
     let kept = store.add_token(&token).await;
     store.close().await;
     kept?;

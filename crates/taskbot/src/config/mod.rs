@@ -7,9 +7,11 @@ mod bus;
 mod read;
 mod section;
 mod show;
+mod signed;
 
 pub(crate) use bus::{Outlet, Source, read_secret};
 pub(crate) use show::without_password;
+pub(crate) use signed::{Signed, verifier};
 
 use crate::{
     cli::{Given, Givens, Overrides, WorkerArgs},
@@ -168,6 +170,8 @@ pub(crate) struct Server {
     pub(crate) public_url: Option<String>,
     /// What requests without a token may do.
     pub(crate) anonymous: Option<Anonymous>,
+    /// Whose signed tokens are believed.
+    pub(crate) jwt: Vec<Signed>,
     /// How long a worker's lease is.
     pub(crate) lease: Duration,
     /// The queue of tasks that name none.
@@ -378,6 +382,7 @@ impl Default for Config {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
                 public_url: None,
                 anonymous: None,
+                jwt: Vec::new(),
                 lease: scheduler.lease,
                 default_queue: scheduler.default_queue.clone(),
             },

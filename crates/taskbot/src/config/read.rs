@@ -4,6 +4,7 @@ use super::{
     Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
     ResultsDb, Rules, Server, Testflinger, Worker, bus,
     section::{File, Section},
+    signed,
 };
 use model::{
     diagnostic::Report,
@@ -100,7 +101,7 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
 }
 
 /// A name that goes into subjects and ids.
-fn check_word(what: &str, text: &str) -> Result<String, String> {
+pub(super) fn check_word(what: &str, text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 64;
     if fits && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
         return Ok(text.to_owned());
@@ -117,6 +118,9 @@ fn server(mut section: Section<'_, '_>, server: &mut Server) {
     });
     if let Some(section) = section.section("anonymous", "`anonymous`") {
         server.anonymous = anonymous(section);
+    }
+    if let Some(node) = section.node("jwt") {
+        server.jwt = signed::read(section.file, node);
     }
     section.with("lease", &mut server.lease, |reader, node, what| {
         let lease = reader.duration_of(node, what)?;

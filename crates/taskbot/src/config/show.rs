@@ -100,6 +100,7 @@ fn values(config: &Config) -> Value {
             "listen": server.listen.to_string(),
             "public_url": server.public_url,
             "anonymous": anonymous,
+            "jwt": server.jwt.iter().map(super::Signed::shown).collect::<Vec<_>>(),
             "lease": time(server.lease),
             "default_queue": server.default_queue,
         },

@@ -22,6 +22,35 @@ fn mistakes_have_their_place_and_a_way_out() {
         ("server: {anonymous: {role: viewer}}", "`anonymous` needs the field `networks`"),
         ("server: {anonymous: {role: boss, networks: [10.0.0.0/8]}}", "`boss` is no role; known are viewer"),
         ("server: {anonymous: {role: viewer, networks: [10.0.0.0/33]}}", "`10.0.0.0/33` is no network"),
+        ("server: {jwt: {}}", "`server.jwt` must be a list"),
+        ("server: {jwt: [{name: a, secret_file: s}]}", "needs the field `roles`"),
+        ("server: {jwt: [{name: a, roles: [{role: viewer}]}]}", "give one of `secret_file`, `jwks_file`"),
+        ("server: {jwt: [{name: a, secret_file: s, jwks_file: k, roles: [{role: viewer}]}]}", "give one of"),
+        ("server: {jwt: [{name: a, secret_file: s, roles: []}]}", "`roles` must have 1 to 500 entries"),
+        (
+            "server: {jwt: [{name: a, secret_file: s, algorithms: [RS256], roles: [{role: viewer}]}]}",
+            "RS256 does not sign by these keys; expected one of [HS256",
+        ),
+        (
+            "server: {jwt: [{name: a, secret_file: s, algorithms: [none], roles: [{role: viewer}]}]}",
+            "`none` is no algorithm that is taken",
+        ),
+        (
+            "server: {jwt: [{name: a, jwks: \"https://h/keys\", roles: [{role: viewer}]}]}",
+            "`issuer` and `audience` must say which tokens are for here",
+        ),
+        (
+            "server: {jwt: [{name: a, issuer: \"http://h\", audience: b, roles: [{role: viewer}]}]}",
+            "`http://h` must be https",
+        ),
+        (
+            "server: {jwt: [{name: a, secret_file: s, roles: [{claim: groups, role: viewer}]}]}",
+            "`claim` and `has` belong together",
+        ),
+        (
+            "server: {jwt: [{name: a, secret_file: s, roles: [{role: admin, priority_max: 1}]}]}",
+            "the role admin has no bounds",
+        ),
         ("installation: \"a b\"", "`a b` is no installation"),
         ("database: {url: \"mysql://db\"}", "`mysql` is no database; expected sqlite:PATH or postgres://"),
         ("database: {url: \"sqlite:\"}", "`sqlite:` needs a path"),

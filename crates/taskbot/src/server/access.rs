@@ -31,7 +31,7 @@ impl Entry {
         if let Some(stated) = &server.anonymous {
             return Ok(Self::Stated(stated.clone()));
         }
-        if tokens > 0 {
+        if tokens > 0 || !server.jwt.is_empty() {
             return Ok(Self::TokensOnly);
         }
         // Behind a proxy all requests come from loopback.

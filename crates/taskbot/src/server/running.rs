@@ -6,7 +6,7 @@ use super::{
     repositories::{GitRepositories, GitRules, git_config},
 };
 use crate::{
-    config::{Config, read_secret},
+    config::{Config, read_secret, verifier},
     fault::{self, Fault},
 };
 use anyhow::{Context, Result, anyhow};
@@ -89,9 +89,11 @@ impl Running {
         let stop = CancellationToken::new();
         let interfaces = config.interfaces.served();
         let hook = rules_hook(config)?;
+        let signed = verifier(&config.server.jwt)?;
         let state = |entry: &Entry| {
             let (scheduler, interfaces) = (scheduler.clone(), interfaces.clone());
-            let state = ApiState::with_interfaces(scheduler, entry.access(), interfaces, stop.clone());
+            let access = entry.access().believing(Arc::clone(&signed));
+            let state = ApiState::with_interfaces(scheduler, access, interfaces, stop.clone());
             state.taking_webhooks(hook.clone())
         };
         let mut jobs = JoinSet::new();
