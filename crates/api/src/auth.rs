@@ -1,6 +1,7 @@
 //! Who may do what: bearer tokens, kept hashed, those that others sign, and what is allowed without one.
 
 use crate::{
+    alts,
     jwt::{Identity, Refusal, Verifier},
     problem::Problem,
     state::ApiState,
@@ -176,7 +177,10 @@ pub(crate) async fn identify(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = match bearer(request.headers())? {
+    let for_alts = state.interfaces().alts.is_some() && alts::is_here(request.uri().path());
+    let token = if for_alts { alts::token_of(request.headers()) } else { bearer(request.headers()) };
+    let caller = match token? {
+        Some(text) if for_alts => Some(check_for_alts(&state, text).await?),
         Some(text) => Some(check(&state, text).await?),
         None => {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
@@ -187,6 +191,9 @@ pub(crate) async fn identify(
             role.map(|role| Caller { name: "anonymous".to_owned(), role, bounds: Bounds::default() })
         }
     };
+    if for_alts && caller.is_none() {
+        return Err(alts::nobody());
+    }
     if let Some(caller) = caller {
         request.extensions_mut().insert(caller);
     }
@@ -210,6 +217,20 @@ async fn check(state: &ApiState, text: &str) -> Result<Caller, Problem> {
         return check_own(state, text).await;
     }
     signed.verify(text, state.scheduler().clock().now()).await.map(Caller::from).map_err(Problem::from)
+}
+
+/// Whose token this is where ALTS' clients come in: theirs are believed, too.
+async fn check_for_alts(state: &ApiState, text: &str) -> Result<Caller, Problem> {
+    let now = state.scheduler().clock().now();
+    if !text.starts_with(TOKEN_PREFIX)
+        && let Ok(identity) = state.alts_tokens().verify(text, now).await
+    {
+        return Ok(identity.into());
+    }
+    check(state, text).await.map_err(|problem| match problem.status {
+        401 => alts::not_believed(),
+        _ => problem,
+    })
 }
 
 impl From<Refusal> for Problem {

@@ -6,7 +6,7 @@
 //!
 //! The modules: who may do what ([`auth`], [`jwt`]), what may be asked by (`parameters`), how errors look ([`problem`]),
 //! what all handlers share ([`state`]), the routes by the kind of thing that they are about, the interfaces of other
-//! systems ([`resultsdb`], [`rats`], [`testflinger`]), and the
+//! systems ([`resultsdb`], [`rats`], [`testflinger`], [`alts`]), and the
 //! [`server`] that serves them all.
 
 pub mod auth;
@@ -16,6 +16,7 @@ pub mod problem;
 mod range;
 mod routes;
 
+pub mod alts;
 pub mod rats;
 pub mod resultsdb;
 pub mod testflinger;

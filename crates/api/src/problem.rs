@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::{resultsdb, testflinger};
+use crate::{alts, resultsdb, testflinger};
 use axum::{
     Json,
     extract::Request,
@@ -84,6 +84,9 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     if is_error && kind.is_none_or(|kind| kind != JSON) && path.starts_with(resultsdb::BASE) {
         return in_anothers_form(response, resultsdb::in_this_form).await;
     }
+    if is_error && kind.is_none_or(|kind| kind != JSON) && alts::is_here(&path) {
+        return in_anothers_form(response, alts::in_this_form).await;
+    }
     if !is_error || kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON) {
         return response;
     }
@@ -100,6 +103,16 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
         problem.headers_mut().insert(header::ALLOW, allow.clone());
     }
     problem
+}
+
+/// Gives all errors of a listener the form that ALTS' clients read.
+pub(crate) async fn in_form_of_alts(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
+        return in_anothers_form(response, alts::in_this_form).await;
+    }
+    response
 }
 
 /// Gives an error the form that the clients of another system read.

@@ -80,12 +80,19 @@ pub fn router(state: ApiState) -> Router {
 
 /// The interface of another system, by itself, for a listener of its own.
 pub fn interface_router(interface: Interface, state: ApiState) -> Router {
-    let routes = match interface {
+    if interface == Interface::Testflinger {
         // Its clients' roles are not ours.
-        Interface::Testflinger => testflinger::routes(&state),
-        _ => routes::guarded(routes::of_interface(interface, state.interfaces())).0,
-    };
-    finished(routes, state)
+        let routes = testflinger::routes(&state);
+        return finished(routes, state);
+    }
+    let (guarded, openapi) = routes::guarded(routes::of_interface(interface, state.interfaces()));
+    if interface == Interface::Alts {
+        // Its clients look for its page, and for the description, where they have always been.
+        let docs = SwaggerUi::new("/docs").url("/openapi.json", described(openapi));
+        let form = middleware::from_fn(problem::in_form_of_alts);
+        return finished(guarded.merge(docs), state).layer(form);
+    }
+    finished(guarded, state)
 }
 
 fn finished(routes: Router<ApiState>, state: ApiState) -> Router {

@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use crate::{auth::Access, rats, resultsdb, routes::HookSecret, testflinger};
+use crate::{alts, auth::Access, jwt::Verifier, rats, resultsdb, routes::HookSecret, testflinger};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,8 @@ pub struct Interfaces {
     pub rats: Option<rats::Settings>,
     /// Testflinger's.
     pub testflinger: Option<testflinger::Settings>,
+    /// ALTS'.
+    pub alts: Option<alts::Settings>,
 }
 
 impl Default for Interfaces {
@@ -23,6 +25,7 @@ impl Default for Interfaces {
             resultsdb: Some(resultsdb::Settings::default()),
             rats: Some(rats::Settings::default()),
             testflinger: Some(testflinger::Settings::default()),
+            alts: Some(alts::Settings::default()),
         }
     }
 }
@@ -36,6 +39,8 @@ pub enum Interface {
     Rats,
     /// Testflinger's.
     Testflinger,
+    /// ALTS'.
+    Alts,
 }
 
 impl Interface {
@@ -46,6 +51,7 @@ impl Interface {
             Self::ResultsDb => "resultsdb",
             Self::Rats => "rats",
             Self::Testflinger => "testflinger",
+            Self::Alts => "alts",
         }
     }
 }
@@ -61,6 +67,7 @@ struct Shared {
     interfaces: Interfaces,
     resultsdb: resultsdb::Settings,
     testflinger: testflinger::Settings,
+    alts_tokens: Verifier,
     rules_hook: Option<HookSecret>,
     stop: CancellationToken,
 }
@@ -82,12 +89,14 @@ impl ApiState {
     ) -> Self {
         let resultsdb = interfaces.resultsdb.clone().unwrap_or_default();
         let testflinger = interfaces.testflinger.clone().unwrap_or_default();
+        let alts_tokens = interfaces.alts.as_ref().map(alts::Settings::verifier).unwrap_or_default();
         Self(Arc::new(Shared {
             scheduler,
             access,
             interfaces,
             resultsdb,
             testflinger,
+            alts_tokens,
             rules_hook: None,
             stop,
         }))
@@ -127,6 +136,12 @@ impl ApiState {
     #[must_use]
     pub(crate) fn testflinger(&self) -> &testflinger::Settings {
         &self.0.testflinger
+    }
+
+    /// Whose signed tokens are believed by ALTS' interface, and nowhere else.
+    #[must_use]
+    pub(crate) fn alts_tokens(&self) -> &Verifier {
+        &self.0.alts_tokens
     }
 
     /// What a forge signs its webhooks with for the repository of the rules.

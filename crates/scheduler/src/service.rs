@@ -76,6 +76,9 @@ pub struct Submission {
     /// The same key again gives the same task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Its id, where something refers to it before it is made; never from outside.
+    #[serde(skip)]
+    pub id: Option<TaskId>,
 }
 
 /// How a task is to be run again.
@@ -114,7 +117,7 @@ impl Scheduler {
         bounds: &Bounds,
     ) -> Result<Task, ServiceError> {
         check_submission(&submission)?;
-        let id = TaskId::new(self.ids().next());
+        let id = submission.id.unwrap_or_else(|| TaskId::new(self.ids().next()));
         let rules = self.rulebook().current();
         let (name, repo, queue, trust, secrets, cap, discover) = match (&submission.task, submission.repo) {
             (Some(name), None) => {

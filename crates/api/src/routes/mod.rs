@@ -20,7 +20,7 @@ mod workers;
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookSecret};
 
 use crate::{
-    auth,
+    alts, auth,
     parameters::{self, Parameters},
     rats, resultsdb,
     state::{ApiState, Interface, Interfaces},
@@ -57,6 +57,9 @@ pub(crate) fn by_role(interfaces: &Interfaces) -> Vec<(Role, OpenApiRouter<ApiSt
     if interfaces.rats.is_some() {
         all.extend(of_interface(Interface::Rats, interfaces));
     }
+    if interfaces.alts.is_some() {
+        all.extend(of_interface(Interface::Alts, interfaces));
+    }
     all
 }
 
@@ -72,6 +75,7 @@ pub(crate) fn of_interface(
             let settings = interfaces.rats.clone().unwrap_or_default();
             vec![(Role::Submitter, rats::submitter(&settings))]
         }
+        Interface::Alts => vec![(Role::Viewer, alts::viewer()), (Role::Submitter, alts::submitter())],
         Interface::ResultsDb => {
             vec![(Role::Viewer, resultsdb::viewer()), (Role::Submitter, resultsdb::submitter())]
         }

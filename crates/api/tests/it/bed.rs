@@ -29,7 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-const TASKS: &str = "tasks:\n  lint: {git: \"https://git.example.org/lint.git\"}\n";
+const TASKS: &str = "tasks:\n  lint: {git: \"https://git.example.org/lint.git\"}\n  \
+    package-install: {git: \"https://git.example.org/package-install.git\"}\n  \
+    package-install-vm: {git: \"https://git.example.org/package-install.git\"}\n";
+const PACKAGE_INSTALL: &str = include_str!("../../../../deploy/task-repos/package-install/task.yaml");
 pub(crate) const RULES: &str = "rules:\n  - name: check-builds\n    on: build.done\n    then:\n      - task: lint\n        with: {nvr: \"${event.body.nvr}\"}\n";
 const TASK_FILE: &str = "name: lint\ninputs: {nvr: {type: string, default: none}}\nrun: \"true\"\n";
 
@@ -38,8 +41,9 @@ struct Always;
 
 #[async_trait]
 impl Repositories for Always {
-    async fn look_up(&self, _: &Repo, _: Option<&str>) -> Result<Found, LookUpError> {
-        Ok(Found { commit: "c".repeat(40), tests: RepositoryTests::TaskFile(TASK_FILE.to_owned()) })
+    async fn look_up(&self, repo: &Repo, _: Option<&str>) -> Result<Found, LookUpError> {
+        let file = if repo.git.ends_with("package-install.git") { PACKAGE_INSTALL } else { TASK_FILE };
+        Ok(Found { commit: "c".repeat(40), tests: RepositoryTests::TaskFile(file.to_owned()) })
     }
 }
 
@@ -103,8 +107,13 @@ impl Bed {
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(ApiState::with_interfaces(scheduler.clone(), access, interfaces, stop.clone()));
+        let state = ApiState::with_interfaces(scheduler.clone(), access, interfaces, stop.clone());
+        let router = router(state.clone());
         let mut jobs = JoinSet::new();
+        if state.interfaces().alts.as_ref().is_some_and(|alts| alts.build_system.is_some()) {
+            let told = taskbot_api::alts::run_callbacks(state, format!("http://{address}"), stop.clone());
+            jobs.spawn(told);
+        }
         let (running, stopped) = (scheduler.clone(), stop.clone());
         jobs.spawn(async move { running.run(Vec::new(), stopped).await.unwrap() });
         let stopped = stop.clone();

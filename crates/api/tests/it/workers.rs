@@ -5,7 +5,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn claim(wait_seconds: u32) -> Value {
+pub(crate) fn claim(wait_seconds: u32) -> Value {
     json!({
         "protocol": model::protocol::PROTOCOL_VERSION, "worker": "w", "version": "1", "free_slots": 1,
         "running": [], "wait_seconds": wait_seconds,
@@ -16,7 +16,7 @@ fn claim(wait_seconds: u32) -> Value {
     })
 }
 
-fn finish(attempt: &Value, fence: &Value) -> Value {
+pub(crate) fn finish(attempt: &Value, fence: &Value) -> Value {
     json!({
         "attempt": attempt, "fence": fence, "end": {"end": "outcome", "outcome": "passed"}, "phases": [],
         "environment": null, "results": [], "log_chunks": 2, "log_bytes": 10, "log_truncated": false,

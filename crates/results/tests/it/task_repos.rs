@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod media;
+mod package_install;
 mod python_c_api;
 mod updates;
 

@@ -1,6 +1,7 @@
 //! The interface: a trait for each room of the store, in the order of the data.
 
 mod access;
+mod callbacks;
 mod error;
 mod foreign;
 mod inbox;
@@ -15,6 +16,7 @@ mod tasks;
 mod upkeep;
 
 pub use access::*;
+pub use callbacks::*;
 pub use error::*;
 pub use foreign::*;
 pub use inbox::*;
@@ -42,6 +44,7 @@ pub trait Store:
     + Outbox
     + DeadLetters
     + Access
+    + Callbacks
     + Upkeep
     + std::fmt::Debug
 {
@@ -60,6 +63,7 @@ impl<T> Store for T where
         + Outbox
         + DeadLetters
         + Access
+        + Callbacks
         + Upkeep
         + std::fmt::Debug
 {

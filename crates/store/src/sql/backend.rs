@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
     (
         1,
         "start",
@@ -76,6 +76,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
         "bounds",
         include_str!("../../../../migrations/sqlite/0060_bounds.sql"),
         include_str!("../../../../migrations/postgres/0060_bounds.sql"),
+    ),
+    (
+        61,
+        "callbacks",
+        include_str!("../../../../migrations/sqlite/0061_callbacks.sql"),
+        include_str!("../../../../migrations/postgres/0061_callbacks.sql"),
     ),
 ];
 

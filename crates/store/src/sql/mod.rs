@@ -41,6 +41,7 @@ mod tasks;
 mod tasks_read;
 mod work;
 
+mod callbacks;
 mod claim;
 mod finish;
 mod heartbeat;

@@ -5,6 +5,7 @@
 extern crate taskbot_store as store;
 
 mod access;
+mod callbacks;
 mod claims;
 mod collecting;
 mod counters;

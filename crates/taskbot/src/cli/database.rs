@@ -60,6 +60,30 @@ Examples:
         #[arg(long, value_name = "URL", env = "TASKBOT_DATABASE", hide_env_values = true)]
         database: Option<String>,
     },
+    /// Sign a token for the build system that speaks ALTS' interface; prints it
+    #[command(
+        after_help = "FILE is a configuration of ALTS itself (`jwt_secret`, `hashing_algorithm`), or of taskbot
+(`interfaces.alts.secret_file`, `algorithm`). The token holds nothing but the address, and opens ALTS' interface alone.
+
+Examples:
+  taskbot token jwt -c alts_config.yaml -e builder@example.org
+  taskbot token jwt -c /etc/taskbot.yaml -e builder@example.org
+  taskbot token jwt -s my_very_secret_phrase -a HS256 -e builder@example.org"
+    )]
+    Jwt {
+        /// The configuration that names the secret
+        #[arg(short = 'c', value_name = "FILE", conflicts_with = "secret")]
+        file: Option<PathBuf>,
+        /// The secret itself; command lines are seen by everybody on this machine
+        #[arg(short, long)]
+        secret: Option<String>,
+        /// HS256, HS384 or HS512; HS256, or what the configuration says, when missing
+        #[arg(short, long)]
+        algorithm: Option<String>,
+        /// Whom it is for
+        #[arg(short, long)]
+        email: String,
+    },
     /// List tokens, without their secrets
     #[command(after_help = "Examples:
   taskbot token list")]

@@ -156,6 +156,7 @@ fn commands() {
     dlq requeue
     dlq drop
     token create
+    token jwt
     token list
     token revoke
     db migrate

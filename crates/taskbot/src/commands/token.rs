@@ -3,16 +3,17 @@
 use super::Context;
 use crate::{
     cli::{Givens, Global, Overrides, TokenCommand},
-    config::Config,
+    config::{Config, by_secret, secret_of},
     fault::{self, Fault},
     output::{self, column, text_at},
     server::open,
 };
 use anyhow::Result;
+use api::jwt;
 use chrono::TimeDelta;
 use model::{Clock, Ids, SystemClock, SystemIds, ids::QueueName, units::parse_duration};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use store::{Bounds, Role};
 
 /// Carries `token …` out.
@@ -54,6 +55,13 @@ pub(super) async fn run(command: TokenCommand, global: &Global, given: &Givens) 
                 Ok(())
             })?;
         }
+        TokenCommand::Jwt { file, secret, algorithm, email } => {
+            let file = file.or_else(|| global.config.clone());
+            let token = sign(file.as_deref(), secret, algorithm.as_deref(), &email)?;
+            output::document(global.output, &json!({"token": token, "email": email}), || {
+                Ok(output::say(&token)?)
+            })?;
+        }
         TokenCommand::List => {
             let context = Context::of(global)?;
             let tokens = context.client.get("tokens", &[]).await?;
@@ -80,6 +88,35 @@ pub(super) async fn run(command: TokenCommand, global: &Global, given: &Givens) 
         }
     }
     Ok(fault::DONE)
+}
+
+/// A token for ALTS' interface.
+///
+/// # Errors
+/// There is no secret, or it signs nothing.
+fn sign(file: Option<&Path>, secret: Option<String>, algorithm: Option<&str>, email: &str) -> Result<String> {
+    let (secret, of_file) = match (secret, file) {
+        (Some(secret), _) => (secret, None),
+        (None, Some(file)) => secret_of(file).map(|(secret, algorithm)| (secret, Some(algorithm)))?,
+        (None, None) => {
+            return Err(Fault::usage("give a configuration (-c FILE) or a secret (-s SECRET)").into());
+        }
+    };
+    let stated = algorithm.map(by_secret).transpose();
+    let stated = stated.map_err(|why| Fault::usage(format!("--algorithm: {why}")))?;
+    if email.trim().is_empty() || email.len() > jwt::NAME_BYTES_MAX || email.chars().any(char::is_control) {
+        return Err(Fault::usage(format!("--email must have 1 to {} bytes", jwt::NAME_BYTES_MAX)).into());
+    }
+    if secret.len() < jwt::SECRET_BYTES_MIN {
+        output::note(format_args!(
+            "the secret has {} bytes; at least {} are safe: openssl rand -hex 32",
+            secret.len(),
+            jwt::SECRET_BYTES_MIN
+        ));
+    }
+    let algorithm = stated.or(of_file).unwrap_or(jwt::Algorithm::HS256);
+    let signed = jwt::sign(secret.as_bytes(), algorithm, &json!({"email": email}));
+    Ok(signed.map_err(Fault::usage)?)
 }
 
 /// The id of the token with this id or name.

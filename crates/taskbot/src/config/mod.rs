@@ -3,12 +3,14 @@
 //! Every value knows where it comes from. Passwords and tokens stand in files of their own, which are read when
 //! they are needed; no other secret is held here.
 
+mod alts;
 mod bus;
 mod read;
 mod section;
 mod show;
 mod signed;
 
+pub(crate) use alts::{Alts, by_secret, secret_of};
 pub(crate) use bus::{Outlet, Source, read_secret};
 pub(crate) use show::without_password;
 pub(crate) use signed::{Signed, verifier};
@@ -83,6 +85,8 @@ pub(crate) struct Interfaces {
     pub(crate) rats: Rats,
     /// `interfaces.testflinger`
     pub(crate) testflinger: Testflinger,
+    /// `interfaces.alts`
+    pub(crate) alts: Alts,
 }
 
 /// `interfaces.testflinger`
@@ -129,19 +133,24 @@ impl Default for Interfaces {
                 listen: None,
                 settings: api::testflinger::Settings::default(),
             },
+            alts: Alts::default(),
         }
     }
 }
 
 impl Interfaces {
     /// As the API takes them.
-    pub(crate) fn served(&self) -> api::Interfaces {
+    ///
+    /// # Errors
+    /// A secret cannot be read.
+    pub(crate) fn served(&self) -> Result<api::Interfaces> {
         let extra_outcomes = self.resultsdb.extra_outcomes.clone();
-        api::Interfaces {
+        Ok(api::Interfaces {
+            alts: self.alts.served()?,
             resultsdb: self.resultsdb.enabled.then_some(api::resultsdb::Settings { extra_outcomes }),
             rats: self.rats.enabled.then_some(api::rats::Settings { get: self.rats.get }),
             testflinger: self.testflinger.enabled.then(|| self.testflinger.settings.clone()),
-        }
+        })
     }
 
     /// Those that have an address of their own.
@@ -149,11 +158,12 @@ impl Interfaces {
         let of = |enabled: bool, listen: Option<SocketAddr>, interface| {
             listen.filter(|_| enabled).map(|listen| (interface, listen))
         };
-        let Self { resultsdb, rats, testflinger } = self;
+        let Self { resultsdb, rats, testflinger, alts } = self;
         let all = [
             of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb),
             of(rats.enabled, rats.listen, api::Interface::Rats),
             of(testflinger.enabled, testflinger.listen, api::Interface::Testflinger),
+            of(alts.enabled, alts.listen, api::Interface::Alts),
         ];
         all.into_iter().flatten().collect()
     }

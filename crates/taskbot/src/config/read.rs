@@ -2,7 +2,7 @@
 
 use super::{
     Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
-    ResultsDb, Rules, Server, Testflinger, Worker, bus,
+    ResultsDb, Rules, Server, Testflinger, Worker, alts, bus,
     section::{File, Section},
     signed,
 };
@@ -134,7 +134,7 @@ fn server(mut section: Section<'_, '_>, server: &mut Server) {
     section.finish();
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
 }
@@ -177,6 +177,9 @@ fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {
     }
     if let Some(section) = section.section("testflinger", "`interfaces.testflinger`") {
         testflinger(section, &mut interfaces.testflinger);
+    }
+    if let Some(section) = section.section("alts", "`interfaces.alts`") {
+        alts::read(section, &mut interfaces.alts);
     }
     section.finish();
 }

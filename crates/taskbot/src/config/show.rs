@@ -152,6 +152,7 @@ fn values(config: &Config) -> Value {
                 .map(|(tests, system)| json!({"tests": tests, "system": system})).collect::<Vec<_>>(),
         },
         "interfaces": {
+            "alts": interfaces.alts.shown(),
             "rats": {
                 "enabled": interfaces.rats.enabled,
                 "listen": interfaces.rats.listen.map(|listen| listen.to_string()),

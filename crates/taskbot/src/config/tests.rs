@@ -22,6 +22,13 @@ fn mistakes_have_their_place_and_a_way_out() {
         ("server: {anonymous: {role: viewer}}", "`anonymous` needs the field `networks`"),
         ("server: {anonymous: {role: boss, networks: [10.0.0.0/8]}}", "`boss` is no role; known are viewer"),
         ("server: {anonymous: {role: viewer, networks: [10.0.0.0/33]}}", "`10.0.0.0/33` is no network"),
+        ("interfaces: {alts: {algorithm: RS256}}", "`RS256` does not sign by a secret"),
+        ("interfaces: {alts: {callback: {url: \"http://build.example.org\"}}}", "must be https"),
+        ("interfaces: {alts: {platforms: [{dist: a, version: 9, arches: x86_64}]}}", "quote it: \"9\""),
+        (
+            "interfaces: {alts: {platforms: [{dist: a, version: \"9\", arches: [x]}]}}",
+            "needs one of `container`",
+        ),
         ("server: {jwt: {}}", "`server.jwt` must be a list"),
         ("server: {jwt: [{name: a, secret_file: s}]}", "needs the field `roles`"),
         ("server: {jwt: [{name: a, roles: [{role: viewer}]}]}", "give one of `secret_file`, `jwks_file`"),
@@ -174,7 +181,10 @@ fn every_documented_example_is_right() {
     let external = include_str!("../../../../docs/external-executors.md");
     let external = external.split("```yaml\nworker:").nth(1).and_then(|rest| rest.split("```").next());
     let external = format!("worker:{}", external.unwrap());
-    for example in examples.into_iter().chain([external.as_str()]) {
+    let alts = include_str!("../../../../docs/alts.md");
+    let alts = alts.split("```yaml\ninterfaces:").nth(1).and_then(|rest| rest.split("```").next());
+    let alts = format!("interfaces:{}", alts.unwrap());
+    for example in examples.into_iter().chain([external.as_str(), alts.as_str()]) {
         let found = mistakes_of(example);
         assert_eq!(found, "", "{example}");
     }

@@ -87,7 +87,7 @@ impl Running {
         load_rules(&scheduler).await?;
         let sources = open::sources(config, &clock).await?;
         let stop = CancellationToken::new();
-        let interfaces = config.interfaces.served();
+        let interfaces = config.interfaces.served()?;
         let hook = rules_hook(config)?;
         let signed = verifier(&config.server.jwt)?;
         let state = |entry: &Entry| {
@@ -102,9 +102,20 @@ impl Running {
         for (interface, listen) in config.interfaces.listeners() {
             let listener = bind(listen, "give another address (interfaces.NAME.listen)").await?;
             let at = listener.local_addr().context("the listener's address")?;
-            let entry = Entry::decide(&config.server, at, tokens)?;
+            // Its clients have tokens of their own.
+            let alts = interface == api::Interface::Alts && config.interfaces.alts.secret_file.is_some();
+            let entry = Entry::decide(&config.server, at, tokens + usize::from(alts))?;
             own.push((interface, at));
             served.push((listener, api::interface_router(interface, state(&entry))));
+        }
+        let told_base = config.server.public_url.clone().unwrap_or_else(|| local_url(address));
+        let callbacks =
+            api::alts::run_callbacks(state(&entry), told_base.trim_end_matches('/').to_owned(), stop.clone());
+        if interfaces.alts.as_ref().is_some_and(|alts| alts.build_system.is_some()) {
+            jobs.spawn(async move {
+                callbacks.await;
+                Ok(())
+            });
         }
         if let Some(outlet) = outlet {
             let stopped = stop.clone();

@@ -19,6 +19,7 @@ mod corpus;
 mod kill;
 mod mixed;
 mod outage;
+mod packages;
 mod reload;
 mod shipped;
 mod shutdown;

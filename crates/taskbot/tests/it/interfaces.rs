@@ -1,7 +1,7 @@
 //! Interfaces of other systems: switched off, and by themselves on an address of their own.
 
-use crate::support::Up;
-use std::{fs, net::TcpListener};
+use crate::support::{Up, run, taskbot};
+use std::{fs, net::TcpListener, path::Path, process::Command};
 
 /// A server with this said of ResultsDB's interface.
 fn start(resultsdb: &str) -> Up {
@@ -41,4 +41,68 @@ fn an_interface_can_have_an_address_of_its_own() {
         assert!(status == 300 && text.contains("CRASHED"), "{base}: {text}");
     }
     assert_eq!(get(&format!("{own}/api/v1/results")).0, 404, "only the one interface is there");
+}
+
+/// Sends what ALTS' page shows; the status and the answer.
+fn post(url: &str, token: &str, body: &str) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let request = reqwest::Client::new().post(url).header("Authorization", format!("Bearer {token}"));
+        let answer = request.body(body.to_owned()).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
+#[test]
+fn a_build_system_comes_with_the_token_that_it_always_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    run(Command::new("cp").args(["-a", "rules", "deploy"]).arg(folder.path()).current_dir(shipped), "")
+        .expect(0, &[]);
+    fs::create_dir(folder.path().join("configs")).unwrap();
+    fs::write(folder.path().join("configs/alts_config.yaml"), "jwt_secret: my_very_secret_phrase\n").unwrap();
+    fs::write(folder.path().join("alts.secret"), "my_very_secret_phrase\n").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let more = format!(
+        "interfaces: {{alts: {{listen: \"127.0.0.1:{port}\", secret_file: {}/alts.secret}}}}\n",
+        folder.path().display()
+    );
+    let up = Up::start_configured(folder, &more, "127.0.0.1:0", &["--no-worker"]);
+    let sign = |line: &str| {
+        let mut command = taskbot();
+        command.args(["token", "jwt"]).args(line.split(' ')).current_dir(up.path());
+        let given = run(&mut command, "").expect(0, &[]);
+        assert!(given.err.contains("at least 32 are safe"), "{}", given.err);
+        given.out.trim().to_owned()
+    };
+    // The lines of its page.
+    for line in [
+        "-c configs/alts_config.yaml -e some@email.com",
+        "-s my_very_secret_phrase -a HS256 -e some@email.com",
+    ] {
+        let token = sign(line);
+        let body = r#"{"runner_type": "docker", "dist_name": "debian", "dist_version": "12", "dist_arch": "amd64",
+            "repositories": [], "package_name": "bash", "package_version": "5.2"}"#;
+        for base in [&up.url, &format!("http://127.0.0.1:{port}")] {
+            let (status, answer) = post(&format!("{base}/tasks/schedule"), &token, body);
+            assert!(
+                status == 201 && answer.contains("\"api_version\":\"20210512\""),
+                "{base}: {status} {answer}"
+            );
+        }
+    }
+    let listed = up.run(&["task", "list", "--name", "package-install", "-o", "json"]).expect(0, &[]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 4, "{listed:#}");
+    assert_eq!(listed[0]["submitter"], "user:alts/some@email.com");
+    let own = format!("http://127.0.0.1:{port}");
+    let (status, page) = get(&format!("{own}/docs/"));
+    assert!(status == 200 && page.contains("swagger"), "{page}");
+    let (status, text) = get(&format!("{own}/openapi.json"));
+    assert!(status == 200 && text.contains("/tasks/{task_id}/result") && text.contains("bearer"), "{text}");
+    assert_eq!(get(&format!("{own}/api/v1/tasks")), (404, "{\"detail\":\"Not Found\"}".to_owned()));
+    run(taskbot().args(["token", "jwt", "-e", "a@example.org"]), "").expect(2, &["give a configuration"]);
+    run(taskbot().args(["token", "jwt", "-s", "x", "-a", "none", "-e", "a@example.org"]), "")
+        .expect(2, &["`none`"]);
+    run(taskbot().args(["token", "jwt", "-s", "x", "-a", "RS256", "-e", "a@example.org"]), "")
+        .expect(2, &["RS256"]);
 }

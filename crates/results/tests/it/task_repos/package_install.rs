@@ -1,0 +1,113 @@
+//! The parts of `package-install` that need no clean system: which third-party tests are run, how, and what their TAP
+//! says. Its whole runs in a drill, in a container.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/task-repos/package-install")
+}
+
+/// Runs a script of the repository: its exit code, and what it printed.
+fn sh(work: &Path, script: &str, arguments: &[&str], inputs: &[(&str, &str)]) -> (i32, String) {
+    let mut command = Command::new("sh");
+    command.arg(repository().join(script)).args(arguments).env("TASKBOT_WORK", work);
+    command.env("TASKBOT_INPUT_PACKAGE", "good").env("TASKBOT_INPUT_VERSION", "1.0");
+    for (name, value) in [("TESTS", ""), ("TEST_ENV", "")].iter().chain(inputs) {
+        command.env(format!("TASKBOT_INPUT_{name}"), value);
+    }
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"];
+    let output = Command::new("git").args(identity).args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn tap_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |text: &str, expect: bool| {
+        let log = folder.path().join("log");
+        fs::write(&log, text).unwrap();
+        let (code, said) = sh(folder.path(), "tap.sh", &[log.to_str().unwrap()], &[]);
+        assert_eq!(code == 0, expect, "{text}: {said}");
+    };
+    check("1..2\nok 1 - a\nok 2 - b\n", true);
+    check("# words before\nok 1\nok 2\n1..2\n", true);
+    check("1..2\nok 1\nnot ok 2\n", false);
+    check("1..2\nok 1\n", false);
+    check("1..1\nok 1\nok 2\n", false);
+    check("1..2\nok 1\nnot ok 2 # TODO not yet\n", true);
+    check("1..2\nok 1\nok 2 # SKIP no network\n", true);
+    check("1..1\nok 1\nBail out! no disk\n", false);
+    check("1..0 # SKIP nothing here\n", true);
+    check("1..1\nokay\n", false);
+}
+
+#[test]
+fn third_party_tests_are_found_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let tests = folder.path().join("tests.git");
+    fs::create_dir_all(tests.join("suite/deep")).unwrap();
+    for name in ["b.sh", "a.bats", "0_install.sh", "0_init.yml", "README.md", ".hidden", "deep/c.sh"] {
+        fs::write(tests.join("suite").join(name), "exit 0\n").unwrap();
+    }
+    git(&tests, &["init", "-q"]);
+    git(&tests, &["add", "-A"]);
+    git(&tests, &["commit", "-q", "-m", "tests"]);
+    git(&tests, &["tag", "old"]);
+    fs::remove_file(tests.join("suite/b.sh")).unwrap();
+    git(&tests, &["commit", "-q", "-a", "-m", "fewer"]);
+    let url = format!("file://{}", tests.display());
+    let work = folder.path().join("work");
+    fs::create_dir_all(work.join(".package-install")).unwrap();
+    let find = |line: &str| sh(&work, "stages/third_party.sh", &[], &[("TESTS", &line.replace("URL", &url))]);
+    let names = |line: &str| {
+        let (code, said) = find(line);
+        assert_eq!(code, 0, "{line}: {said}");
+        let name = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
+        said.lines().map(name).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("URL\told\tsuite\t"), "0_init.yml 0_install.sh a.bats b.sh");
+    assert_eq!(names("URL\t\tsuite\t"), "0_init.yml 0_install.sh a.bats", "the newest of its branch");
+    assert_eq!(names("URL\tmain\t/suite\ta.bats,deep/c.sh"), "a.bats deep_c.sh");
+    assert_eq!(names("URL\told\tsuite\tb.sh\nURL\t\tsuite\ta.bats"), "b.sh a.bats");
+    assert_eq!(names(""), "");
+    for (line, expect) in [
+        ("URL\t\tnowhere\t", "has no folder nowhere"),
+        ("URL\t\tsuite\tb.sh", "has no test b.sh in suite"),
+        ("URL\t\t../..\t", "leads out of"),
+        ("URL\t\tsuite\t../../x", "leads out of"),
+        ("URL\tno-such-ref\tsuite\t", "at no-such-ref cannot be fetched"),
+        ("URL\t\t\t", "has no tests in its folder"),
+    ] {
+        let (code, said) = find(line);
+        assert!(code == 1 && said.contains(expect), "{line}: {code} {said}");
+    }
+}
+
+#[test]
+fn third_party_tests_run_by_their_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(".package-install")).unwrap();
+    let check = |name: &str, text: &str, code: i32, expect: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        let arguments = [folder.path().to_str().unwrap(), name];
+        let inputs = [("TEST_ENV", "WHO=me and you\n1BAD=x")];
+        let (got, said) = sh(folder.path(), "stages/third_party_test.sh", &arguments, &inputs);
+        assert!(got == code && said.contains(expect), "{name}: {got} {said}");
+    };
+    check("a.sh", "echo \"$WHO, $PACKAGE_NAME $PACKAGE_VERSION\"; exit 3\n", 3, "me and you, good 1.0");
+    check("b.bats", "@test \"adds\" { [ $((1 + 1)) -eq 2 ]; }\n", 0, "ok 1 adds");
+    check("c.py", "import os\nprint('python', os.environ['WHO'])\n", 0, "python me and you");
+    check("d", "#!/usr/bin/env python3\nprint('by its first line')\n", 0, "by its first line");
+    check("e", "echo shell\n", 0, "shell");
+    check("f.py", "raise SystemExit(2)\n", 2, "");
+}
