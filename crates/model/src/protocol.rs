@@ -70,8 +70,11 @@ pub struct ClaimReply {
     pub assignments: Vec<Assignment>,
     /// How long a lease is, in seconds. Heartbeats go every third of it.
     pub lease_seconds: u32,
-    /// The worker is to take no more tasks (it is drained, or the server stops).
+    /// The worker is to take no more tasks (an operator said so, or the server stops).
     pub drain: bool,
+    /// The worker is to end once it runs nothing (it is drained).
+    #[serde(default)]
+    pub end: bool,
 }
 
 /// A task handed to a worker.

@@ -1,6 +1,6 @@
 //! What a task needs and what a worker offers.
 
-use crate::ids::QueueName;
+use crate::{ids::QueueName, units::format_size};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 
@@ -55,6 +55,9 @@ pub struct Requirements {
     /// Where the executor is a configured program: one of these must be there; none named means any.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub providers: BTreeSet<String>,
+    /// Where the executor is a virtual machine: one of these images must be there; none named means any.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub vm_images: BTreeSet<String>,
     /// All of these labels must be there.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<String>,
@@ -117,6 +120,9 @@ pub struct Offer {
     /// The configured programs that provide environments on it, by name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub providers: BTreeSet<String>,
+    /// The images of virtual machines that it has, by their names in its configuration; nothing said means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm_images: Option<BTreeSet<String>>,
     /// Free labels.
     pub labels: BTreeSet<String>,
     /// Memory for tasks, in bytes.
@@ -145,6 +151,7 @@ impl Requirements {
             self.executors.retain(|kind| other.executors.contains(kind));
         }
         self.providers.extend(other.providers.iter().cloned());
+        self.vm_images.extend(other.vm_images.iter().cloned());
         self.labels.extend(other.labels.iter().cloned());
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
@@ -172,20 +179,26 @@ impl Requirements {
                 let offered = list(&offer.providers);
                 lacks.push(format!("provider {} (offered: {offered})", list(&self.providers)));
             }
+            if let Some(there) = &offer.vm_images
+                && offer.executors.contains(&ExecutorKind::Vm)
+                && !self.has_executor(ExecutorKind::Vm, offer)
+            {
+                lacks.push(format!("image {} (there: {})", list(&self.vm_images), list(there)));
+            }
         }
         for label in self.labels.difference(&offer.labels) {
             lacks.push(format!("label {label}"));
         }
-        let mut size = |what: &str, wanted: Option<u64>, offered: u64| {
-            if let Some(wanted) = wanted
-                && wanted > offered
-            {
-                lacks.push(format!("{what} {wanted} (offered: {offered})"));
+        for (what, wanted, offered) in
+            [("memory", self.memory_bytes, offer.memory_bytes), ("disk", self.disk_bytes, offer.disk_bytes)]
+        {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > offered) {
+                lacks.push(format!("{what} {} (offered: {})", format_size(wanted), format_size(offered)));
             }
-        };
-        size("memory_bytes", self.memory_bytes, offer.memory_bytes);
-        size("disk_bytes", self.disk_bytes, offer.disk_bytes);
-        size("cpus", self.cpus.map(u64::from), u64::from(offer.cpus));
+        }
+        if let Some(cpus) = self.cpus.filter(|cpus| *cpus > offer.cpus) {
+            lacks.push(format!("cpus {cpus} (offered: {})", offer.cpus));
+        }
         if self.kvm && !offer.kvm {
             lacks.push("kvm".to_owned());
         }
@@ -204,12 +217,20 @@ impl Requirements {
         }
     }
 
-    /// Whether the offer has this executor, and where that is a program, one of the programs that are named.
+    /// Whether the offer has this executor, and one of the programs or images that are named for it.
     fn has_executor(&self, kind: ExecutorKind, offer: &Offer) -> bool {
-        let provided = kind != ExecutorKind::External
-            || self.providers.is_empty()
-            || !self.providers.is_disjoint(&offer.providers);
+        let provided = match kind {
+            ExecutorKind::External => has_one_of(&self.providers, Some(&offer.providers)),
+            ExecutorKind::Vm => has_one_of(&self.vm_images, offer.vm_images.as_ref()),
+            _ => true,
+        };
         offer.executors.contains(&kind) && provided
+    }
+
+    /// Whether it takes up memory or disk space that is counted.
+    #[must_use]
+    pub const fn has_size(&self) -> bool {
+        self.memory_bytes.is_some() || self.disk_bytes.is_some()
     }
 
     /// Whether only a virtual machine will do, whose architecture need not be the worker's.
@@ -232,16 +253,20 @@ impl fmt::Display for Requirements {
             parts.push(format!("arch {arch}"));
         }
         if !self.executors.is_empty() {
-            let kinds: Vec<_> = self.executors.iter().map(|kind| kind.as_str()).collect();
-            parts.push(kinds.join(" or "));
+            let images: Vec<_> = self.vm_images.iter().map(String::as_str).collect();
+            let kinds = self.executors.iter().map(|kind| match kind {
+                ExecutorKind::Vm if !images.is_empty() => format!("vm of image {}", images.join(" or ")),
+                kind => kind.to_string(),
+            });
+            parts.push(kinds.collect::<Vec<_>>().join(" or "));
         }
         if !self.providers.is_empty() {
             let providers: Vec<_> = self.providers.iter().map(String::as_str).collect();
             parts.push(format!("provider {}", providers.join(" or ")));
         }
         parts.extend(self.labels.iter().map(|label| format!("label {label}")));
-        parts.extend(self.memory_bytes.map(|bytes| format!("memory_bytes {bytes}")));
-        parts.extend(self.disk_bytes.map(|bytes| format!("disk_bytes {bytes}")));
+        parts.extend(self.memory_bytes.map(|bytes| format!("memory {}", format_size(bytes))));
+        parts.extend(self.disk_bytes.map(|bytes| format!("disk {}", format_size(bytes))));
         parts.extend(self.cpus.map(|cpus| format!("cpus {cpus}")));
         if self.kvm {
             parts.push("kvm".to_owned());
@@ -255,6 +280,11 @@ impl fmt::Display for Requirements {
         }
         f.write_str(&parts.join(", "))
     }
+}
+
+/// Whether one of those that are wanted is there; wanting none, or there being any, will do.
+fn has_one_of(wanted: &BTreeSet<String>, there: Option<&BTreeSet<String>>) -> bool {
+    wanted.is_empty() || there.is_none_or(|there| !wanted.is_disjoint(there))
 }
 
 fn list<T: fmt::Display>(set: &BTreeSet<T>) -> String {
@@ -311,8 +341,8 @@ mod tests {
         check(serde_json::json!({"arch": "s390x"}), &["arch s390x (offered: x86_64)"]);
         check(serde_json::json!({"executors": ["vm"]}), &["executor vm (offered: container)"]);
         check(
-            serde_json::json!({"labels": ["fast"], "memory_bytes": 2000, "kvm": true}),
-            &["label fast", "memory_bytes 2000 (offered: 1000)", "kvm"],
+            serde_json::json!({"labels": ["fast"], "memory_bytes": 2048, "kvm": true}),
+            &["label fast", "memory 2 KiB (offered: 1000 B)", "kvm"],
         );
         let offer = Offer {
             executors: [ExecutorKind::Container, ExecutorKind::Vm].into(),
@@ -346,6 +376,21 @@ mod tests {
         check(
             serde_json::json!({"executors": ["external", "vm"], "providers": ["cloud"]}),
             &["executor vm, external (offered: container, external)", "provider cloud (offered: lab)"],
+        );
+        let offer = Offer {
+            executors: [ExecutorKind::Container, ExecutorKind::Vm].into(),
+            vm_images: Some(["noble".to_owned()].into()),
+            ..offer
+        };
+        let check = |needs: serde_json::Value, expect: &[&str]| {
+            let needs: Requirements = serde_json::from_value(needs).unwrap();
+            assert_eq!(needs.lacking(&offer), expect);
+        };
+        check(serde_json::json!({"executors": ["vm"], "vm_images": ["noble", "trixie"]}), &[]);
+        check(serde_json::json!({"executors": ["container", "vm"], "vm_images": ["trixie"]}), &[]);
+        check(
+            serde_json::json!({"executors": ["vm"], "vm_images": ["trixie"]}),
+            &["executor vm (offered: container, vm)", "image trixie (there: noble)"],
         );
     }
 }

@@ -169,6 +169,17 @@ impl Environment {
         }
     }
 
+    /// The limits that it asks for.
+    #[must_use]
+    pub const fn sizes(&self) -> &Sizes {
+        match self {
+            Self::Container(wish) => &wish.sizes,
+            Self::Vm(wish) => &wish.sizes,
+            Self::Sandbox(wish) | Self::Local(wish) => &wish.sizes,
+            Self::External(wish) => &wish.sizes,
+        }
+    }
+
     /// How long it may take to start once its files are there, before the worker's factor.
     #[must_use]
     pub fn start_limit(&self) -> Duration {
@@ -551,7 +562,8 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 impl TaskFile {
-    /// What it needs of a worker: its own `needs`, and one of its environments.
+    /// What it needs of a worker: its own `needs`, and one of its environments. Of sizes that all environments
+    /// name, the smallest is needed.
     #[must_use]
     pub fn requirements(&self) -> Requirements {
         let executors = self.environment.iter().map(Environment::executor).collect();
@@ -566,8 +578,30 @@ impl TaskFile {
             Environment::External(wish) => Some(wish.provider.clone()),
             _ => None,
         });
-        let providers = providers.collect();
-        self.needs.clone().and(&Requirements { executors, arch, providers, ..Requirements::default() })
+        let vm_images = self.vm_images().unwrap_or_default();
+        let smallest = |size: fn(&Sizes) -> Option<u64>| {
+            let sizes: Option<Vec<_>> = self.environment.iter().map(|one| size(one.sizes())).collect();
+            sizes.and_then(|sizes| sizes.into_iter().min())
+        };
+        self.needs.clone().and(&Requirements {
+            executors,
+            arch,
+            providers: providers.collect(),
+            vm_images,
+            memory_bytes: smallest(|sizes| sizes.memory_bytes),
+            disk_bytes: smallest(|sizes| sizes.disk_bytes),
+            ..Requirements::default()
+        })
+    }
+
+    /// The images of its virtual machines by their names, one of which must be there; nothing when one of its
+    /// machines needs none, or one that is not known yet.
+    fn vm_images(&self) -> Option<std::collections::BTreeSet<String>> {
+        let wishes = self.environment.iter().filter_map(|environment| match environment {
+            Environment::Vm(wish) => Some(wish),
+            _ => None,
+        });
+        wishes.map(|wish| wish.image.clone().filter(|image| !image.contains("${"))).collect()
     }
 
     /// The testcase of its own result.

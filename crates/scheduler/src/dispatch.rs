@@ -53,7 +53,8 @@ impl Scheduler {
             error => error.into(),
         })?;
         let lease_seconds = u32::try_from(self.settings().lease.as_secs()).unwrap_or(u32::MAX);
-        let reply = |assignments, drain| ClaimReply { assignments, lease_seconds, drain };
+        let end = mode == WorkerMode::Drain;
+        let reply = |assignments, drain| ClaimReply { assignments, lease_seconds, drain, end };
 
         let known: HashSet<_> = request.running.iter().copied().collect();
         let mut lost = self.store().held(&request.worker).await?;
@@ -62,9 +63,9 @@ impl Scheduler {
         });
         if !lost.is_empty() {
             tracing::info!(worker = %request.worker, tasks = lost.len(), "handing out again what the worker does not know of");
-            return Ok(reply(lost, mode == WorkerMode::Drain));
+            return Ok(reply(lost, mode != WorkerMode::Active));
         }
-        if mode == WorkerMode::Drain || stop.is_cancelled() {
+        if mode != WorkerMode::Active || stop.is_cancelled() {
             return Ok(reply(Vec::new(), true));
         }
         if request.free_slots == 0 {
@@ -104,7 +105,7 @@ impl Scheduler {
         let orders = self.store().heartbeat(&request.worker, &request.running, lease_ms).await?;
         self.wake().outbox.ring();
         let mode = self.store().worker_mode(&request.worker).await?;
-        Ok(HeartbeatReply { orders, drain: mode == Some(WorkerMode::Drain) })
+        Ok(HeartbeatReply { orders, drain: mode.is_some_and(|mode| mode != WorkerMode::Active) })
     }
 
     /// A worker stops in an orderly way.

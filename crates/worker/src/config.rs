@@ -44,6 +44,8 @@ pub struct WorkerConfig {
     pub cpus: u32,
     /// Whether hardware virtualisation works.
     pub kvm: bool,
+    /// Whether it ends when an operator drains it and it runs nothing.
+    pub ends_when_drained: bool,
     /// Where attempts keep what was not delivered yet. One worker alone uses it.
     pub work_dir: PathBuf,
     /// How long it goes on without any answer from a server; a lease is the least.

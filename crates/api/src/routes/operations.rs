@@ -7,10 +7,11 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
+use chrono::{DateTime, Utc};
 use model::ids::{QueueName, WorkerName};
 use serde::Deserialize;
 use serde_json::Value;
-use store::{Pruned, QueueStatus, WorkerMode, WorkerStatus};
+use store::{Pruned, QueueStatus, WORKER_WHY_CHARS_MAX, WorkerMode, WorkerStatus, WorkerWish};
 use utoipa::{IntoParams, ToSchema};
 
 #[utoipa::path(get, path = "/api/v1/queues", tag = "operations", responses((status = 200, description = "Queues with their figures", body = Value)))]
@@ -58,13 +59,40 @@ pub(crate) async fn workers(State(state): State<ApiState>) -> Result<Json<Vec<Wo
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mode {
-    /// `active` or `drain`.
+    /// `active`, `cordon`, `drain` or `maintenance`.
     #[schema(value_type = String)]
     mode: WorkerMode,
+    /// Why; `maintenance` needs it.
+    why: Option<String>,
+    /// Until when; from then on it takes tasks again.
+    until: Option<DateTime<Utc>>,
 }
 
-#[utoipa::path(post, path = "/api/v1/workers/{name}/mode", tag = "operations", params(("name" = String, Path, description = "The worker")), request_body = Mode, responses((status = 204, description = "It hears of it with its next heartbeat or claim")))]
-/// Drains a worker (it takes no more tasks and finishes those that it runs), or makes it active again.
+impl Mode {
+    /// What is wrong with it: the field, and what is expected.
+    fn wrong(&self, now: DateTime<Utc>) -> Option<String> {
+        let why = self.why.as_deref().map(str::trim).unwrap_or_default();
+        if self.mode == WorkerMode::Maintenance && why.is_empty() {
+            return Some("`why`: maintenance needs a reason".to_owned());
+        }
+        if why.chars().count() > WORKER_WHY_CHARS_MAX {
+            return Some(format!("`why` may have {WORKER_WHY_CHARS_MAX} characters at most"));
+        }
+        match self.until {
+            Some(_) if self.mode == WorkerMode::Active => {
+                Some("`until`: an active worker is active for good; leave it out".to_owned())
+            }
+            Some(until) if until <= now => {
+                Some(format!("`until`: {} is over; expected a time to come", until.to_rfc3339()))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[utoipa::path(post, path = "/api/v1/workers/{name}/mode", tag = "operations", params(("name" = String, Path, description = "The worker")), request_body = Mode, responses((status = 204, description = "It hears of it with its next heartbeat or claim"), (status = 400, description = "Maintenance without a reason, or a time that is over")))]
+/// Lets a worker take no more tasks and finish those that it runs: `cordon` leaves it connected, `drain` lets it end
+/// then, `maintenance` says why and until when. Or makes it active again.
 pub(crate) async fn worker_mode(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
@@ -72,8 +100,20 @@ pub(crate) async fn worker_mode(
     Json(body): Json<Mode>,
 ) -> Result<StatusCode, Problem> {
     let scheduler = state.scheduler();
-    scheduler.store().set_worker_mode(&WorkerName::new(name.clone()), body.mode).await?;
-    scheduler.audit(&caller.name, "worker.mode", format!("worker/{name}"), to_json(&body.mode)).await?;
+    if let Some(wrong) = body.wrong(scheduler.store().now().await?) {
+        return Err(Problem::bad(wrong));
+    }
+    let wish = WorkerWish {
+        mode: body.mode,
+        by: Some(caller.name.clone()),
+        why: body.why.map(|why| why.trim().to_owned()).filter(|why| !why.is_empty()),
+        since: None,
+        until: body.until,
+    };
+    scheduler.store().set_worker_mode(&WorkerName::new(name.clone()), &wish).await?;
+    scheduler.wake().queued.ring();
+    scheduler.wake().outbox.ring();
+    scheduler.audit(&caller.name, "worker.mode", format!("worker/{name}"), to_json(&wish)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

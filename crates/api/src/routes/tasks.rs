@@ -160,6 +160,9 @@ pub(crate) struct Whole {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     queue_paused: Option<Paused>,
+    /// Why it is still queued although workers could run it: what they are short of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_up: Option<String>,
 }
 
 #[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "The task with its attempts, artifacts and results", body = Whole)))]
@@ -189,6 +192,7 @@ pub(crate) async fn show(
         artifacts: store.artifacts(task.id).await?,
         results: store.results(&query).await?.items,
         position: store.position(task.id).await?,
+        held_up: store.held_up(task.id).await?,
         task,
     }))
 }

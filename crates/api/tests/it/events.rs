@@ -206,6 +206,15 @@ async fn tasks_are_submitted_listed_cancelled_and_run_again() {
     assert_eq!(bed.get("/api/v1/queues").await[0]["paused"]["why"], "x");
     assert_eq!(bed.post("/api/v1/queues/default/resume", &json!({})).await.0, 204);
     assert_eq!(bed.post("/api/v1/workers/none/mode", &json!({"mode": "drain"})).await.0, 404);
+    for (mode, expect) in [
+        (json!({"mode": "rest"}), 422),
+        (json!({"mode": "maintenance"}), 400),
+        (json!({"mode": "maintenance", "why": "x", "until": "2020-01-01T00:00:00Z"}), 400),
+        (json!({"mode": "active", "until": "2120-01-01T00:00:00Z"}), 400),
+        (json!({"mode": "maintenance", "why": "x", "until": "2120-01-01T00:00:00Z"}), 404),
+    ] {
+        assert_eq!(bed.post("/api/v1/workers/none/mode", &mode).await.0, expect, "{mode}");
+    }
     let (status, pruned) = bed.post("/api/v1/prune?dry_run=true", &json!({})).await;
     assert_eq!((status, pruned["rows"].is_object()), (200, true));
     bed.end().await;

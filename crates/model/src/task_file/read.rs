@@ -279,6 +279,7 @@ pub fn read_needs(reader: &Reader, node: &Node) -> Requirements {
         executors: std::collections::BTreeSet::new(),
         providers: std::collections::BTreeSet::new(),
         foreign: None,
+        vm_images: std::collections::BTreeSet::new(),
     };
     fields.finish(reader);
     needs

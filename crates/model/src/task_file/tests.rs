@@ -32,7 +32,7 @@ fn the_whole_form_is_read() {
     let (file, report) = parse("task.yaml", WHOLE).unwrap_or_else(|report| panic!("{report}"));
     assert!(report.diagnostics.is_empty(), "{report}");
     assert_eq!(file.testcase(), "dist.rpmlint");
-    assert_eq!(file.requirements().to_string(), "container or vm or sandbox");
+    assert_eq!(file.requirements().to_string(), "container or vm of image fedora-42-cloud or sandbox");
     assert_eq!(file.secrets, ["repo-token"]);
     assert_eq!(file.timeout.idle, Some(Duration::from_secs(300)));
     let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();
@@ -78,7 +78,7 @@ run: ./check
 "##;
     let (mut file, report) = parse("task.yaml", text).unwrap_or_else(|report| panic!("{report}"));
     assert!(report.diagnostics.is_empty(), "{report}");
-    assert_eq!(file.requirements().to_string(), "arch aarch64, vm");
+    assert_eq!(file.requirements().to_string(), "arch aarch64, vm, memory 2 GiB");
     let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();
     assert_eq!(again, file);
     assert_eq!(file.environment[0].start_limit(), Duration::from_secs(34 * 60));
@@ -119,7 +119,7 @@ fn programs_that_provide_environments() {
         parse("task.yaml", &text).map(|(file, _)| file).map_err(|report| report.to_string())
     };
     let file = read("{provider: lab, with: {board: x, n: [1]}, reboot: true, memory: 2G}").unwrap();
-    assert_eq!(file.requirements().to_string(), "external, provider lab");
+    assert_eq!(file.requirements().to_string(), "external, provider lab, memory 2 GiB");
     let Environment::External(wish) = &file.environment[0] else { panic!("{file:?}") };
     assert_eq!(Value::Object(wish.with.clone()), json!({"board": "x", "n": [1]}));
     assert_eq!((wish.reboot, wish.sizes.memory_bytes), (true, Some(2 << 30)));

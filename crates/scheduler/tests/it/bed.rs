@@ -333,6 +333,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
             arches: ["x86_64".to_owned()].into(),
             vm_arches: [].into(),
             providers: [].into(),
+            vm_images: None,
             executors: [ExecutorKind::Container, ExecutorKind::Local, ExecutorKind::Sandbox].into(),
             labels: [].into(),
             memory_bytes: 1 << 33,

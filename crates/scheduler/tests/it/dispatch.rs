@@ -75,7 +75,7 @@ async fn an_attempt_goes_from_claim_to_finish() {
     let reply = bed.scheduler.heartbeat(&beat).await.unwrap();
     assert_eq!(reply.orders, [Order::Continue, Order::Fenced]);
     assert!(!reply.drain);
-    bed.store.set_worker_mode(&"w".into(), WorkerMode::Drain).await.unwrap();
+    bed.store.set_worker_mode(&"w".into(), &WorkerMode::Drain.into()).await.unwrap();
     assert!(bed.scheduler.heartbeat(&beat).await.unwrap().drain);
     bed.take(build("b")).await;
     until("the second task", || async { (bed.tasks().await[1].state.label() == "queued").then_some(()) })

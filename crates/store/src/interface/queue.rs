@@ -4,15 +4,21 @@ use super::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
-    Offer, Task, TaskId,
+    Offer, Requirements, Task, TaskId,
     ids::{QueueName, WorkerName},
     protocol::{Assignment, FinishRequest, HeartbeatEntry, Held, Order},
+    units::format_size,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How long a worker may be silent before tasks that only it can run are `unmet`, in milliseconds. A claim is
 /// held open for at most 60 s, and is heard of at its start.
 pub const WORKER_ALIVE_MS: u64 = 180_000;
+/// How long a task that does not fit may be passed over by others, in milliseconds since it was queued.
+pub const PASSED_OVER_MAX_MS: u64 = 600_000;
+/// The longest reason for a worker's mode, in characters.
+pub const WORKER_WHY_CHARS_MAX: usize = 500;
 
 /// A claim: a worker asks for tasks.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +86,12 @@ pub enum WorkerMode {
     /// It takes tasks.
     #[default]
     Active,
-    /// It takes no more tasks and finishes those that it runs.
+    /// It takes no more tasks, finishes those that it runs, and ends then.
     Drain,
+    /// It takes no more tasks, finishes those that it runs, and stays connected.
+    Cordon,
+    /// As `cordon`, for a reason, and it may be until a time from which it takes tasks again.
+    Maintenance,
 }
 
 impl WorkerMode {
@@ -91,6 +101,8 @@ impl WorkerMode {
         match self {
             Self::Active => "active",
             Self::Drain => "drain",
+            Self::Cordon => "cordon",
+            Self::Maintenance => "maintenance",
         }
     }
 }
@@ -102,8 +114,104 @@ impl std::str::FromStr for WorkerMode {
         match text {
             "active" => Ok(Self::Active),
             "drain" => Ok(Self::Drain),
-            other => Err(format!("`{other}` is no mode; known are active, drain")),
+            "cordon" => Ok(Self::Cordon),
+            "maintenance" => Ok(Self::Maintenance),
+            other => Err(format!("`{other}` is no mode; known are active, drain, cordon, maintenance")),
         }
+    }
+}
+
+/// What an operator wants of a worker, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerWish {
+    /// What is wanted.
+    pub mode: WorkerMode,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// Until when; from then on it takes tasks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl From<WorkerMode> for WorkerWish {
+    /// That mode, for no reason, for good.
+    fn from(mode: WorkerMode) -> Self {
+        Self { mode, ..Self::default() }
+    }
+}
+
+impl WorkerWish {
+    /// What counts now: a wish whose time is over is none.
+    #[must_use]
+    pub fn at(self, now: DateTime<Utc>) -> Self {
+        if self.until.is_some_and(|until| until <= now) { Self::default() } else { self }
+    }
+
+    /// Whether the worker takes tasks.
+    #[must_use]
+    pub fn takes_tasks(&self) -> bool {
+        self.mode == WorkerMode::Active
+    }
+}
+
+impl fmt::Display for WorkerWish {
+    /// `in maintenance until 2026-01-02 03:04 UTC (new disks)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.mode {
+            WorkerMode::Active => "active",
+            WorkerMode::Drain => "drained",
+            WorkerMode::Cordon => "cordoned",
+            WorkerMode::Maintenance => "in maintenance",
+        })?;
+        if let Some(until) = self.until {
+            write!(f, " until {}", until.format("%Y-%m-%d %H:%M UTC"))?;
+        }
+        match &self.why {
+            Some(why) => write!(f, " ({why})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the tasks that a worker runs keep of what it offers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// Slots.
+    pub slots: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Disk space in bytes.
+    pub disk_bytes: u64,
+}
+
+impl Reserved {
+    /// Takes up what a task needs.
+    pub fn add(&mut self, needs: &Requirements) {
+        self.slots += 1;
+        self.memory_bytes = self.memory_bytes.saturating_add(needs.memory_bytes.unwrap_or_default());
+        self.disk_bytes = self.disk_bytes.saturating_add(needs.disk_bytes.unwrap_or_default());
+    }
+
+    /// What a task needs beyond what is left of an offer; nothing when it fits. Slots are the worker's own to count.
+    #[must_use]
+    pub fn short_of(&self, offer: &Offer, needs: &Requirements) -> Vec<String> {
+        let sizes = [
+            ("memory", needs.memory_bytes, offer.memory_bytes, self.memory_bytes),
+            ("disk", needs.disk_bytes, offer.disk_bytes, self.disk_bytes),
+        ];
+        let short = sizes.into_iter().filter_map(|(what, wanted, offered, reserved)| {
+            let left = offered.saturating_sub(reserved);
+            let (wanted, of) = (wanted.filter(|wanted| *wanted > left)?, format_size(offered));
+            Some(format!("{what} {} ({} of {of} left)", format_size(wanted), format_size(left)))
+        });
+        short.collect()
     }
 }
 
@@ -117,7 +225,10 @@ pub struct WorkerStatus {
     /// What it offers.
     pub offer: Offer,
     /// What an operator wants of it.
-    pub mode: WorkerMode,
+    #[serde(flatten)]
+    pub wish: WorkerWish,
+    /// What the tasks that it runs keep of it.
+    pub reserved: Reserved,
     /// When it was last heard of, by the database's clock.
     pub last_seen: DateTime<Utc>,
     /// Whether it was heard of within the lease, and did not say goodbye.
@@ -139,6 +250,10 @@ pub trait Queue: Send + Sync {
     /// Hands out queued tasks of the queues that the worker serves, that are not paused, whose needs it meets
     /// and whose time has come: by priority, then in turn among submitters, then by age. Each becomes
     /// running, with a new attempt, a higher fence and a lease; `taskbot.task.started` is told.
+    ///
+    /// The memory and disk space that tasks need are kept for them on their worker as long as they run. One that
+    /// does not fit is passed over; after [`PASSED_OVER_MAX_MS`] in the queue it is so no more: then nothing else of
+    /// a size is handed to a worker that could run it, until it fits.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Assignment>>;
 
     /// What the database thinks that the worker runs: for a lost answer to a claim, and after its restart.
@@ -183,8 +298,13 @@ pub trait Queue: Send + Sync {
     /// What an operator wants of a worker; `None` when it is not known.
     async fn worker_mode(&self, worker: &WorkerName) -> Result<Option<WorkerMode>>;
 
-    /// Says what an operator wants of a worker.
-    async fn set_worker_mode(&self, worker: &WorkerName, mode: WorkerMode) -> Result<()>;
+    /// Says what an operator wants of a worker, from now on (`since` is set). Queued tasks that nobody is left for
+    /// are marked `unmet`; those that this worker can run again are so no more.
+    async fn set_worker_mode(&self, worker: &WorkerName, wish: &WorkerWish) -> Result<()>;
+
+    /// Why a queued task that known workers can run is not run yet: what each of them is short of. Nothing when the
+    /// next claim may take it, when it is not queued, or when its queue is paused.
+    async fn held_up(&self, task: TaskId) -> Result<Option<String>>;
 
     /// Forgets workers that were silent for so long and marks the queued tasks that nobody is left for as
     /// `unmet`. Returns how many were forgotten.

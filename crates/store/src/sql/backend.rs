@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
     (
         1,
         "start",
@@ -64,6 +64,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
         "retests",
         include_str!("../../../../migrations/sqlite/0030_retests.sql"),
         include_str!("../../../../migrations/postgres/0030_retests.sql"),
+    ),
+    (
+        42,
+        "worker_modes",
+        include_str!("../../../../migrations/sqlite/0042_worker_modes.sql"),
+        include_str!("../../../../migrations/postgres/0042_worker_modes.sql"),
     ),
     (
         50,

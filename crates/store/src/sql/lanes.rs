@@ -5,8 +5,9 @@ use super::{
     SqlStore,
     session::{Session, Sql},
     value::{Row, Value, json, values},
+    workers::read_wish,
 };
-use crate::{Result, WORKER_ALIVE_MS, WorkerMode};
+use crate::{Result, WORKER_ALIVE_MS, WorkerWish};
 use chrono::{DateTime, Duration, Utc};
 use model::{Offer, Requirements, ids::QueueName};
 use sha2::{Digest, Sha256};
@@ -28,7 +29,14 @@ pub(crate) struct Lane {
 pub(crate) struct KnownWorker {
     pub(crate) name: String,
     pub(crate) offer: Offer,
-    pub(crate) mode: WorkerMode,
+    pub(crate) wish: WorkerWish,
+}
+
+impl KnownWorker {
+    /// Whether it takes tasks of this lane, sooner or later.
+    pub(crate) fn serves(&self, lane: &Lane) -> bool {
+        self.wish.takes_tasks() && lane.met_by(&self.offer)
+    }
 }
 
 /// The hash that stands for needs in the unique key (their text may be too long for an index).
@@ -48,39 +56,45 @@ impl Lane {
 
     /// Why none of the workers can serve it; nothing when one can.
     pub(crate) fn unmet(&self, workers: &[KnownWorker]) -> Option<String> {
-        if workers.iter().any(|worker| worker.mode == WorkerMode::Active && self.met_by(&worker.offer)) {
+        if workers.iter().any(|worker| worker.serves(self)) {
             return None;
         }
         if workers.is_empty() {
             return Some("no worker has made itself known".to_owned());
         }
-        let mut lacks: Vec<_> =
-            workers.iter().take(UNMET_WORKERS_MAX).map(|worker| self.lack(worker)).collect();
-        if workers.len() > UNMET_WORKERS_MAX {
-            lacks.push(format!("and {} more", workers.len() - UNMET_WORKERS_MAX));
-        }
-        Some(lacks.join("; "))
+        Some(some_of(workers.iter().map(|worker| self.lack(worker))))
     }
 
     fn lack(&self, worker: &KnownWorker) -> String {
         let name = &worker.name;
-        if worker.mode == WorkerMode::Drain {
-            return format!("{name} is drained");
-        }
         if !worker.offer.queues.contains(&self.queue) {
             return format!("{name} does not serve queue {}", self.queue);
         }
+        // What it lacks for good says more than that it takes nothing now.
         let lacks = self.needs.lacking(&worker.offer).join(", ");
+        if lacks.is_empty() {
+            return format!("{name} is {}", worker.wish);
+        }
         let cut = lacks.char_indices().nth(200).map_or(lacks.as_str(), |(at, _)| &lacks[..at]);
         format!("{name} lacks {cut}")
     }
+}
+
+/// The first of what is said of workers, and how many more there are.
+pub(crate) fn some_of(said: impl ExactSizeIterator<Item = String>) -> String {
+    let more = said.len().saturating_sub(UNMET_WORKERS_MAX);
+    let mut some: Vec<_> = said.take(UNMET_WORKERS_MAX).collect();
+    if more > 0 {
+        some.push(format!("and {more} more"));
+    }
+    some.join("; ")
 }
 
 const BY_IDS: Sql = Sql {
     sqlite: "select id, queue, requirements from lane where id in (select value from json_each($1))",
     postgres: "select id, queue, requirements from lane where id = any($1)",
 };
-const WORKERS: &str = "select name, offer, mode from worker where last_seen > $1 and left_at is null \
+const WORKERS: &str = "select name, offer, mode, mode_by, mode_why, mode_since, mode_until from worker where last_seen > $1 and left_at is null \
     order by name";
 
 impl SqlStore {
@@ -106,7 +120,7 @@ pub(crate) async fn known_workers(session: &mut Session, now: DateTime<Utc>) -> 
     let since = now - Duration::milliseconds(i64::try_from(WORKER_ALIVE_MS).unwrap_or(i64::MAX));
     let rows = session.all(WORKERS, values![since]).await?;
     let read = |row: &Row| {
-        Ok(KnownWorker { name: row.text("name")?, offer: row.json("offer")?, mode: row.parsed("mode")? })
+        Ok(KnownWorker { name: row.text("name")?, offer: row.json("offer")?, wish: read_wish(row)?.at(now) })
     };
     rows.iter().map(read).collect()
 }

@@ -46,6 +46,7 @@ mod claim;
 mod finish;
 mod heartbeat;
 mod queues;
+mod workers;
 
 mod files;
 mod results;

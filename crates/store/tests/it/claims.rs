@@ -198,12 +198,12 @@ async fn paused_queues_hand_nothing_out(bed: &Bed) {
 async fn drained_workers_get_nothing(bed: &Bed) {
     bed.queue(&[ready("a")]).await;
     assert_eq!(bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap(), WorkerMode::Active);
-    bed.store.set_worker_mode(&"w1".into(), WorkerMode::Drain).await.unwrap();
+    bed.store.set_worker_mode(&"w1".into(), &WorkerMode::Drain.into()).await.unwrap();
     assert_eq!(bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap(), WorkerMode::Drain);
     assert!(bed.claim("w1", 1).await.is_empty());
-    bed.store.set_worker_mode(&"w1".into(), WorkerMode::Active).await.unwrap();
+    bed.store.set_worker_mode(&"w1".into(), &WorkerMode::Active.into()).await.unwrap();
     assert_eq!(bed.claim("w1", 1).await.len(), 1);
-    let error = bed.store.set_worker_mode(&"w9".into(), WorkerMode::Drain).await.unwrap_err();
+    let error = bed.store.set_worker_mode(&"w9".into(), &WorkerMode::Drain.into()).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound { .. }));
 }
 

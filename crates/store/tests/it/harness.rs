@@ -364,6 +364,7 @@ pub(crate) fn offer() -> Offer {
         arches: ["x86_64".to_owned()].into(),
         vm_arches: [].into(),
         providers: [].into(),
+        vm_images: None,
         executors: [model::requirements::ExecutorKind::Container].into(),
         labels: [].into(),
         memory_bytes: 1 << 32,

@@ -12,7 +12,7 @@ pub(crate) use database::{DbCommand, TokenCommand};
 pub(crate) use event::{EventCommand, Record, Send, Tail};
 pub(crate) use result::ResultCommand;
 pub(crate) use rule::{Backtest, HistoryArgs, HoldCommand, NewRule, RuleCommand};
-pub(crate) use serve::{Conformance, Demo, Overrides, Serve, Up, WorkerArgs, WorkerCommand};
+pub(crate) use serve::{Conformance, Demo, Overrides, Rest, Serve, Up, WorkerArgs, WorkerCommand};
 pub(crate) use task::{ListTasks, RunLocal, Submit, TaskCommand};
 pub(crate) use upkeep::{DlqCommand, QueueCommand};
 

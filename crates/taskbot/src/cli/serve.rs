@@ -117,16 +117,43 @@ Examples:
   taskbot worker conformance -o json ./my-cloud"
     )]
     Conformance(Conformance),
-    /// Let a worker take no more tasks; it finishes those that it runs
+    /// Let a worker take no more tasks; it finishes those that it runs, and stays connected
     #[command(after_help = "Examples:
-  taskbot worker drain builder-3")]
-    Drain {
+  taskbot worker cordon builder-3 --why 'is it the disk?'
+  taskbot worker uncordon builder-3")]
+    Cordon(Rest),
+    /// Let a worker take no more tasks, finish those that it runs, and end then
+    #[command(
+        after_help = "Its process ends with exit code 0 once it runs nothing. A worker that is started while it is drained stays and
+waits to be resumed; so does the worker that is a part of `taskbot up`.
+
+Examples:
+  taskbot worker drain builder-3
+  taskbot worker drain builder-3 --why 'is moved to the new rack'"
+    )]
+    Drain(Rest),
+    /// Let a worker take no more tasks for a while, and say why: it is shown with what waits for it
+    #[command(
+        after_help = "It finishes what it runs and stays connected. Without --until, until `taskbot worker resume`.
+
+Examples:
+  taskbot worker maintenance builder-3 --why 'new disks'
+  taskbot worker maintenance builder-3 --why 'new disks' --until 2h
+  taskbot worker maintenance builder-3 --why 'new disks' --until 2030-01-31T18:00:00Z"
+    )]
+    Maintenance {
         /// The worker
         name: String,
+        /// Why, for those who look at the worker and at tasks that wait for it
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+        /// When it takes tasks again: for how long (`2h`), or a time
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
     },
-    /// Let a drained worker take tasks again
+    /// Let a worker take tasks again
     #[command(
-        visible_alias = "activate",
+        visible_aliases = ["uncordon", "activate"],
         after_help = "Examples:
   taskbot worker resume builder-3"
     )]
@@ -134,6 +161,15 @@ Examples:
         /// The worker
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rest {
+    /// The worker
+    pub(crate) name: String,
+    /// Why, for those who look at the worker and at tasks that wait for it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Debug, Args)]

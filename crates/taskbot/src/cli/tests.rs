@@ -104,7 +104,9 @@ fn commands() {
     server
     worker list
     worker conformance
+    worker cordon
     worker drain
+    worker maintenance
     worker resume
     event send
     event tail

@@ -176,6 +176,9 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         let text = format!("queue {} is paused by {}{why}", text_at(task, "queue"), text_at(paused, "by"));
         field("waits", paint(output::odd(), text))?;
     }
+    if let Some(held_up) = whole["held_up"].as_str() {
+        field("waits", paint(output::odd(), held_up))?;
+    }
     if let Some(position) = whole["position"].as_u64() {
         field("position", format_args!("{position} before it"))?;
     }

@@ -62,7 +62,8 @@ pub(crate) async fn run(args: Demo, file: Option<&Path>) -> Result<u8> {
 }
 
 async fn play(config: &Config, server: &mut Running, once: bool) -> Result<u8> {
-    let mut work = Work::start(config, &server.inner_url(), Some(server.agent_token().await?)).await?;
+    let token = server.agent_token().await?;
+    let mut work = Work::start(config, &server.inner_url(), Some(token), false).await?;
     let opening = opening(server, &work);
     let url = server.url();
     let told = tokio::select! {

@@ -21,6 +21,18 @@ pub(crate) fn parse_time(flag: &str, text: &str, now: DateTime<Utc>) -> Result<D
     })
 }
 
+/// A point in time to come: a duration from `now` on, a day, or a time with its offset.
+///
+/// # Errors
+/// It is none of them.
+pub(crate) fn parse_time_to_come(flag: &str, text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+    let ahead = parse_duration(text).ok().and_then(|ahead| TimeDelta::from_std(ahead).ok());
+    match ahead.and_then(|ahead| now.checked_add_signed(ahead)) {
+        Some(time) => Ok(time),
+        None => parse_time(flag, text, now),
+    }
+}
+
 /// A time of a document.
 fn time_of(value: &Value) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(value.as_str()?).ok().map(|time| time.with_timezone(&Utc))

@@ -33,7 +33,10 @@ pub(crate) async fn up(loaded: Loaded, with_worker: bool) -> Result<u8> {
     let mut signals = Signals::new()?;
     let mut server = Running::start(&config).await?;
     let mut work = match with_worker {
-        true => Some(Work::start(&config, &server.inner_url(), Some(server.agent_token().await?)).await?),
+        true => {
+            let token = server.agent_token().await?;
+            Some(Work::start(&config, &server.inner_url(), Some(token), false).await?)
+        }
         false => None,
     };
     greet(&config, &server, work.as_ref())?;
@@ -81,7 +84,7 @@ pub(crate) async fn worker(loaded: Loaded, global: &Global, given: &Givens) -> R
     if !given.contains_key("server") {
         tracing::info!(server = global.server, "no --server given");
     }
-    let mut work = Work::start(&loaded.config, &global.server, token).await?;
+    let mut work = Work::start(&loaded.config, &global.server, token, true).await?;
     output::note(format_args!(
         "worker {} serves {} of {}",
         work.name(),

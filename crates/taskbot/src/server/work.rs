@@ -34,11 +34,17 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Starts a worker of the server at `url`.
+    /// Starts a worker of the server at `url`. One that `ends_when_drained` does so when an operator says it and it
+    /// runs nothing.
     ///
     /// # Errors
     /// Its folder cannot be used, or no executor works.
-    pub(crate) async fn start(config: &Config, url: &str, token: Option<String>) -> Result<Self> {
+    pub(crate) async fn start(
+        config: &Config,
+        url: &str,
+        token: Option<String>,
+        ends_when_drained: bool,
+    ) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let name = name(config);
@@ -58,7 +64,8 @@ impl Work {
         }
         let git =
             GitCache::new(dir.join("mirrors"), git_config(config)).map_err(|error| anyhow!("{error}"))?;
-        let worker = worker_config(config, (name.clone(), identity), &dir, url, token, kvm)?;
+        let mut worker = worker_config(config, (name.clone(), identity), &dir, url, token, kvm)?;
+        worker.ends_when_drained = ends_when_drained;
         let agent = Agent::new(worker, executors, Arc::new(git), clock, ids)?;
         let shutdown = Shutdown::default();
         let job = tokio::spawn(agent.run(shutdown.clone()));
@@ -173,6 +180,7 @@ fn worker_config(
         disk_bytes: worker.disk_bytes.unwrap_or_else(|| machine::free_bytes(dir)),
         cpus: worker.cpus.unwrap_or_else(machine::cpus),
         kvm,
+        ends_when_drained: false,
         work_dir: dir.join("attempts"),
         lost_contact_after: worker::config::LOST_CONTACT_AFTER_DEFAULT,
         run,

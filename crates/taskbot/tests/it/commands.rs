@@ -130,6 +130,26 @@ fn waiting_can_be_given_up() {
 }
 
 #[test]
+fn a_worker_is_taken_out_of_work_and_tasks_say_so() {
+    let up = up();
+    let name = up.run(&["worker", "list", "-o", "json"]).json()[0]["name"].as_str().unwrap().to_owned();
+    up.run(&["worker", "maintenance", &name, "--why", "new disks", "--until", "2h"])
+        .expect(0, &["takes no more tasks until 20"]);
+    up.run(&["worker", "list"]).expect(0, &["maintenance until 20", ": new disks"]);
+    let task = build(&up, "audit", 0);
+    up.run(&["task", "watch", &task, "--timeout", "300ms"])
+        .expect(124, &["in maintenance until 20", "(new disks)"]);
+    up.run(&["worker", "uncordon", &name]).expect(0, &["takes tasks again"]);
+    up.run(&["task", "watch", &task]).expect(0, &["finished(passed)"]);
+    up.run(&["worker", "cordon", &name, "--why", "a look"]).expect(0, &["takes no more tasks"]);
+    up.run(&["worker", "list"]).expect(0, &["cordon: a look"]);
+    up.run(&["worker", "maintenance", &name, "--why", " "]).expect(2, &["needs a reason"]);
+    up.run(&["worker", "maintenance", &name, "--why", "x", "--until", "2020-01-01"]).expect(2, &["is over"]);
+    up.run(&["worker", "cordon", "nobody"]).expect(5, &["nobody"]);
+    up.run(&["worker", "resume", &name]).expect(0, &[]);
+}
+
+#[test]
 fn dumps_go_out_and_come_in() {
     let up = up();
     let line = |id: u32| {

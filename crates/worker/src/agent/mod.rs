@@ -9,6 +9,7 @@
 //! - The first wish to stop ends claiming, hands back what has not begun, and waits for the rest; the second
 //!   ends the rest at once, hands it back, cleans up, and leaves to the next start what could not be delivered.
 //!   The last word is a goodbye, so that nobody waits for this worker.
+//! - An operator may let it take no more tasks, and may let it end once it runs nothing.
 //! - A server that answers that it cannot now (its database is away) has not given the attempts to anybody
 //!   else: they go on. With no answer at all they go on for `lost_contact_after`, then they are stopped.
 
@@ -119,6 +120,9 @@ pub struct Agent {
     /// The server took this worker for its own: only then it is told goodbye, or a worker that was refused its
     /// name would take away whoever has it.
     welcome: AtomicBool,
+    /// Whether it took tasks since it was started: one that is started while it is drained stays, so that nobody
+    /// starts it over and over.
+    was_active: AtomicBool,
     last_contact: Mutex<Instant>,
     /// Taken for writing by a sweep, for a moment by each attempt that begins: what begins while a sweep is
     /// under way would look like a leftover to it.
@@ -160,6 +164,7 @@ impl Agent {
             lease: watch::Sender::new(LEASE_DEFAULT),
             drained: AtomicBool::new(false),
             welcome: AtomicBool::new(false),
+            was_active: AtomicBool::new(false),
             last_contact: Mutex::new(Instant::now()),
             sweeping: RwLock::new(()),
             _lock: lock,
@@ -239,6 +244,10 @@ impl Agent {
                     for assignment in reply.assignments {
                         self.start(attempts, assignment, shutdown, give_up);
                     }
+                    if reply.end && self.is_to_end() {
+                        tracing::info!("this worker is drained and runs nothing: it ends");
+                        return Ok(());
+                    }
                     match (reply.drain, hasty) {
                         (true, _) => DRAINED_POLL,
                         (false, true) => CLAIM_PAUSE,
@@ -260,8 +269,11 @@ impl Agent {
                     backoff.next(self.ids.as_ref(), asked)
                 }
             };
+            let drained = self.drained.load(Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                // It may have been the last one.
+                () = self.table.freed.notified(), if drained => {}
                 () = shutdown.stop.cancelled() => break,
                 () = shutdown.kill.cancelled() => break,
             }
@@ -295,8 +307,14 @@ impl Agent {
         }
     }
 
+    /// Whether a worker that is drained ends now.
+    fn is_to_end(&self) -> bool {
+        self.config.ends_when_drained && self.was_active.load(Ordering::Relaxed) && self.table.len() == 0
+    }
+
     fn hear(&self, reply: &ClaimReply) {
         self.note_contact();
+        self.was_active.fetch_or(!reply.drain, Ordering::Relaxed);
         let lease = Duration::from_secs(u64::from(reply.lease_seconds.max(1)));
         self.lease.send_if_modified(|known| std::mem::replace(known, lease) != lease);
         if self.drained.swap(reply.drain, Ordering::Relaxed) != reply.drain {
@@ -380,6 +398,7 @@ impl Agent {
     async fn probe(&self) {
         let mut working = std::collections::BTreeSet::new();
         let mut providers = std::collections::BTreeSet::new();
+        let mut vm_images = None;
         for executor in &self.runner.executors {
             let probed = tokio::time::timeout(PROBE_LIMIT, executor.probe());
             match probed.await.unwrap_or_else(|_| Err("probing it takes too long".to_owned())) {
@@ -387,6 +406,7 @@ impl Agent {
                     tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
                     working.insert(executor.kind());
                     providers.extend(executor.providers());
+                    vm_images = vm_images.or_else(|| executor.images());
                 }
                 Err(error) => tracing::warn!(executor = %executor.kind(), error, "executor does not work"),
             }
@@ -403,6 +423,7 @@ impl Agent {
             },
             executors: working,
             providers,
+            vm_images,
             labels: config.labels.clone(),
             memory_bytes: config.memory_bytes,
             disk_bytes: config.disk_bytes,

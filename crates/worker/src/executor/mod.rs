@@ -311,6 +311,11 @@ pub trait Executor: Send + Sync {
         BTreeSet::new()
     }
 
+    /// The images by name that it has, where tasks can have no others, as of now.
+    fn images(&self) -> Option<BTreeSet<String>> {
+        None
+    }
+
     /// Makes an environment.
     ///
     /// # Errors

@@ -77,6 +77,7 @@ impl Bench {
             disk_bytes: 1 << 30,
             cpus: 1,
             kvm: false,
+            ends_when_drained: true,
             work_dir: self.path().join("worker"),
             lost_contact_after: Duration::from_secs(900),
             run: RunConfig {
@@ -446,6 +447,32 @@ async fn a_drained_worker_takes_nothing_more() {
     worker.stop().await;
     assert!(bench.board.lock().claims.iter().all(|claim| claim.free_slots == 0));
     assert_eq!(bench.board.lock().queue.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_worker_ends_once_it_runs_nothing() {
+    let bench = Bench::new().await;
+    let worker = bench.start();
+    let (task, go) = bench.submit_waiting("");
+    bench.until_logged(task, "begun").await;
+    {
+        let mut state = bench.board.lock();
+        (state.drain, state.end) = (true, true);
+    }
+    let is_drained =
+        |claim: &model::protocol::ClaimRequest| claim.free_slots == 0 && !claim.running.is_empty();
+    bench.board.until(|state| state.claims.iter().any(is_drained).then_some(())).await;
+    assert!(!worker.task.is_finished(), "its task runs");
+    std::fs::write(go, "").unwrap();
+    assert_eq!(outcome(&bench.board.end_of(task).await).0, "passed");
+    worker.task.await.unwrap().unwrap();
+    assert_eq!(bench.board.lock().left, ["w".into()]);
+    // Started again, it stays: nobody is to start it over and over.
+    let asked = bench.board.lock().claims.len();
+    let worker = bench.start();
+    bench.board.until(|state| (state.claims.len() > asked + 1).then_some(())).await;
+    assert!(!worker.task.is_finished());
+    worker.stop().await;
 }
 
 /// How much memory this process holds at the most, in bytes.

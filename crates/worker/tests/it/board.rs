@@ -33,6 +33,7 @@ pub(crate) struct State {
     pub(crate) orders: HashMap<TaskId, Order>,
     pub(crate) fenced: HashSet<TaskId>,
     pub(crate) drain: bool,
+    pub(crate) end: bool,
     pub(crate) lease_seconds: u32,
     /// Asked before everything else.
     pub(crate) fault: Option<Fault>,
@@ -205,7 +206,12 @@ impl Board {
             state.claims_to_lose -= 1;
             return Reply::Drop;
         }
-        Reply::json(&ClaimReply { assignments, lease_seconds: state.lease_seconds, drain: state.drain })
+        Reply::json(&ClaimReply {
+            assignments,
+            lease_seconds: state.lease_seconds,
+            drain: state.drain,
+            end: state.end,
+        })
     }
 
     fn leave(&self, request: &Request) -> Reply {

@@ -253,6 +253,11 @@ impl Executor for Machines {
         Ok(Probe { version, notes })
     }
 
+    fn images(&self) -> Option<BTreeSet<String>> {
+        let there = self.config.images.iter().filter(|(_, image)| image.path.is_file());
+        Some(there.map(|(name, _)| name.clone()).collect())
+    }
+
     async fn provision(
         &self,
         request: &ProvisionRequest<'_>,
