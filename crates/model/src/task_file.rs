@@ -562,8 +562,8 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 impl TaskFile {
-    /// What it needs of a worker: its own `needs`, and one of its environments. Of sizes that all environments
-    /// name, the smallest is needed.
+    /// What it needs of a worker: its own `needs`, and one of its environments. When all environments name their
+    /// memory, the smallest is needed. Their disk space is a cap that is hardly ever filled: it is not.
     #[must_use]
     pub fn requirements(&self) -> Requirements {
         let executors = self.environment.iter().map(Environment::executor).collect();
@@ -579,17 +579,14 @@ impl TaskFile {
             _ => None,
         });
         let vm_images = self.vm_images().unwrap_or_default();
-        let smallest = |size: fn(&Sizes) -> Option<u64>| {
-            let sizes: Option<Vec<_>> = self.environment.iter().map(|one| size(one.sizes())).collect();
-            sizes.and_then(|sizes| sizes.into_iter().min())
-        };
+        let sizes: Option<Vec<_>> =
+            self.environment.iter().map(|environment| environment.sizes().memory_bytes).collect();
         self.needs.clone().and(&Requirements {
             executors,
             arch,
             providers: providers.collect(),
             vm_images,
-            memory_bytes: smallest(|sizes| sizes.memory_bytes),
-            disk_bytes: smallest(|sizes| sizes.disk_bytes),
+            memory_bytes: sizes.and_then(|sizes| sizes.into_iter().min()),
             ..Requirements::default()
         })
     }

@@ -58,6 +58,7 @@ const PROGRAMS: &[Program] = programs! {
     "qemu-img" => "qemu-utils";
     "grub-mkrescue" => "grub-common" "grub-pc-bin" "mtools";
     "xorriso" => "xorriso";
+    "debootstrap" => "debootstrap";
 };
 
 /// What has no program of a fixed name in `PATH`.

@@ -10,4 +10,5 @@ mod lifecycle;
 mod restart;
 mod services;
 mod support;
+mod walk;
 mod workshop;

@@ -5,8 +5,9 @@ use super::{
     command::{Git, infra},
     names::{self, check_inner, check_reference, check_url, is_commit},
     tree,
+    way::Way,
 };
-use crate::{fetch::address::is_public, files};
+use crate::files;
 use model::task::Repo;
 use sha2::{Digest, Sha256};
 use std::{
@@ -64,8 +65,8 @@ pub struct GitCache {
 
 /// Where a repository really is.
 enum Source {
-    /// To be mirrored from this URL or path, with git's words for the protocols that it may use.
-    Remote { url: String, protocols: &'static str },
+    /// To be mirrored from there.
+    Remote(Way),
     /// A folder of plain files, to be imported.
     Folder(PathBuf),
 }
@@ -97,7 +98,7 @@ impl GitCache {
         }
         let source = self.source(repo).await?;
         let mirror = self.lock(repo).await?;
-        let (url, protocols) = match &source {
+        let way = match &source {
             Source::Folder(path) => {
                 let commit = self.import(&mirror, path).await?;
                 return match &repo.reference {
@@ -113,21 +114,21 @@ impl GitCache {
                     _ => Ok(commit),
                 };
             }
-            Source::Remote { url, protocols } => (url, *protocols),
+            Source::Remote(way) => way,
         };
         let commit = match &repo.reference {
             Some(commit) if is_commit(commit) => {
                 if !self.has(&mirror, commit).await? {
-                    self.fetch_commit(&mirror, url, protocols, commit).await?;
+                    self.fetch_commit(&mirror, way, commit).await?;
                 }
                 commit.clone()
             }
             reference => {
-                let (name, commit) = self.find(url, protocols, reference.as_deref()).await?;
+                let (name, commit) = self.find(way, reference.as_deref()).await?;
                 if self.has(&mirror, &commit).await? {
                     commit
                 } else {
-                    self.fetch(&mirror, url, protocols, &name).await?
+                    self.fetch(&mirror, way, &name).await?
                 }
             }
         };
@@ -232,9 +233,8 @@ impl GitCache {
         Git::new(Some(&mirror.dir), LOCAL_LIMIT, what)
     }
 
-    fn network(&self, mirror: &Mirror, url: &str, protocols: &str) -> Git {
-        Git::new(Some(&mirror.dir), self.config.network_limit, format!("fetch {url}"))
-            .protocols(protocols)
+    fn network(&self, mirror: &Mirror, way: &Way) -> Git {
+        way.on(Git::new(Some(&mirror.dir), self.config.network_limit, format!("fetch {}", way.url)))
             .watch_size(&mirror.dir, self.config.repo_bytes_max)
     }
 
@@ -247,16 +247,11 @@ impl GitCache {
             return self.local_source(path);
         }
         let url = check_url(&repo.git, &self.config.protocols, &self.config.hosts)?;
-        if self.config.hosts.is_empty() {
-            refuse_private(&url).await?;
-        }
-        let protocols = match url.scheme() {
-            "https" => "https",
-            "ssh" => "ssh",
-            "http" => "http",
-            _ => "git",
+        let way = match self.config.hosts.is_empty() {
+            true => Way::public(&repo.git, &url).await?,
+            false => Way::remote(&repo.git, &url),
         };
-        Ok(Source::Remote { url: repo.git.clone(), protocols })
+        Ok(Source::Remote(way))
     }
 
     fn local_source(&self, path: &str) -> Result<Source, GitError> {
@@ -282,7 +277,7 @@ impl GitCache {
                     elsewhere.display()
                 )));
             }
-            return Ok(Source::Remote { url: real.to_string_lossy().into_owned(), protocols: "file" });
+            return Ok(Source::Remote(Way::local(real.to_string_lossy().into_owned())));
         }
         if !real.is_dir() {
             return Err(GitError::NotFound(format!("{path} is neither a repository nor a folder")));
@@ -291,17 +286,13 @@ impl GitCache {
     }
 
     /// Asks the other side what a reference is. Gives the full name and the commit (or annotated tag).
-    async fn find(
-        &self,
-        url: &str,
-        protocols: &str,
-        reference: Option<&str>,
-    ) -> Result<(String, String), GitError> {
+    async fn find(&self, way: &Way, reference: Option<&str>) -> Result<(String, String), GitError> {
+        let url = way.url.as_str();
         let wanted = match reference {
             None => vec!["HEAD".to_owned()],
             Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
         };
-        let ask = Git::new(None, self.config.network_limit, format!("look into {url}")).protocols(protocols);
+        let ask = way.on(Git::new(None, self.config.network_limit, format!("look into {url}")));
         let answer = ask.args(["ls-remote", "--", url]).args(&wanted).run(LISTING_BYTES_MAX).await?;
         let answer = String::from_utf8_lossy(&answer);
         let refs: Vec<_> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
@@ -321,14 +312,9 @@ impl GitCache {
     }
 
     /// Fetches one reference without its history; gives the commit that it is now.
-    async fn fetch(
-        &self,
-        mirror: &Mirror,
-        url: &str,
-        protocols: &str,
-        name: &str,
-    ) -> Result<String, GitError> {
-        let fetch = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
+    async fn fetch(&self, mirror: &Mirror, way: &Way, name: &str) -> Result<String, GitError> {
+        let url = way.url.as_str();
+        let fetch = self.network(mirror, way).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
         let refspec = format!("+{name}:refs/taskbot/incoming");
         fetch.args(["--no-write-fetch-head", "--", url, &refspec]).run(LISTING_BYTES_MAX).await?;
         let commit = self.git(mirror, format!("read {name} of {url}"));
@@ -340,21 +326,16 @@ impl GitCache {
     }
 
     /// Fetches a commit by its id; from hosts that do not hand out bare commits, everything.
-    async fn fetch_commit(
-        &self,
-        mirror: &Mirror,
-        url: &str,
-        protocols: &str,
-        commit: &str,
-    ) -> Result<(), GitError> {
-        let fetch = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
+    async fn fetch_commit(&self, mirror: &Mirror, way: &Way, commit: &str) -> Result<(), GitError> {
+        let url = way.url.as_str();
+        let fetch = self.network(mirror, way).args(["fetch", "--quiet", "--depth=1", "--no-tags"]);
         let alone = fetch.args(["--no-write-fetch-head", "--", url, commit]).run(LISTING_BYTES_MAX).await;
         match alone {
             Ok(_) => {}
             Err(GitError::NotFound(_)) => {
                 // A full history: what was cut off by earlier fetches is asked for too.
                 let whole = mirror.dir.join("shallow").exists().then_some("--unshallow");
-                let all = self.network(mirror, url, protocols).args(["fetch", "--quiet", "--no-tags"]);
+                let all = self.network(mirror, way).args(["fetch", "--quiet", "--no-tags"]);
                 let all = all.args(["--no-write-fetch-head"]).args(whole).args(["--", url]);
                 let all = all.args(["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"]);
                 all.run(LISTING_BYTES_MAX).await?;
@@ -396,7 +377,7 @@ impl GitCache {
             return Ok(mirror);
         }
         match source {
-            Source::Remote { url, protocols } => self.fetch_commit(&mirror, &url, protocols, commit).await?,
+            Source::Remote(way) => self.fetch_commit(&mirror, &way, commit).await?,
             Source::Folder(path) => {
                 self.import(&mirror, &path).await?;
                 self.local_commit(&mirror, repo, commit).await?;
@@ -502,27 +483,6 @@ fn leads_to(folder: &Path) -> Option<PathBuf> {
 /// A path without links; one that leads nowhere stays as it is.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Refuses hosts whose names lead to this machine or its neighbourhood: nobody but the configuration may
-/// send us there.
-async fn refuse_private(url: &url::Url) -> Result<(), GitError> {
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_or_known_default().unwrap_or(22);
-    let addresses = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| GitError::Infra(format!("host `{host}` is not known: {error}")))?;
-    for address in addresses {
-        if !is_public(address.ip()) {
-            return Err(GitError::Denied(format!(
-                "host `{host}` is on this machine or its private network ({}); \
-                 only hosts named in the configuration may be",
-                address.ip()
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn trim(folder: &Path, max_bytes: u64) -> std::io::Result<()> {

@@ -26,6 +26,9 @@ const STDERR_BYTES_MAX: u64 = 16 * 1024;
 /// How often the size of what is being fetched is looked at.
 const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How git speaks by SSH.
+pub(super) const SSH: &str = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes";
+
 /// The configuration that every command gets, whatever files say.
 const SETTINGS: [&str; 15] = [
     "core.hooksPath=/dev/null",
@@ -115,7 +118,7 @@ impl Git {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "/bin/false")
             .env("SSH_ASKPASS", "/bin/false")
-            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
+            .env("GIT_SSH_COMMAND", SSH)
             .env("GIT_ALLOW_PROTOCOL", "none")
             .env("GIT_PROTOCOL_FROM_USER", "0")
             .env("GIT_LFS_SKIP_SMUDGE", "1")

@@ -9,6 +9,7 @@ mod command;
 mod import;
 mod names;
 mod tree;
+mod way;
 
 pub use cache::{GitCache, GitConfig};
 pub use names::{Protocol, check_reference, check_url, is_commit};

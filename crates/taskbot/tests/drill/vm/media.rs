@@ -70,7 +70,9 @@ async fn a_test_iso_is_built_and_installed() {
     let installed = ended(&installation, "install-tests", 2).await;
     let one = installed.iter().find(|task| task.item["id"] == "FEDORA-2026-broken").unwrap();
     assert_eq!(one.outcome(), "failed", "{}", one.shown());
-    assert!(one.files.iter().any(|name| name == "vm/install-console.log"), "{}", one.shown());
+    for file in ["vm/install-console.log", "vm/failure.png"] {
+        assert!(one.files.iter().any(|name| name == file), "{file}: {}", one.shown());
+    }
     assert!(one.log.contains("INSTALL-FAILED: %post failed"), "{}", one.shown());
     assert_eq!(told(&installation, "taskbot.task.finished").await, 4);
     assert!(told(&installation, "taskbot.artifact.published").await >= 2);

@@ -1,10 +1,12 @@
 //! The shipped rules whose tasks need machines, for real: from the event on the bus to stored results, with kernels
 //! that are Debian's in packages of RPM, on emulated machines.
 
+mod cloud;
 mod kernels;
 mod media;
 mod packages;
 mod upgrades;
+mod wreck;
 
 use crate::support::{installation::Installation, wait::until_within};
 use serde_json::{Value, json};

@@ -47,15 +47,19 @@ pub(super) fn rpm(build: Build<'_>, arch: &str, root: &Path, to: &Path) {
     fs::copy(built, to.join(format!("{}.{arch}.rpm", build.nvr()))).unwrap();
 }
 
-/// Packages of Debian that the tests are given, unpacked.
-pub(super) fn unpacked(name: &str, debian_arch: &str, to: &Path) {
+/// A package of Debian that the tests are given.
+pub(super) fn file(name: &str, debian_arch: &str) -> PathBuf {
     let folder = PathBuf::from(required("TASKBOT_TEST_KERNEL_PACKAGES"));
     let package = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()).find(|entry| {
         let file = entry.file_name().display().to_string();
         file.starts_with(name) && file.ends_with(&format!("_{debian_arch}.deb"))
     });
-    let package = package.unwrap_or_else(|| panic!("{}: no {name} for {debian_arch}", folder.display()));
-    run(Command::new("dpkg-deb").arg("--extract").arg(package.path()).arg(to));
+    package.unwrap_or_else(|| panic!("{}: no {name} for {debian_arch}", folder.display())).path()
+}
+
+/// Such a package, unpacked.
+pub(super) fn unpacked(name: &str, debian_arch: &str, to: &Path) {
+    run(Command::new("dpkg-deb").arg("--extract").arg(file(name, debian_arch)).arg(to));
 }
 
 /// Packs Debian's kernel as Fedora's two packages into a folder; gives the version that it says of itself.

@@ -100,6 +100,13 @@ fn disks(here: &Path) -> Vec<(&'static str, PathBuf)> {
     systems.map(|(system, _)| (system, here.join(format!("{system}.img")))).into()
 }
 
+/// The disk of the simplest of them.
+pub(super) fn one_disk(folder: &Path) -> PathBuf {
+    let here = folder.join("made");
+    packages::kernel(KERNEL, "x86_64", "amd64", &here.join("kernel"));
+    disks(&here).swap_remove(0).1
+}
+
 fn package(folder: &Path, build: Build<'_>, name: &str, text: &str) {
     let own = tempfile::tempdir_in(folder).unwrap();
     file(own.path(), name, text);

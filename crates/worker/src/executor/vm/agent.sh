@@ -4,24 +4,25 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
 
-# The character device of a port: no udev is needed.
-port() {
-  for p in /sys/class/virtio-ports/*; do
-    if [ "$(cat "$p/name" 2>/dev/null)" = "$1" ]; then echo "/dev/${p##*/}"; return; fi
-  done
-}
-
-# The block device with a serial number.
-disk() {
-  for d in /sys/block/*; do
-    if [ "$(cat "$d/serial" 2>/dev/null)" = "$1" ]; then echo "/dev/${d##*/}"; return; fi
-  done
-}
-
-control=$(port taskbot.control)
-output=$(port taskbot.output)
-IN=$(disk taskbot-in)
-OUT=$(disk taskbot-out)
+# The character devices of our ports (no udev is needed) and our block devices. By the shell alone: emulated, every
+# program that is started takes its time.
+for p in /sys/class/virtio-ports/*; do
+  name=
+  [ ! -r "$p/name" ] || read -r name <"$p/name"
+  case $name in
+    taskbot.control) control=/dev/${p##*/} ;;
+    taskbot.output) output=/dev/${p##*/} ;;
+  esac
+done
+for d in /sys/block/*; do
+  name=
+  # A serial number has no end of line, so that reading it ends with an error.
+  [ ! -r "$d/serial" ] || read -r name <"$d/serial" || :
+  case $name in
+    taskbot-in) IN=/dev/${d##*/} ;;
+    taskbot-out) OUT=/dev/${d##*/} ;;
+  esac
+done
 [ -c "$control" ] && [ -c "$output" ] && [ -b "$IN" ] || exit 1
 # Fails while another agent has them.
 exec 3<"$control" 4>"$output" || exit 1
@@ -64,7 +65,8 @@ run() {
   (
     {
       (
-        [ -z "$GROUP" ] || sh -c 'echo $PPID' >"$GROUP/cgroup.procs"
+        # `$$` would be the agent.
+        [ -z "$GROUP" ] || { read -r own rest </proc/self/stat && echo "$own" >"$GROUP/cgroup.procs"; }
         TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&- 5>&- 6<&-
       )
       echo $? >&5

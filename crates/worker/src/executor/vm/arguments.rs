@@ -12,6 +12,10 @@ pub(super) const OUTPUT_SOCKET: &str = "output.sock";
 pub(super) const INPUT_DISK: &str = "input.raw";
 pub(super) const OUTPUT_DISK: &str = "output.raw";
 
+/// How much translated code emulation keeps, in MiB. Left to itself it takes a gigabyte, which a whole distribution
+/// fills: more than [`OWN_MEMORY_BYTES`](super::OWN_MEMORY_BYTES) leaves it.
+const TRANSLATED_MIB: u32 = 256;
+
 /// What a machine is made of.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -36,6 +40,8 @@ pub(super) struct Machine {
     pub(super) agent: bool,
     /// Whether it ends when the guest resets it.
     pub(super) ends_at_reset: bool,
+    /// Whether QEMU stays at the machine's end, so that there still is a screen to be looked at.
+    pub(super) stays_at_end: bool,
     pub(super) network: Network,
 }
 
@@ -70,7 +76,7 @@ pub(super) struct Forward {
 
 impl Machine {
     pub(super) fn arguments(&self) -> Vec<String> {
-        let accel = if self.kvm { "kvm" } else { "tcg" };
+        let accel = if self.kvm { "kvm".to_owned() } else { format!("tcg,tb-size={TRANSLATED_MIB}") };
         let cpu = match (self.kvm, self.arch.name) {
             (true, _) => "host",
             // The full algorithm for pointer authentication costs most of the time in emulation.
@@ -82,7 +88,9 @@ impl Machine {
             "-name".to_owned(),
             format!("guest={},process=taskbot-vm", self.name),
             "-machine".to_owned(),
-            format!("{},accel={accel}", self.arch.machine),
+            self.arch.machine.to_owned(),
+            "-accel".to_owned(),
+            accel,
             "-cpu".to_owned(),
             cpu.to_owned(),
             "-m".to_owned(),
@@ -105,6 +113,9 @@ impl Machine {
         self.network(&mut args);
         if self.ends_at_reset {
             args.push("-no-reboot".to_owned());
+        }
+        if self.stays_at_end {
+            args.push("-no-shutdown".to_owned());
         }
         args
     }

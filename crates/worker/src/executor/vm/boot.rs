@@ -11,6 +11,7 @@ use super::{
     process::Process,
     qmp::{Qmp, connect},
 };
+use futures_util::FutureExt as _;
 use model::{task_file::ConsoleStep, units::format_duration};
 use serde_json::json;
 use std::{
@@ -20,13 +21,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How often a machine may reset itself before it is taken for one that goes round in circles.
 pub(super) const RESETS_MAX: u32 = 5;
 /// The most pictures of one machine.
 const PICTURES_MAX: usize = 50;
+/// How long the console of a machine that has ended must be silent.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// How many lines of the console a reason quotes.
 pub(super) const QUOTED_LINES: usize = 3;
 
@@ -39,6 +42,8 @@ pub(super) struct Running {
     /// How much of the console the log has.
     logged: u64,
     pictures: PathBuf,
+    /// See [`Machine::stays_at_end`].
+    stays_at_end: bool,
 }
 
 /// Until when something is waited for.
@@ -140,7 +145,15 @@ impl Running {
                 return Err(infra(format!("QEMU ended at once ({how}): {}", process.said())));
             }
         };
-        Ok(Self { process, qmp, console, guest, logged: 0, pictures: files.to_owned() })
+        Ok(Self {
+            process,
+            qmp,
+            console,
+            guest,
+            logged: 0,
+            pictures: files.to_owned(),
+            stays_at_end: machine.stays_at_end,
+        })
     }
 
     /// Passes on to the log what came on the console.
@@ -197,6 +210,9 @@ impl Running {
                     if told.panicked { "its kernel panicked" } else { "it resets itself again and again" };
                 return Err(Setback::Ended(self.reason(what, why)));
             }
+            if self.stays_at_end && told.shutdown.is_some() {
+                return self.at_the_end(goal, log).await.ok_or_else(|| Setback::Ended(self.ended(what, "")));
+            }
             let silent_until = patience.idle.map_or(patience.until, |idle| last + idle);
             let quiet = tokio::select! {
                 biased;
@@ -224,6 +240,17 @@ impl Running {
             if let Some(why) = quiet {
                 return Err(Setback::TooLong(self.reason(what, &why)));
             }
+        }
+    }
+
+    /// What is reached once the machine has ended and QEMU stays: its last words may still be on their way.
+    async fn at_the_end(&mut self, goal: Goal<'_>, log: &dyn LogSink) -> Option<(usize, u64)> {
+        let mut came = self.console.came.clone();
+        while let Ok(Ok(())) = timeout(LAST_WORDS, came.changed()).await {}
+        self.show(log);
+        match goal {
+            Goal::End => Some((0, 0)),
+            goal => self.goal(goal).now_or_never().flatten(),
         }
     }
 

@@ -14,12 +14,17 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
 [ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 [ -e /dev/stdin ] || { ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr; }
 ip link set lo up 2>/dev/null
-# In the order of their dependencies; what the kernel has built in is missing here, and not missed.
+# In the order of their dependencies; what the kernel has built in is missing here, and not missed. Looked for once:
+# emulated, every program that is started takes its time.
+there=$(find /lib/modules -name "*.ko*" -o -name modules.dep 2>/dev/null)
 for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_mmio virtio_blk \
   virtio_console failover net_failover virtio_net; do
-  modprobe "$m" 2>/dev/null
+  case $there in *"/$m.ko"*) ;; *) continue ;; esac
+  case $there in */modules.dep*) modprobe "$m" 2>/dev/null ;; esac
   [ ! -d "/sys/module/$m" ] || continue
-  for f in $(find /lib/modules -name "$m.ko*" 2>/dev/null); do insmod "$f" 2>/dev/null && break; done
+  for f in $there; do
+    case $f in *"/$m.ko"*) insmod "$f" 2>/dev/null && break ;; esac
+  done
 done
 hostname taskbot 2>/dev/null
 n=0

@@ -107,6 +107,7 @@ impl Vm {
             boot_medium: false,
             agent: true,
             ends_at_reset: false,
+            stays_at_end: false,
             network: self.network.clone(),
         }
     }
@@ -255,6 +256,7 @@ impl Vm {
         machine.agent = false;
         machine.disk = Some(disk.to_owned());
         machine.ends_at_reset = true;
+        machine.stays_at_end = true;
         if let Some(iso) = &install.iso {
             machine.media.push(self.inside(iso)?);
             machine.boot_medium = install.kernel.is_none();

@@ -149,6 +149,24 @@ async fn an_installed_system_boots_from_its_disk() {
 }
 
 #[tokio::test]
+async fn who_switches_itself_off_half_way_is_on_a_picture() {
+    let bench = Bench::new();
+    let failing = VmInstall { answers: None, console: Vec::new(), ..install() };
+    let mut place = bench
+        .place(wish(failing), |work| medium(&work.join("boot.iso"), "echo NO-DISK >&2\npoweroff -f\n", None))
+        .await;
+    let log = Log::default();
+    let error = place.start(&log, &CancellationToken::new()).await.expect_err("it comes up");
+    assert!(
+        matches!(&error, StartError::Failed(why) if why.contains("guest-shutdown") && why.contains("NO-DISK")),
+        "{error}"
+    );
+    assert_eq!(files_of(&mut place).await, ["vm/failure.png", "vm/install-console.log"]);
+    place.destroy().await.unwrap();
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
 async fn a_broken_medium_says_so_by_console_and_picture() {
     let bench = Bench::new();
     let broken = VmInstall { idle: Duration::from_secs(2), console: Vec::new(), ..install() };

@@ -4,14 +4,11 @@
 //! volume for the work folder, no logs kept), starts it, waits for its end and removes both. With files, the same
 //! archives are uploaded and downloaded. It attaches to no output, watches no limits and asks nothing twice.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on panics")]
-#![expect(clippy::print_stdout, reason = "its results go to standard output")]
-
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/services.rs"]
-mod services;
-
+use crate::{
+    measure::{median, print},
+    services::required,
+    silent::Silent,
+};
 use bollard::{
     API_DEFAULT_VERSION, Docker, body_full,
     models::{
@@ -24,22 +21,20 @@ use bollard::{
     },
 };
 use futures_util::TryStreamExt;
-use measure::{median, print};
 use model::{
     Clock, Ids, SystemClock, SystemIds, TaskId, WorkerName,
     task::Trust,
     task_file::{ContainerWish, Environment, Relaxed, Sizes},
 };
-use services::required;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 use worker::executor::{
-    AttemptLabel, CollectLimits, ContainerConfig, Containers, ExecRequest, Executor, Exit, LogSink, Profile,
+    AttemptLabel, CollectLimits, ContainerConfig, Containers, ExecRequest, Executor, Exit, Profile,
     ProvisionRequest,
 };
 
@@ -47,8 +42,7 @@ use worker::executor::{
 const ROUNDS: usize = 30;
 const WARM_UP: usize = 3;
 
-#[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let socket = required("TASKBOT_TEST_DOCKER_SOCKET");
     let image = required("TASKBOT_TEST_DOCKER_IMAGE");
     let docker = Docker::connect_with_unix(&socket, 60, API_DEFAULT_VERSION).unwrap();
@@ -58,21 +52,26 @@ async fn main() {
         ContainerConfig::new(name.clone(), vec![PathBuf::from(&socket)], state.path().join("layers"));
     config.default_image = Some(image.clone());
     let executor = Containers::new(config, Arc::new(SystemClock));
-    let mut times: [Vec<f64>; 4] = Default::default();
+    // The first attempt makes the layer; those that are measured find it.
+    attempt(&executor, &name, None, Some("true # prepared")).await;
+    let mut times: [Vec<f64>; 5] = Default::default();
     for round in 0..WARM_UP + ROUNDS {
         let measured = [
             timed(bare_container(&docker, &image, false)).await,
-            timed(attempt(&executor, &name, None)).await,
+            timed(attempt(&executor, &name, None, None)).await,
             timed(bare_container(&docker, &image, true)).await,
-            timed(attempt(&executor, &name, Some(state.path()))).await,
+            timed(attempt(&executor, &name, Some(state.path()), None)).await,
+            timed(attempt(&executor, &name, None, Some("true # prepared"))).await,
         ];
         if round >= WARM_UP {
             times.iter_mut().zip(measured).for_each(|(times, took)| times.push(took));
         }
     }
-    let [bare, run, bare_files, files] = times.map(median);
-    print("container: run nothing", run, "ms", Some(bare));
-    print("container: files in, run nothing, files out", files, "ms", Some(bare_files));
+    let [bare, run, bare_files, files, prepared] = times.map(median);
+    print("container: a task that does nothing", files, "ms", Some(bare_files));
+    print("container: without any files", run, "ms", Some(bare));
+    print("container: without files, prepared before", prepared, "ms", Some(bare));
+    executor.sweep(&HashSet::new()).await.unwrap();
 }
 
 /// How long it takes, in milliseconds.
@@ -159,7 +158,7 @@ fn archive() -> Vec<u8> {
 }
 
 /// What an attempt does with its environment; with a folder, files are taken in and out too.
-async fn attempt(executor: &Containers, worker: &WorkerName, files: Option<&Path>) {
+async fn attempt(executor: &Containers, worker: &WorkerName, files: Option<&Path>, prepare: Option<&str>) {
     let label = AttemptLabel { worker: worker.clone(), task: TaskId::new(SystemIds.next()), attempt: 1 };
     let wish = ContainerWish { image: None, sizes: Sizes::default(), relaxed: Relaxed::default() };
     let stop = CancellationToken::new();
@@ -179,6 +178,12 @@ async fn attempt(executor: &Containers, worker: &WorkerName, files: Option<&Path
     }
     let (lines, env) = (["true".to_owned()], BTreeMap::new());
     let limit = Duration::from_secs(60);
+    if let Some(line) = prepare {
+        let lines = [line.to_owned()];
+        let (profile, env) = (Profile::Install, BTreeMap::new());
+        let request = ExecRequest { profile, lines: &lines, dir: "", env: &env, limit, idle: None };
+        place.prepare(&request, Some("bench"), &Silent, &stop).await.unwrap();
+    }
     let request = ExecRequest { profile: Profile::Run, lines: &lines, dir: "", env: &env, limit, idle: None };
     assert_eq!(place.exec(&request, &Silent, &stop).await.unwrap(), Exit::Code(0));
     if let Some(folder) = files {
@@ -188,11 +193,4 @@ async fn attempt(executor: &Containers, worker: &WorkerName, files: Option<&Path
         std::fs::remove_dir_all(to).unwrap();
     }
     place.destroy().await.unwrap();
-}
-
-/// A log that nobody reads.
-struct Silent;
-
-impl LogSink for Silent {
-    fn write(&self, _: &[u8]) {}
 }
