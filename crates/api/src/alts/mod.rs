@@ -332,7 +332,10 @@ async fn show(
         Err(store::StoreError::NotFound { .. }) => return Ok(Json(pending)),
         Err(error) => return Err(error.into()),
     };
-    let base = Base::of(&headers, &uri).url("");
+    // An address of its own serves no logs.
+    let public = state.scheduler().settings().public_url.as_deref();
+    let base =
+        public.map_or_else(|| Base::of(&headers, &uri).url(""), |url| url.trim_end_matches('/').to_owned());
     let mut answer = json!({"state": result::state_of(&task), "api_version": result::API_VERSION});
     if let Some((document, _)) = result::document_of(&state, &task, &base).await? {
         answer["result"] = document;
