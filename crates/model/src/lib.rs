@@ -38,6 +38,7 @@ pub mod result;
 
 pub mod message;
 pub mod protocol;
+pub mod sink;
 
 pub use attempt::Attempt;
 pub use clock::{Clock, Ids, SystemClock, SystemIds};

@@ -8,6 +8,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The most results, children included, that one attempt can report.
 pub const RESULTS_PER_ATTEMPT_MAX: usize = 10_000;
@@ -86,6 +87,38 @@ pub struct StoredResult {
     pub data: Map<String, Value>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
+}
+
+/// The values by key that a result has in ResultsDB's view: what is one text or number, or a list of such; what is
+/// deeper is the native view's alone. Its item is there as `item` and `type`.
+#[must_use]
+pub fn resultsdb_values<'a>(
+    data: &'a Map<String, Value>,
+    item: Option<&'a Item>,
+) -> BTreeMap<&'a str, Vec<String>> {
+    let mut shown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (key, value) in data {
+        let values: Vec<String> = match value {
+            Value::Array(values) => values.iter().filter_map(as_text).collect(),
+            value => as_text(value).into_iter().collect(),
+        };
+        if !key.contains(':') && !values.is_empty() {
+            shown.insert(key, values);
+        }
+    }
+    if let Some(item) = item {
+        shown.entry("item").or_insert_with(|| vec![item.id.clone()]);
+        shown.entry("type").or_insert_with(|| vec![item.kind.clone()]);
+    }
+    shown
+}
+
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 /// A file that an attempt left. Its bytes lie in the object store under [`Artifact::key`].

@@ -1,8 +1,8 @@
 //! What a task leaves behind, read: TAP, JUnit XML, JSON, tmt, autopkgtest, SARIF, Firehose, ResultYAML and
-//! exit codes become outcomes and results.
+//! exit codes become outcomes and results. And what was stored, taken to other places ([`sink`]).
 //!
-//! Everything here is a pure function over text that strangers wrote. This crate must never do I/O, never
-//! panic on any input, never follow a reference out of a document, and never turn a document that is
+//! But for [`sink`], everything here is a pure function over text that strangers wrote. This crate must never do
+//! other I/O than a sink's, never panic on any input, never follow a reference out of a document, and never turn a document that is
 //! truncated, malformed or contradictory into a pass: it is an error with the file and line where it broke.
 //!
 //! The modules stand in the order of the data: a format is chosen, its parser reads a document into results
@@ -34,6 +34,8 @@ pub mod sarif;
 
 pub mod conclude;
 pub mod junit_writer;
+
+pub mod sink;
 
 pub use conclude::{Conclusion, conclude, report};
 pub use format::parse;

@@ -11,12 +11,13 @@ use crate::{
     resolve::{self, Repositories},
     rulebook::{self, Rulebook},
     settings::Settings,
+    sinks::{self, Served},
     sweep, timers, upkeep,
     wake::Wake,
     watch as folder,
 };
 use events::{Outlet, OutletHealth, Source, SourceHealth};
-use model::{Clock, Ids, ids::SourceName};
+use model::{Clock, Ids, ids::SourceName, sink::Sink};
 use serde::Serialize;
 use std::{
     fmt,
@@ -45,6 +46,8 @@ pub struct Parts {
     pub repositories: Arc<dyn Repositories>,
     /// The bus to tell on; without one, messages are told in the live stream only.
     pub outlet: Option<Arc<dyn Outlet>>,
+    /// Where results and messages also go.
+    pub sinks: Vec<Arc<dyn Sink>>,
 }
 
 /// The scheduler: a handle that is cheap to clone.
@@ -57,6 +60,7 @@ struct Inner {
     metrics: Metrics,
     counters: Counters,
     sources: Mutex<Vec<(SourceName, watch::Receiver<SourceHealth>)>>,
+    sinks: Vec<Arc<Served>>,
 }
 
 /// How a source is doing, with its name.
@@ -78,8 +82,10 @@ impl fmt::Debug for Scheduler {
 impl Scheduler {
     /// Puts the parts together. Nothing runs before [`Scheduler::run`].
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
+        let sinks = std::mem::take(&mut parts.sinks);
         Self(Arc::new(Inner {
+            sinks: sinks.into_iter().map(|sink| Arc::new(Served::new(sink))).collect(),
             parts,
             wake: Wake::default(),
             metrics: Metrics::default(),
@@ -153,6 +159,10 @@ impl Scheduler {
         self.outlet().map(|outlet| outlet.health().borrow().clone())
     }
 
+    pub(crate) fn sinks(&self) -> &[Arc<Served>] {
+        &self.0.sinks
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
     }
@@ -186,6 +196,10 @@ impl Scheduler {
         loops.start("reaper", dispatch::run_reaper(self.clone(), loops.stop.clone()));
         loops.start("outbox stamper", relay::run_stamper(self.clone(), loops.stop.clone()));
         loops.start("outbox publisher", relay::run_publisher(self.clone(), loops.stop.clone()));
+        for served in self.sinks() {
+            let name = format!("sink {}", served.name());
+            loops.start(name, sinks::run(self.clone(), Arc::clone(served), loops.stop.clone()));
+        }
         loops.start("upkeep", upkeep::run(self.clone(), loops.stop.clone()));
         loops.start("file sweep", sweep::run(self.clone(), loops.stop.clone()));
         loops.join().await

@@ -32,6 +32,7 @@ pub mod dispatch;
 
 pub mod live;
 pub mod relay;
+pub mod sinks;
 
 pub mod apply;
 pub mod holds;

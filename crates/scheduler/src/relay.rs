@@ -4,7 +4,7 @@
 use crate::{Scheduler, settings::RELAY_BATCH_MAX};
 use model::message::{JsonText, Message};
 use serde_json::Value;
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,13 +23,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A lease as this server knows it.
 pub(crate) struct Lease {
-    work: &'static str,
+    work: Cow<'static, str>,
     held_until: Option<Instant>,
 }
 
 impl Lease {
-    pub(crate) const fn of(work: &'static str) -> Self {
-        Self { work, held_until: None }
+    pub(crate) fn of(work: impl Into<Cow<'static, str>>) -> Self {
+        Self { work: work.into(), held_until: None }
     }
 
     /// Whether this server holds it, asking the database only when that is not known for long enough.
@@ -39,7 +39,7 @@ impl Lease {
             return Ok(true);
         }
         let ttl_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        let held = scheduler.store().try_lease(self.work, &scheduler.settings().server, ttl_ms).await?;
+        let held = scheduler.store().try_lease(&self.work, &scheduler.settings().server, ttl_ms).await?;
         // Counted from before the asking, so that this server never thinks it longer than the database does.
         self.held_until = held.then_some(now + LEASE);
         Ok(held)
@@ -47,8 +47,8 @@ impl Lease {
 
     /// Gives it back, so that another server need not wait for its end.
     pub(crate) async fn end(self, scheduler: &Scheduler) {
-        if let Err(error) = scheduler.store().end_lease(self.work, &scheduler.settings().server).await {
-            tracing::debug!(%error, work = self.work, "the lease ends by itself");
+        if let Err(error) = scheduler.store().end_lease(&self.work, &scheduler.settings().server).await {
+            tracing::debug!(%error, work = %self.work, "the lease ends by itself");
         }
     }
 }
@@ -152,7 +152,7 @@ async fn publish(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<Publ
 }
 
 /// A link that leaves names this installation.
-fn with_whole_links(scheduler: &Scheduler, mut message: Message) -> Message {
+pub(crate) fn with_whole_links(scheduler: &Scheduler, mut message: Message) -> Message {
     let data = &mut message.message.data;
     // Most messages hold no link, and are not read for it.
     if let Some(base) = &scheduler.settings().public_url

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use model::{Event, EventId, Topic, event::hashed_id, ids::DeadLetterId};
-use scheduler::ingest::Taken;
+use scheduler::{ingest::Taken, sinks::LETTER_SOURCE};
 use serde_json::{Value, json};
 use store::{DeadLetter, Page};
 
@@ -47,7 +47,7 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(id): Path<i64>) -> 
 }
 
 #[utoipa::path(post, path = "/api/v1/dlq/{id}/requeue", tag = "dead letters", params(("id" = i64, Path, description = "Its number")), responses((status = 200, description = "It was taken in and the letter is gone", body = Value), (status = 422, description = "It is still refused, and still there")))]
-/// Takes a dead letter in again, as if it had just come. It is dropped when it is taken.
+/// Takes a dead letter in again, as if it had just come, or one of a sink there once more. It is dropped when it is taken.
 pub(crate) async fn requeue(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
@@ -55,6 +55,11 @@ pub(crate) async fn requeue(
 ) -> Result<Json<Value>, Problem> {
     let scheduler = state.scheduler();
     let letter = scheduler.store().dead_letter(DeadLetterId(id)).await?;
+    if let Some(sink) = letter.source.as_str().strip_prefix(LETTER_SOURCE) {
+        scheduler.redeliver(&letter).await?;
+        scheduler.audit(&caller.name, "dlq.requeue", format!("dlq/{id}"), json!({"sink": sink})).await?;
+        return Ok(Json(json!({"id": id, "sink": sink})));
+    }
     let event = event_of(&letter, scheduler.clock().now())?;
     let taken = scheduler.ingest(vec![event.into()]).await?;
     let seq = match taken.first() {

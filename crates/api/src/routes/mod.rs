@@ -13,6 +13,7 @@ mod results;
 pub(crate) mod retests;
 mod rules;
 mod section;
+mod sinks;
 mod stream;
 mod tasks;
 mod workers;
@@ -108,6 +109,7 @@ fn viewer() -> OpenApiRouter<ApiState> {
         .routes(routes!(retests::show))
         .routes(routes!(operations::queues))
         .routes(routes!(operations::workers))
+        .routes(routes!(sinks::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::show))
         .routes(routes!(stream::stream))
@@ -162,6 +164,7 @@ fn manager() -> OpenApiRouter<ApiState> {
         .routes(routes!(operations::pause))
         .routes(routes!(operations::resume))
         .routes(routes!(operations::worker_mode))
+        .routes(routes!(sinks::forget))
         .routes(routes!(dead_letters::requeue))
         .routes(routes!(dead_letters::drop_letter))
 }

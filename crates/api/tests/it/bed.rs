@@ -102,6 +102,7 @@ impl Bed {
             rulebook: Rulebook::new(Options::default(), None),
             repositories: Arc::new(Always),
             outlet: None,
+            sinks: Vec::new(),
         });
         scheduler.activate_rules(rule_files(RULES), "test", "tester").await.unwrap();
         let stop = CancellationToken::new();

@@ -11,6 +11,7 @@ mod junit_writer;
 mod outcomes;
 mod result_yaml;
 mod sarif;
+mod sinks;
 mod tap;
 mod task_repos;
 mod tmt;

@@ -276,6 +276,7 @@ fn parts(settings: Settings, store: &Arc<dyn Store>, repos: &Arc<Repos>) -> Part
         rulebook: Rulebook::new(Options::default(), None),
         repositories: Arc::clone(repos) as Arc<dyn Repositories>,
         outlet: None,
+        sinks: Vec::new(),
     }
 }
 

@@ -9,5 +9,6 @@ mod ingest;
 mod resolve;
 mod rulebook;
 mod service;
+mod sinks;
 mod sweep;
 mod told;

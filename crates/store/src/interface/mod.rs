@@ -12,6 +12,7 @@ mod resultsdb;
 mod retests;
 mod rule_sets;
 mod rules_at_work;
+mod sinks;
 mod tasks;
 mod upkeep;
 
@@ -27,6 +28,7 @@ pub use resultsdb::*;
 pub use retests::*;
 pub use rule_sets::*;
 pub use rules_at_work::*;
+pub use sinks::*;
 pub use tasks::*;
 pub use upkeep::*;
 
@@ -42,6 +44,7 @@ pub trait Store:
     + Retests
     + ForeignJobs
     + Outbox
+    + Sinks
     + DeadLetters
     + Access
     + Callbacks
@@ -61,6 +64,7 @@ impl<T> Store for T where
         + Retests
         + ForeignJobs
         + Outbox
+        + Sinks
         + DeadLetters
         + Access
         + Callbacks

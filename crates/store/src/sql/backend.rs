@@ -89,6 +89,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
         include_str!("../../../../migrations/sqlite/0061_callbacks.sql"),
         include_str!("../../../../migrations/postgres/0061_callbacks.sql"),
     ),
+    (
+        70,
+        "sinks",
+        include_str!("../../../../migrations/sqlite/0070_sinks.sql"),
+        include_str!("../../../../migrations/postgres/0070_sinks.sql"),
+    ),
 ];
 
 /// Both in one round trip.

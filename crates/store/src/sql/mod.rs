@@ -64,6 +64,7 @@ mod foreign_records;
 mod dead_letters;
 mod outbox;
 mod outgoing;
+mod sinks;
 
 mod access;
 mod prune;

@@ -45,7 +45,10 @@ const MESSAGES: Kind = Kind {
     name: "messages",
     table: "outbox",
     key: "id",
-    old: "published_at is not null and created_at < $1",
+    // What a sink has not come to yet stays, up to `SINK_BACKLOG_MAX`.
+    old: "published_at is not null and created_at < $1 and (\
+        outbox.position <= (select coalesce(min(s.position), (select r.position from relay r)) from sink s) \
+        or outbox.position <= (select r.position - 1000000 from relay r))",
     clear: None,
     with: &[],
 };
@@ -156,4 +159,14 @@ async fn prune_kind(
     let sql = format!("delete from {table} where key in {list}");
     let removed = session.run(sql, vec![Value::texts(&keys)]).await?;
     Ok((removed, keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backlog_of_sinks_is_the_documented_one() {
+        assert!(MESSAGES.old.contains(&format!("- {} ", crate::SINK_BACKLOG_MAX)));
+    }
 }

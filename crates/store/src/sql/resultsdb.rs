@@ -15,12 +15,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use model::{
-    Item,
     ids::ResultId,
-    result::{NewResult, StoredResult},
+    result::{NewResult, StoredResult, resultsdb_values},
 };
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The key that testcases are searched under.
 pub(crate) const TESTCASE_KEY: &str = ":testcase";
@@ -148,7 +147,7 @@ pub(crate) async fn index(session: &mut Session, results: &[StoredResult]) -> Re
     let mut rows = Vec::new();
     for result in results {
         let mut found = BTreeSet::from([(TESTCASE_KEY, searched(&result.testcase))]);
-        for (key, values) in shown_values(&result.data, result.item.as_ref()) {
+        for (key, values) in resultsdb_values(&result.data, result.item.as_ref()) {
             found.extend(values.iter().map(|value| (key, searched(value))));
         }
         let found = found.into_iter().take(VALUES_PER_RESULT_MAX);
@@ -156,37 +155,6 @@ pub(crate) async fn index(session: &mut Session, results: &[StoredResult]) -> Re
     }
     session.insert(&VALUES, rows).await?;
     Ok(())
-}
-
-/// The values by key that a result has in this view: what is one text or number, or a list of such; what is
-/// deeper is the native view's alone. Its item is there as `item` and `type`.
-pub(crate) fn shown_values<'a>(
-    data: &'a serde_json::Map<String, serde_json::Value>,
-    item: Option<&'a Item>,
-) -> BTreeMap<&'a str, Vec<String>> {
-    let mut shown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (key, value) in data {
-        let values: Vec<String> = match value {
-            serde_json::Value::Array(values) => values.iter().filter_map(as_text).collect(),
-            value => as_text(value).into_iter().collect(),
-        };
-        if !key.contains(':') && !values.is_empty() {
-            shown.insert(key, values);
-        }
-    }
-    if let Some(item) = item {
-        shown.entry("item").or_insert_with(|| vec![item.id.clone()]);
-        shown.entry("type").or_insert_with(|| vec![item.kind.clone()]);
-    }
-    shown
-}
-
-fn as_text(value: &serde_json::Value) -> Option<String> {
-    match value {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(_) | serde_json::Value::Bool(_) => Some(value.to_string()),
-        _ => None,
-    }
 }
 
 async fn put_testcase(session: &mut Session, testcase: &Testcase) -> Result<bool> {

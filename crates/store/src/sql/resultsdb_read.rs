@@ -4,7 +4,7 @@
 //! the rows that come, so that a page costs the same however many results there are.
 
 use super::{
-    resultsdb::{GROUP_KEY, TESTCASE_KEY, searched, shown_values},
+    resultsdb::{GROUP_KEY, TESTCASE_KEY, searched},
     session::{Dialect, Session},
     value::{Row, Value, values},
     where_clause::Where,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Entry, EntryQuery, LATEST_SCAN_MAX, PAGE_MAX, Result, ResultGroup, StoreError, Testcase, Wanted,
 };
-use model::{Item, ids::ResultId};
+use model::{Item, ids::ResultId, result::resultsdb_values};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 const COLUMNS: &str = "select r.*, t.ref_url as testcase_url from result r \
@@ -24,7 +24,7 @@ fn read_entry(row: &Row) -> Result<Entry> {
         _ => None,
     };
     let data: serde_json::Map<String, serde_json::Value> = row.json("data")?;
-    let data = shown_values(&data, item.as_ref());
+    let data = resultsdb_values(&data, item.as_ref());
     Ok(Entry {
         id: ResultId(row.int("id")?),
         testcase: Testcase { name: row.text("testcase")?, ref_url: row.text_opt("testcase_url")? },

@@ -27,5 +27,6 @@ mod results;
 mod resultsdb;
 mod retests;
 mod schedules;
+mod sinks;
 mod tasks;
 mod upkeep;

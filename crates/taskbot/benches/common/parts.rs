@@ -57,6 +57,7 @@ pub(crate) async fn scheduler(store: Arc<SqlStore>) -> Scheduler {
         rulebook: Rulebook::new(Options::default(), None),
         repositories: Arc::new(Always),
         outlet: None,
+        sinks: Vec::new(),
     });
     let files = RuleFiles::of([("bench.yaml", RULES), ("tasks.yaml", TASKS)]);
     let activated = scheduler.activate_rules(files, "bench", "bench").await;

@@ -14,7 +14,7 @@ pub(crate) use result::ResultCommand;
 pub(crate) use rule::{Backtest, HistoryArgs, HoldCommand, NewRule, RuleCommand};
 pub(crate) use serve::{Conformance, Demo, Overrides, Rest, Serve, Up, WorkerArgs, WorkerCommand};
 pub(crate) use task::{ListTasks, RunLocal, Submit, TaskCommand};
-pub(crate) use upkeep::{DlqCommand, QueueCommand};
+pub(crate) use upkeep::{DlqCommand, QueueCommand, SinkCommand};
 
 use crate::fault;
 use clap::{
@@ -140,6 +140,9 @@ pub(crate) enum Command {
     /// Dead letters: what could not be taken in
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Sinks: where results and messages also go
+    #[command(subcommand)]
+    Sink(SinkCommand),
     /// Tokens for people, programs and workers
     #[command(subcommand)]
     Token(TokenCommand),

@@ -157,6 +157,8 @@ fn commands() {
     dlq show
     dlq requeue
     dlq drop
+    sink list
+    sink forget
     token create
     token jwt
     token list

@@ -1,4 +1,4 @@
-//! `queue …` and `dlq …`.
+//! `queue …`, `dlq …` and `sink …`.
 
 use super::Paging;
 use clap::Subcommand;
@@ -61,5 +61,22 @@ pub(crate) enum DlqCommand {
         /// Their numbers, or @latest
         #[arg(required = true)]
         ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SinkCommand {
+    /// List where results and messages also go, how far each is behind, and what is wrong
+    #[command(after_help = "Examples:
+  taskbot sink list
+  taskbot dlq list --where 'source^=sink:'")]
+    List,
+    /// Forget sinks that are not configured any more; messages are kept for them no longer
+    #[command(after_help = "Examples:
+  taskbot sink forget old-resultsdb")]
+    Forget {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
     },
 }

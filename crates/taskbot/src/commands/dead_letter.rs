@@ -58,6 +58,10 @@ pub(super) async fn run(command: DlqCommand, context: Context) -> Result<u8> {
                 let id = context.client.letter_id(id).await?;
                 let taken = context.client.post(&format!("dlq/{id}/requeue"), &json!({})).await?;
                 output::document(context.format, &taken, || {
+                    if let Some(sink) = taken["sink"].as_str() {
+                        output::note(format_args!("sink {sink} has letter {id} now"));
+                        return Ok(());
+                    }
                     output::say(&taken["event"])?;
                     output::note(format_args!("letter {id} is event #{} now", taken["event"]));
                     Ok(())

@@ -20,6 +20,7 @@ mod reproduce;
 pub(crate) mod result;
 mod rule;
 mod send;
+mod sink;
 mod tail;
 mod task;
 mod token;
@@ -141,6 +142,7 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
         Command::Task(command) => block_on(task::run(command, &global)),
         Command::Result(command) => block_on(result::run(command, Context::of(&global)?)),
         Command::Queue(command) => block_on(queue::run(command, Context::of(&global)?)),
+        Command::Sink(command) => block_on(sink::run(command, Context::of(&global)?)),
         Command::Dlq(command) => block_on(dead_letter::run(command, Context::of(&global)?)),
         Command::Worker { command: Some(WorkerCommand::Conformance(tried)), .. } => {
             block_on(conformance::run(tried, global.output))

@@ -9,11 +9,13 @@ mod read;
 mod section;
 mod show;
 mod signed;
+mod sinks;
 
 pub(crate) use alts::{Alts, by_secret, secret_of};
 pub(crate) use bus::{Outlet, Source, read_secret};
 pub(crate) use show::without_password;
 pub(crate) use signed::{Signed, verifier};
+pub(crate) use sinks::ConfiguredSink;
 
 use crate::{
     cli::{Given, Givens, Overrides, WorkerArgs},
@@ -64,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<Source>,
     /// The bus to tell on.
     pub(crate) outlet: Option<Outlet>,
+    /// Where results and messages also go.
+    pub(crate) sinks: Vec<ConfiguredSink>,
     /// Where logs and artifacts lie.
     pub(crate) files: Files,
     /// How long things are kept.
@@ -412,6 +416,7 @@ impl Default for Config {
             },
             sources: Vec::new(),
             outlet: None,
+            sinks: Vec::new(),
             files: Files::default(),
             retention: scheduler.retention,
             worker: Worker {

@@ -5,6 +5,7 @@ use super::{
     ResultsDb, Rules, Server, Testflinger, Worker, alts, bus,
     section::{File, Section},
     signed,
+    sinks,
 };
 use model::{
     diagnostic::Report,
@@ -81,6 +82,9 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
     }
     if let Some(node) = section.node("outlet") {
         config.outlet = bus::outlet(section.file, node, &config.installation);
+    }
+    if let Some(node) = section.node("sinks") {
+        config.sinks = sinks::read(section.file, node);
     }
     if let Some(section) = section.section("files", "`files`") {
         files(section, &mut config.files);

@@ -172,6 +172,7 @@ fn values(config: &Config) -> Value {
                 "file_max": size(interfaces.testflinger.settings.file_bytes_max),
             },
         },
+        "sinks": config.sinks.iter().map(super::sinks::ConfiguredSink::shown).collect::<Vec<_>>(),
         "worker": worker(&config.worker),
     })
 }

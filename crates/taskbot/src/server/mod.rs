@@ -8,9 +8,12 @@ pub(crate) mod access;
 pub(crate) mod machine;
 pub(crate) mod open;
 pub(crate) mod repositories;
+mod result_messages;
 pub(crate) mod running;
 mod signals;
 pub(crate) mod work;
+
+pub(crate) use result_messages::ResultMessages;
 
 use crate::{
     cli::{Given, Givens, Global},

@@ -6,7 +6,7 @@ use super::{
     repositories::{GitRepositories, GitRules, git_config},
 };
 use crate::{
-    config::{Config, read_secret, verifier},
+    config::{Config, ConfiguredSink, read_secret, verifier},
     fault::{self, Fault},
 };
 use anyhow::{Context, Result, anyhow};
@@ -70,6 +70,10 @@ impl Running {
             file_urls: config.rules.file_urls,
         };
         let outlet = open::outlet(config, &clock).await?;
+        let told = outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>);
+        let open = |sink: &ConfiguredSink| {
+            sink.open(&config.installation, config.server.public_url.as_ref(), told.as_ref())
+        };
         let scheduler = Scheduler::new(Parts {
             settings: settings(config, address),
             clock: Arc::clone(&clock),
@@ -81,7 +85,8 @@ impl Running {
                 None => Rulebook::new(options, config.rules.folder.clone()),
             },
             repositories: Arc::new(GitRepositories(git)),
-            outlet: outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>),
+            outlet: told.clone(),
+            sinks: config.sinks.iter().map(open).collect::<Result<Vec<_>>>()?,
         });
         // Before anything comes in, so that nothing is judged by rules of yesterday.
         load_rules(&scheduler).await?;

@@ -1,6 +1,7 @@
 //! Interfaces of other systems: switched off, and by themselves on an address of their own.
 
-use crate::support::{Up, run, taskbot};
+use crate::support::{Up, run, taskbot, until};
+use serde_json::json;
 use std::{fs, net::TcpListener, path::Path, process::Command};
 
 /// A server with this said of ResultsDB's interface.
@@ -105,4 +106,48 @@ fn a_build_system_comes_with_the_token_that_it_always_had() {
         .expect(2, &["`none`"]);
     run(taskbot().args(["token", "jwt", "-s", "x", "-a", "RS256", "-e", "a@example.org"]), "")
         .expect(2, &["RS256"]);
+}
+
+/// A server with this in its configuration, on this port.
+fn start_with(more: &str, port: u16) -> Up {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("rules")).unwrap();
+    Up::start_configured(folder, more, &format!("127.0.0.1:{port}"), &["--no-worker"])
+}
+
+fn post_result(up: &Up, testcase: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let result = json!({"testcase": testcase, "outcome": "PASSED", "data": {"item": "audit-2.8-1", "type": "koji_build"}});
+    let request = reqwest::Client::new().post(format!("{}/api/v2.0/results", up.url)).json(&result);
+    assert_eq!(runtime.block_on(request.send()).unwrap().status().as_u16(), 201);
+}
+
+#[test]
+fn results_also_go_to_another_resultsdb_and_wait_while_it_is_away() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sinks = format!(
+        "sinks:\n  - {{name: away, resultsdb: {{url: \"http://127.0.0.1:{port}/api/v2.0\", all: true}}}}\n  - {{name: wrong, webhook: {{url: \"http://127.0.0.1:{port}/nothing/here\"}}}}\n"
+    );
+    let up = start_with(&sinks, 0);
+    let listed = |text: &str| up.run(&["sink", "list"]).out.contains(text).then_some(());
+    until(|| listed("away")).expect("the sink has a place");
+    post_result(&up, "dist.first");
+    until(|| listed("failed")).expect("it is told that its place is away");
+    let other = start_with("", port);
+    let there = |testcase: &str| {
+        let (_, text) = get(&format!("{}/api/v2.0/results?testcases={testcase}", other.url));
+        text.contains("audit-2.8-1").then_some(())
+    };
+    until(|| there("dist.first")).expect("what waited is there");
+    // One that is refused goes to the dead letters, and holds up nobody.
+    let letters = || up.run(&["dlq", "list"]).out.contains("sink:wrong").then_some(());
+    until(letters).expect("what is refused lies with the dead letters");
+    post_result(&up, "dist.second");
+    until(|| there("dist.second")).expect("the other one goes on");
+    up.run(&["dlq", "list"]).expect(0, &["sink:wrong", "it answered 404"]);
+    up.run(&["dlq", "requeue", "1"]).expect(6, &["sink `wrong` does not take it", "404"]);
+    up.run(&["sink", "forget", "away"]).expect(6, &["is in this server's configuration"]);
+    up.run(&["sink", "forget", "nope"]).expect(5, &["nope"]);
+    let shown = get(&format!("{}/api/v2.0/results?testcases=dist.first", other.url)).1;
+    assert_eq!(shown.matches("\"id\"").count(), 1, "once: {shown}");
 }

@@ -1,0 +1,200 @@
+//! `sinks`: where results and messages also go.
+
+use super::section::{File, Section};
+use anyhow::{Result, anyhow};
+use model::{
+    sink::{SINK_NAME_BYTES_MAX, Sink},
+    topic::TopicPattern,
+    yaml::Node,
+};
+use results::sink::{
+    ResultsDbSink, WebhookSink,
+    resultsdb::{RESULT_TOPIC, Words},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The most sinks.
+const SINKS_MAX: usize = 32;
+
+/// One of `sinks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfiguredSink {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// Another ResultsDB.
+    ResultsDb { url: String, token_file: Option<PathBuf>, words: Words },
+    /// A URL that messages are posted to.
+    Webhook { url: String, secret_file: Option<PathBuf>, topics: Vec<TopicPattern> },
+    /// The bus once more, in the words of ResultsDB.
+    Message { topic: String, words: Words },
+}
+
+impl ConfiguredSink {
+    /// The sink itself. `publish` takes messages to the bus, where one is configured.
+    ///
+    /// # Errors
+    /// A secret cannot be read, the URL is none, or there is no bus.
+    pub(crate) fn open(
+        &self,
+        installation: &str,
+        public_url: Option<&String>,
+        outlet: Option<&Arc<dyn events::Outlet>>,
+    ) -> Result<Arc<dyn Sink>> {
+        let wrong = |error: String| anyhow!("sink {}: {error}", self.name);
+        let linked = |words: &Words| Words { public_url: public_url.cloned(), ..words.clone() };
+        let secret = |file: &Option<PathBuf>| file.as_deref().map(super::read_secret).transpose();
+        Ok(match &self.kind {
+            Kind::ResultsDb { url, token_file, words } => {
+                let sink = ResultsDbSink::new(&self.name, url, secret(token_file)?, linked(words));
+                Arc::new(sink.map_err(wrong)?)
+            }
+            Kind::Webhook { url, secret_file, topics } => {
+                let secret = secret(secret_file)?;
+                let sink = WebhookSink::new(&self.name, url, secret, topics.clone(), installation);
+                Arc::new(sink.map_err(wrong)?)
+            }
+            Kind::Message { topic, words } => {
+                let outlet =
+                    outlet.ok_or_else(|| wrong("there is no `outlet` for its messages".to_owned()))?;
+                Arc::new(crate::server::ResultMessages {
+                    name: self.name.clone(),
+                    topic: topic.as_str().into(),
+                    words: linked(words),
+                    outlet: Arc::clone(outlet),
+                })
+            }
+        })
+    }
+
+    /// As `config show` shows it.
+    pub(super) fn shown(&self) -> Value {
+        let file = |file: &Option<PathBuf>| file.as_deref().map(Path::to_path_buf);
+        match &self.kind {
+            Kind::ResultsDb { url, token_file, words } => json!({
+                "name": self.name,
+                "resultsdb": {
+                    "url": url, "token_file": file(token_file), "extra_outcomes": words.extra_outcomes,
+                    "all": words.all,
+                },
+            }),
+            Kind::Webhook { url, secret_file, topics } => {
+                let topics: Vec<_> = topics.iter().map(TopicPattern::as_str).collect();
+                json!({
+                    "name": self.name,
+                    "webhook": {"url": url, "secret_file": file(secret_file), "topics": topics},
+                })
+            }
+            Kind::Message { topic, words } => {
+                let Words { extra_outcomes, all, .. } = words;
+                json!({
+                    "name": self.name,
+                    "message": {"topic": topic, "extra_outcomes": extra_outcomes, "all": all},
+                })
+            }
+        }
+    }
+}
+
+/// Reads `sinks`.
+pub(super) fn read(file: &File<'_>, node: &Node) -> Vec<ConfiguredSink> {
+    let Some(items) = file.reader.list_of(node, "`sinks`") else { return Vec::new() };
+    if items.len() > SINKS_MAX {
+        let message = format!("`sinks` has {} entries, at most {SINKS_MAX} are read", items.len());
+        file.reader.error(&node.span, message);
+    }
+    let mut names = BTreeSet::new();
+    let mut sinks = Vec::new();
+    for (at, item) in items.iter().take(SINKS_MAX).enumerate() {
+        let Some(sink) = one(file, item, &format!("sinks[{at}]")) else { continue };
+        if !names.insert(sink.name.clone()) {
+            let message =
+                format!("there is a sink `{}` already; its place is kept under its name", sink.name);
+            file.reader.error(&item.span, message);
+        }
+        sinks.push(sink);
+    }
+    sinks
+}
+
+fn one(file: &File<'_>, node: &Node, prefix: &str) -> Option<ConfiguredSink> {
+    let mut section = Section::of(file, node, "a sink", prefix)?;
+    let mut name = String::new();
+    section.require("name");
+    section.parsed("name", &mut name, |text| {
+        let fits = text.len() <= SINK_NAME_BYTES_MAX
+            && !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let expected = || {
+            format!("`{text}` is no name; expected up to {SINK_NAME_BYTES_MAX} letters, digits, -, _ and .")
+        };
+        fits.then(|| text.to_owned()).ok_or_else(expected)
+    });
+    let kinds = [
+        section.section("resultsdb", "`resultsdb`").map(resultsdb),
+        section.section("webhook", "`webhook`").map(webhook),
+        section.section("message", "`message`").map(message),
+    ];
+    section.finish();
+    let mut kinds = kinds.into_iter().flatten();
+    match (kinds.next(), kinds.next()) {
+        (Some(kind), None) => Some(ConfiguredSink { name, kind }),
+        _ => {
+            let message = "a sink is one of `resultsdb`, `webhook` and `message`";
+            file.reader.error_help(&node.span, message, "write {name: NAME, webhook: {url: https://…}}");
+            None
+        }
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    match url {
+        Some(url) if url.password().is_some() => {
+            Err("a URL with a password is shown in logs; give the secret in a file".to_owned())
+        }
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("`{text}` is no URL; expected https://HOST/PATH")),
+    }
+}
+
+fn resultsdb(mut section: Section<'_, '_>) -> Kind {
+    let (mut at, mut token_file, mut words) = (String::new(), None, Words::default());
+    section.require("url");
+    section.parsed("url", &mut at, url);
+    section.maybe_path("token_file", &mut token_file);
+    section.set("extra_outcomes", &mut words.extra_outcomes);
+    section.bool("all", &mut words.all);
+    section.finish();
+    Kind::ResultsDb { url: at, token_file, words }
+}
+
+fn webhook(mut section: Section<'_, '_>) -> Kind {
+    let (mut at, mut secret_file) = (String::new(), None);
+    section.require("url");
+    section.parsed("url", &mut at, url);
+    section.maybe_path("secret_file", &mut secret_file);
+    let mut topics: Vec<TopicPattern> = TopicPattern::parse(RESULT_TOPIC).into_iter().collect();
+    section.parsed_list("topics", &mut topics, |text| {
+        TopicPattern::parse(text).map_err(|error| format!("`{text}`: {error}"))
+    });
+    section.finish();
+    Kind::Webhook { url: at, secret_file, topics }
+}
+
+fn message(mut section: Section<'_, '_>) -> Kind {
+    let (mut topic, mut words) = ("resultsdb.result.new".to_owned(), Words::default());
+    section.name("topic", &mut topic);
+    section.set("extra_outcomes", &mut words.extra_outcomes);
+    section.bool("all", &mut words.all);
+    section.finish();
+    Kind::Message { topic, words }
+}
