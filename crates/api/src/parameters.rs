@@ -118,8 +118,12 @@ pub(crate) fn list_of_known(
 
 /// As [`list_of_known`], of outcomes: with their reasons or without.
 pub(crate) fn outcomes(text: Option<&String>) -> Result<Vec<String>, Problem> {
-    let mut known: Vec<&str> = OUTCOMES.iter().flat_map(|(outcome, text)| [outcome.class(), text]).collect();
-    known.dedup();
+    let mut known: Vec<&str> = Vec::new();
+    for word in OUTCOMES.iter().flat_map(|(outcome, text)| [outcome.class(), text]) {
+        if !known.contains(&word) {
+            known.push(word);
+        }
+    }
     list_of_known("outcome", text, &known)
 }
 

@@ -171,6 +171,7 @@ impl From<ServiceError> for Problem {
         match error {
             ServiceError::OutOfBounds(detail) => Self::new(StatusCode::FORBIDDEN, detail),
             ServiceError::Bad(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            ServiceError::Unknown(detail) => Self::new(StatusCode::NOT_FOUND, detail),
             ServiceError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
             ServiceError::Rules(error) => error.into(),
             ServiceError::Store(error) => error.into(),

@@ -528,7 +528,18 @@ fn substitutions(text: &str) -> Vec<(&str, std::ops::Range<usize>)> {
 
 fn check_value(kind: InputKind, choices: &[Value], value: &Value) -> Result<(), String> {
     if !kind.takes(value) {
-        return Err(format!("must be of type {}, it is {}", kind.as_str(), crate::event::json_kind(value)));
+        // On a command line `42` is a number; the text has quotes of its own.
+        let quoted = match value {
+            Value::Number(_) | Value::Bool(_) if kind == InputKind::String => {
+                format!("; for the text write \"{value}\" with its quotes")
+            }
+            _ => String::new(),
+        };
+        return Err(format!(
+            "must be of type {}, it is {}{quoted}",
+            kind.as_str(),
+            crate::event::json_kind(value)
+        ));
     }
     if !choices.is_empty() && !choices.contains(value) {
         let choices: Vec<_> = choices.iter().map(ToString::to_string).collect();

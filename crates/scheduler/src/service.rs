@@ -23,6 +23,9 @@ pub enum ServiceError {
     /// The request itself is wrong.
     #[error("{0}")]
     Bad(String),
+    /// What the request names is not there.
+    #[error("{0}")]
+    Unknown(String),
     /// Several things start with this prefix.
     #[error("`{prefix}` is not unique: {candidates}", candidates = .candidates.join(", "))]
     Ambiguous {
@@ -162,7 +165,17 @@ impl Scheduler {
             wait: Some(WaitReason::Resolving),
             dedupe: None,
         };
-        self.create(new, who, bounds, "task.submit").await
+        let (name, item, inputs) = (new.name.clone(), new.item.clone(), new.inputs.clone());
+        let task = self.create(new, who, bounds, "task.submit").await?;
+        // The same key is the same request; under another one nothing would be made, and nobody would notice.
+        let same = task.name == name
+            && task.item == item
+            && inputs.iter().all(|(input, value)| task.inputs.get(input) == Some(value));
+        if task.id != id && !same {
+            let message = format!("this key stands for another request: task {} ({})", task.id, task.name);
+            return Err(StoreError::Conflict(message).into());
+        }
+        Ok(task)
     }
 
     /// Makes a new task that repeats another: same inputs, and the same commit unless the newest is asked for.
@@ -489,7 +502,7 @@ fn unknown_task(rules: &RuleSet, name: &TaskName) -> ServiceError {
         (None, true) => "none are registered".to_owned(),
         (None, false) => format!("known are {}", known.join(", ")),
     };
-    ServiceError::Bad(format!("no task is registered as `{name}`; {hint}"))
+    ServiceError::Unknown(format!("no task is registered as `{name}`; {hint}"))
 }
 
 /// A name for a task of any repository: the last part of its path.

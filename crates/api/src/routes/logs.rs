@@ -60,7 +60,15 @@ pub(crate) async fn show(
     }
     let attempt = query.attempt.unwrap_or(task.attempts);
     if attempt == 0 || attempt > task.attempts {
-        let detail = format!("task {} has no attempt {attempt}: {} were started", task.id, task.attempts);
+        let detail = if task.attempts == 0 {
+            let reason = match &task.state {
+                TaskState::Finished { reason: Some(reason), .. } => format!(": {reason}"),
+                _ => String::new(),
+            };
+            format!("task {} was not started, it is {}{reason}", task.id, task.state.label())
+        } else {
+            format!("task {} has no attempt {attempt}: {} were started", task.id, task.attempts)
+        };
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     }
     let chunks = state.scheduler().store().log_chunks(task.id, attempt, 0).await?;

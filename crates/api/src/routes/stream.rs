@@ -65,7 +65,8 @@ pub(crate) async fn stream(
     if let Some(filter) = &filter {
         // Whoever follows events and messages asks both by the same filter.
         let of_messages = parameters::fields_of::<NewMessage>().unwrap_or_default();
-        let known = EVENT_ROOTS.iter().chain(of_messages).chain(&["id", "created_at", "position"]);
+        let more = of_messages.iter().filter(|field| !EVENT_ROOTS.contains(field));
+        let known = EVENT_ROOTS.iter().chain(more).chain(&["id", "created_at", "position"]);
         parameters::check_roots(filter, known.copied())?;
     }
     let live = state.scheduler().follow(after).await?;

@@ -112,12 +112,15 @@ fn tell<H: Connected + Default>(event: &Event, name: &str, servers: &str, monito
             monitor.link_down("the connection was closed");
         }
         Event::ServerError(error) => {
-            tracing::warn!(connection = name, %error, "the NATS server says");
-            monitor.note(&error.to_string());
+            if monitor.note(&error.to_string()) {
+                tracing::warn!(connection = name, %error, "the NATS server says");
+            }
         }
         Event::ClientError(error) => {
-            tracing::warn!(connection = name, servers, %error, "the NATS client says");
-            monitor.note(&format!("{servers}: {error}"));
+            // Each try to connect says the same for as long as nobody is there.
+            if monitor.note(&format!("{servers}: {error}")) {
+                tracing::warn!(connection = name, servers, %error, "the NATS client says");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{outlet::OutletHealth, source::SourceHealth};
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ pub(super) struct Monitor<H> {
     /// How often the connection was lost.
     losses: watch::Sender<u64>,
     ready: AtomicBool,
+    /// What the client or the server said last.
+    said: Mutex<String>,
 }
 
 impl<H: Connected + Default> Monitor<H> {
@@ -45,6 +47,7 @@ impl<H: Connected + Default> Monitor<H> {
             link: watch::Sender::new(false),
             losses: watch::Sender::new(0),
             ready: AtomicBool::new(false),
+            said: Mutex::default(),
         })
     }
 
@@ -58,6 +61,7 @@ impl<H: Connected + Default> Monitor<H> {
 
     pub(super) fn link_up(&self) {
         self.link.send_replace(true);
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if self.ready.load(Ordering::SeqCst) {
             self.update(|health| health.set(true, None));
         }
@@ -69,11 +73,15 @@ impl<H: Connected + Default> Monitor<H> {
         self.update(|health| health.set(false, Some(detail.to_owned())));
     }
 
-    /// Says something without a change of state, unless all is well.
-    pub(super) fn note(&self, detail: &str) {
+    /// Says something without a change of state, unless all is well. Gives whether it is news.
+    pub(super) fn note(&self, detail: &str) -> bool {
         if !*self.link.borrow() {
             self.update(|health| health.set(false, Some(detail.to_owned())));
         }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *said != detail;
+        detail.clone_into(&mut said);
+        news
     }
 
     pub(super) fn ready(&self) {

@@ -251,6 +251,19 @@ async fn reach(options: &PgConnectOptions, limit: Duration) -> Result<()> {
     }
 }
 
+/// Why a pool gave no connection, with the address that it goes to.
+fn unreachable(pool: &PgPool, error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            let options = pool.connect_options();
+            let place = format!("{}:{}", options.get_host(), options.get_port());
+            let why = "none came free in time, and none could be made";
+            StoreError::Unavailable(format!("no connection to {place}: {why}"))
+        }
+        error => classify(error).error,
+    }
+}
+
 /// The newest version of the schema that this program knows.
 pub(super) const fn newest_schema() -> i64 {
     MIGRATIONS[MIGRATIONS.len() - 1].0
@@ -329,7 +342,9 @@ impl Backend {
                 let connection = readers.acquire().await.map_err(unavailable)?;
                 Ok(Session::sqlite_read(connection, Self::sqlite_now(clock, shift_us)))
             }
-            Self::Postgres { pool } => Ok(Session::postgres_read(pool.acquire().await.map_err(unavailable)?)),
+            Self::Postgres { pool } => {
+                Ok(Session::postgres_read(pool.acquire().await.map_err(|error| unreachable(pool, &error))?))
+            }
         }
     }
 
@@ -341,7 +356,9 @@ impl Backend {
                 let transaction = writer.begin_with("begin immediate").await.map_err(unavailable)?;
                 Ok(Session::sqlite_write(transaction, Self::sqlite_now(clock, shift_us)))
             }
-            Self::Postgres { pool } => Ok(Session::postgres_write(pool.begin().await.map_err(unavailable)?)),
+            Self::Postgres { pool } => {
+                Ok(Session::postgres_write(pool.begin().await.map_err(|error| unreachable(pool, &error))?))
+            }
         }
     }
 
@@ -351,7 +368,7 @@ impl Backend {
             Self::Sqlite { .. } => self.write().await,
             Self::Postgres { pool } => {
                 let begun = pool.begin_with(BEGIN_PASSING).await;
-                Ok(Session::postgres_write(begun.map_err(|error| classify(&error).error)?))
+                Ok(Session::postgres_write(begun.map_err(|error| unreachable(pool, &error))?))
             }
         }
     }

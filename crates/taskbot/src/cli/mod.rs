@@ -238,7 +238,7 @@ pub(crate) struct Paging {
     #[arg(long = "where", value_name = "CLAUSES")]
     pub(crate) filter: Option<String>,
     /// The most entries
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// Go on with the page after this one (`next` of the page before)
     #[arg(long, value_name = "NEXT")]

@@ -1,6 +1,6 @@
 //! `demo`, `up`, `server`, `worker`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, FromArgMatches as _, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -40,6 +40,20 @@ pub(crate) struct Overrides {
     /// stream TASKBOT with `taskbot.>` out
     #[arg(long, value_name = "URL", env = "TASKBOT_NATS", hide_env_values = true)]
     pub(crate) nats: Option<String>,
+}
+
+impl Overrides {
+    /// What the environment alone lays over the configuration: for commands that have no such options.
+    ///
+    /// # Errors
+    /// A variable holds no value of its kind.
+    pub(crate) fn of_environment() -> Result<(Self, super::Givens), clap::Error> {
+        let command = Self::augment_args(clap::Command::new("taskbot"));
+        let matches = command.try_get_matches_from(["taskbot"])?;
+        let mut given = super::Givens::new();
+        super::collect(&matches, &mut given);
+        Ok((Self::from_arg_matches(&matches)?, given))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +106,7 @@ pub(crate) struct WorkerArgs {
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
     /// How many tasks it runs at the same time
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) slots: Option<u32>,
     /// Where it keeps checkouts, mirrors and what is not delivered yet
     #[arg(long, value_name = "DIR")]

@@ -32,7 +32,7 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
             Ok(if report.has_errors() { fault::FAILED } else { fault::DONE })
         }
         ConfigCommand::Show { origin } => {
-            let loaded = Config::load(global.config.as_deref())?;
+            let loaded = Config::load(global.config.as_deref())?.lay_environment_over()?;
             let rows: Vec<Value> = loaded
                 .rows()
                 .into_iter()

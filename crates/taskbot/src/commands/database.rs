@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(super) async fn run(command: DbCommand, global: &Global) -> Result<u8> {
     match command {
         DbCommand::Migrate => {
-            let config = Config::load(global.config.as_deref())?.config;
+            let config = Config::load(global.config.as_deref())?.lay_environment_over()?.config;
             let place = open::place(&config)?;
             let before = open::probe(&place).await?.and_then(|probe| probe.schema);
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -28,7 +28,7 @@ pub(super) async fn run(command: DbCommand, global: &Global) -> Result<u8> {
             // It lets the file go only when it is dropped.
             drop(store);
             let after = open::probe(&place).await?.and_then(|probe| probe.schema);
-            let done = json!({"backend": backend?, "from": before, "to": after});
+            let done = json!({"backend": backend?, "from": before, "to": after, "database": place.shown()});
             output::document(global.output, &done, || {
                 let to = text_at(&done, "to");
                 let did = match before {
@@ -36,7 +36,8 @@ pub(super) async fn run(command: DbCommand, global: &Global) -> Result<u8> {
                     None => format!("schema {to} is made"),
                     Some(before) => format!("schema {before} became {to}"),
                 };
-                Ok(output::say(format_args!("{did}: {}", text_at(&done, "backend")))?)
+                let (backend, place) = (text_at(&done, "backend"), text_at(&done, "database"));
+                Ok(output::say(format_args!("{did}: {backend}, {place}"))?)
             })?;
         }
         DbCommand::Prune { dry_run } => {

@@ -108,7 +108,7 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Loaded> {
         .config
         .as_ref()
         .map_or_else(|| "defaults, no file".to_owned(), |file| file.display().to_string());
-    match Config::load(global.config.as_deref()) {
+    match Config::load(global.config.as_deref()).and_then(Loaded::lay_environment_over) {
         Ok(loaded) => {
             findings.add("config", State::Ok, name, None);
             Some(loaded)

@@ -81,7 +81,12 @@ pub(super) fn run(name: &str, folder: Option<&Path>, with: &str, global: &Global
     let named = Named::of(with)?;
     let verdict = match folder {
         Some(folder) => {
-            let set = rule::compile(folder, global)?.0;
+            // Wrong rules are another thing than a rule that does not fire.
+            let set = rule::compile(folder, global).map_err(|error| match fault::exit_code(&error) {
+                fault::FAILED => Fault::usage(error.to_string()).into(),
+                _ => error,
+            })?;
+            let set = set.0;
             let event = super::block_on(named.event(global))?;
             let none = || Fault::new(fault::NOT_FOUND, format!("no rule `{name}` in {}", folder.display()));
             serde_json::to_value(explained(&set, &RuleName::new(name), &event)?.ok_or_else(none)?)?

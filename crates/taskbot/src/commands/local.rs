@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     fault::{self, Fault},
     output::{self, paint, style_of},
-    server::work,
+    server::{signals::Signals, work},
 };
 use anyhow::{Context as _, Result, anyhow};
 use model::{
@@ -19,7 +19,7 @@ use worker::{
     fetch::Fetcher,
     git::{GitCache, GitConfig},
     local_run::{LocalError, LocalOptions, run_local},
-    runner::{Control, Ended, Runner},
+    runner::{Control, Ended, Runner, StopWhy},
     secrets::SecretSource,
 };
 
@@ -77,14 +77,15 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
             tracing::debug!(%error, "the log is not shown");
         }
     });
+    let mut signals = Signals::new()?;
     let kill = CancellationToken::new();
     let control = Control::new(kill.clone());
     // Once stops the task and cleans up; twice does not wait for that.
     let stopping = async {
-        _ = tokio::signal::ctrl_c().await;
+        signals.stop().await;
         output::note("stopping; what the task made is cleaned up");
-        control.hand_back();
-        _ = tokio::signal::ctrl_c().await;
+        control.stop(StopWhy::Killed);
+        signals.stop().await;
         kill.cancel();
         std::future::pending::<()>().await;
     };
@@ -133,7 +134,8 @@ fn refused(error: LocalError) -> Fault {
     match error {
         LocalError::BadTaskFile(report) => {
             let shown = report.render(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-            Fault::new(fault::FAILED, format!("the task file is wrong\n{shown}"))
+            // As it ends on a worker: `error(bad_task)`, not a failure of what is tested.
+            Fault::new(fault::INFRA, format!("the task file is wrong\n{shown}"))
         }
         LocalError::BadInputs(_) | LocalError::BadTests(_) | LocalError::NoTests(..) => {
             Fault::usage(error.to_string())

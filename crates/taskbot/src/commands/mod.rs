@@ -111,7 +111,13 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
     let Cli { global, command } = cli;
     let long_lived =
         matches!(command, Command::Up(_) | Command::Server(_) | Command::Worker { command: None, .. });
-    logging::start(global.log.as_deref(), if long_lived { "info" } else { "warn" }, global.log_format)?;
+    let level = match command {
+        _ if long_lived => "info",
+        // Its findings say it better.
+        Command::Doctor => "error",
+        _ => "warn",
+    };
+    logging::start(global.log.as_deref(), level, global.log_format)?;
     match command {
         Command::Up(up) => {
             let loaded = load(&global, &up.over, given)?;

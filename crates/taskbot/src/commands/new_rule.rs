@@ -86,6 +86,11 @@ pub(super) fn run(args: &NewRule, global: &Global) -> Result<u8> {
 
 /// Refuses a task that the folder does not register. A folder whose rules are wrong is told of when the rule is written.
 fn check_task(folder: &Path, task: &str, global: &Global) -> Result<(), Fault> {
+    if !folder.is_dir() {
+        let message =
+            format!("there is no folder {}; give the one with the rules (--path)", folder.display());
+        return Err(Fault::new(fault::NOT_FOUND, message));
+    }
     let Ok(files) = rules::read_folder(folder) else { return Ok(()) };
     let Ok(compiled) = rules::compile(&files, &rule::options(global).unwrap_or_default()) else {
         return Ok(());
@@ -100,7 +105,7 @@ fn check_task(folder: &Path, task: &str, global: &Global) -> Result<(), Fault> {
         "there is no task `{task}`{near}; register it in {} first, or print the rule with --print",
         file.display()
     );
-    Err(Fault::new(fault::FAILED, message))
+    Err(Fault::new(fault::NOT_FOUND, message))
 }
 
 fn write_new(path: &Path, text: &str) -> Result<()> {

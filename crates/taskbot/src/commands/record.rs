@@ -24,6 +24,12 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
     if args.ids.is_empty() && args.since.is_none() && args.count.is_none() {
         return Err(Fault::usage("say what to record: --id, --since or --count").into());
     }
+    // An event that is not there leaves no file behind that would be in the way of the next try.
+    let mut named = Vec::new();
+    for id in &args.ids {
+        let id = context.client.event_id(id).await?;
+        named.push(recorded(&context.client.get(&format!("events/{id}"), &[]).await?)?);
+    }
     let mut out: Box<dyn Write> = if args.file.as_os_str() == "-" {
         Box::new(io::stdout())
     } else {
@@ -36,11 +42,11 @@ pub(super) async fn run(args: Record, context: &Context) -> Result<u8> {
         out.flush().context("cannot write")
     };
     if !args.ids.is_empty() {
-        for id in &args.ids {
-            let id = context.client.event_id(id).await?;
-            write(&mut out, &context.client.get(&format!("events/{id}"), &[]).await?)?;
+        for line in &named {
+            out.write_all(line).context("cannot write")?;
             count += 1;
         }
+        out.flush().context("cannot write")?;
     } else if args.since.is_some() {
         let query = [
             ("since", context.time("--since", args.since.as_deref())?),

@@ -87,7 +87,15 @@ impl Watcher<'_> {
     async fn look(&mut self) -> Result<ControlFlow<u8>> {
         let whole = self.context.client.get(&format!("tasks/{}", self.id), &[]).await?;
         let now = Value::String(self.context.now().to_rfc3339());
-        self.change(&whole["task"], &now).await
+        let paused = &whole["queue_paused"];
+        let done = self.change(&whole["task"], &now).await?;
+        if !paused.is_null() {
+            let why = paused["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            let (queue, by) = (text_at(&whole["task"], "queue"), text_at(paused, "by"));
+            let text = format!("queue {queue} is paused by {by}{why}");
+            self.spinner.suspend(|| output::note(paint(output::odd(), text)));
+        }
+        Ok(done)
     }
 
     async fn change(&mut self, task: &Value, at: &Value) -> Result<ControlFlow<u8>> {

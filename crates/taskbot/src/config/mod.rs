@@ -544,6 +544,18 @@ pub(crate) fn check(file: &Path, text: &str) -> Report {
 }
 
 impl Loaded {
+    /// Lays the environment over it, for commands that have no flags for it.
+    ///
+    /// # Errors
+    /// A variable holds a wrong value.
+    pub(crate) fn lay_environment_over(mut self) -> Result<Self> {
+        let (over, given) = Overrides::of_environment().map_err(|error| Fault::usage(error.to_string()))?;
+        if !given.is_empty() {
+            self.lay_over(&over, &given)?;
+        }
+        Ok(self)
+    }
+
     /// Lays flags and environment over it.
     ///
     /// # Errors

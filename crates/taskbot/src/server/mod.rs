@@ -10,7 +10,7 @@ pub(crate) mod open;
 pub(crate) mod repositories;
 mod result_messages;
 pub(crate) mod running;
-mod signals;
+pub(crate) mod signals;
 pub(crate) mod work;
 
 pub(crate) use result_messages::ResultMessages;

@@ -38,6 +38,16 @@ pub(crate) enum Place {
     Postgres(String),
 }
 
+impl Place {
+    /// Where it is, without a password.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(url) => crate::config::without_password(url),
+        }
+    }
+}
+
 /// Makes a folder that only its owner reads.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ pub(super) enum Signal {
 
 /// The signals that come.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
@@ -25,7 +25,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system refuses.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let catch = |kind| unix::signal(kind).context("cannot catch signals");
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
@@ -44,7 +44,7 @@ impl Signals {
     }
 
     /// Waits for a signal to stop; the others are passed over.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         while self.next().await != Signal::Stop {}
     }
 }
