@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{sync::OnceCell, task::JoinHandle};
 use worker::{
     agent::{Agent, AgentError, Shutdown},
+    client::ClientError,
     client::Token,
     config::{FetchConfig, FetchServer, RunConfig, VM_TIME_FACTOR_WITHOUT_KVM, WorkerConfig},
     executor::{
@@ -98,6 +99,10 @@ impl Work {
     /// Why it does not go on.
     pub(crate) async fn ended(&mut self) -> Result<()> {
         match (&mut self.job).await {
+            // Starting it again would not help: who watches over it learns that by the exit code.
+            Ok(Err(error @ AgentError::Server(ClientError::NotAllowed { .. }))) => {
+                Err(Fault::new(crate::fault::NOT_ALLOWED, format!("the worker: {error}")).into())
+            }
             Ok(ended) => ended.context("the worker"),
             Err(panic) => Err(anyhow!("the worker broke: {panic}")),
         }

@@ -1,6 +1,6 @@
 //! The commands against a server, one story each.
 
-use crate::support::{Up, run, taskbot, until};
+use crate::support::{Beside, Up, run, taskbot, until};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -110,7 +110,7 @@ fn exit_codes_say_how_a_task_ended() {
     up.run(&["task", "list", "--where", "{item.id: bad}", "-o", "jsonl"]).expect(0, &["\"bad\""]);
     up.run(&["task", "submit", "check"]).expect(0, &[]);
     up.run(&["task", "watch", "@latest"]).expect(3, &["error(bad_task)", "name"]);
-    up.run(&["task", "submit", "chekc"]).expect(1, &["did you mean `check`?"]);
+    up.run(&["task", "submit", "chekc"]).expect(5, &["did you mean `check`?"]);
 }
 
 #[test]
@@ -389,11 +389,22 @@ fn without_a_server() {
     fs::write(folder.path().join("event.json"), r#"{"topic": "org.example.build", "body": {"name": "a"}}"#)
         .unwrap();
     here(&["rule", "new", "--from-event", "event.json", "--task", "chek"])
-        .expect(1, &["there is no task `chek` (did you mean `check`?)", "tasks.yaml"]);
+        .expect(5, &["there is no task `chek` (did you mean `check`?)", "tasks.yaml"]);
     fs::write(rules.join("timer.yaml"), "rules: [{name: daily, on: {schedule: \"0 6 * * *\"}, then: [{task: check, with: {name: a, code: 0}}]}]\n").unwrap();
     here(&["rule", "list", "rules"]).expect(0, &["schedule 0 6 * * *"]);
     here(&["db", "migrate"]).expect(0, &["is made: sqlite"]);
     here(&["db", "migrate"]).expect(0, &["nothing to do"]);
+    // What the environment says counts for commands without flags for it, too.
+    let place = format!("sqlite:{}/elsewhere.db", folder.path().display());
+    let mut elsewhere = taskbot();
+    elsewhere.current_dir(folder.path()).env("TASKBOT_DATABASE", &place).args(["db", "migrate"]);
+    run(&mut elsewhere, "").expect(0, &["is made: sqlite", "/elsewhere.db"]);
+    let mut shown = taskbot();
+    shown
+        .current_dir(folder.path())
+        .env("TASKBOT_LISTEN", "127.0.0.1:7999")
+        .args(["config", "show", "--origin"]);
+    run(&mut shown, "").expect(0, &["127.0.0.1:7999", " env"]);
 }
 
 #[test]
@@ -426,4 +437,40 @@ fn a_program_for_environments_is_tried() {
     assert_eq!(tried.json()[0]["verdict"], "failed");
     run(taskbot().args(["worker", "conformance", "--with", "x", &program]), "")
         .expect(2, &["--with: `x` has no name"]);
+}
+
+#[test]
+fn a_local_run_ends_by_a_signal_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = folder.path().join("patient");
+    fs::create_dir(&task).unwrap();
+    let text = "name: patient\nenvironment: [{sandbox: {}}, {local: {}}]\nrun: echo it began; sleep 600\n";
+    fs::write(task.join("task.yaml"), text).unwrap();
+    for signal in ["INT", "TERM"] {
+        let scratch = folder.path().join(signal);
+        fs::create_dir(&scratch).unwrap();
+        let mut command = taskbot();
+        command.current_dir(folder.path()).env("TMPDIR", &scratch).args(["task", "run-local", "patient"]);
+        let local = Beside::start(&mut command);
+        local.says("it began");
+        local.signal(signal);
+        let (code, _) = local.ended();
+        assert_eq!(code, 130, "{signal}");
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "{signal} leaves nothing");
+    }
+}
+
+#[test]
+fn a_key_stands_for_one_request() {
+    let up = up();
+    let submit = ["task", "submit", "check", "--key", "k1", "--input"];
+    let first = up.run(&[&submit[..], &["name=a"]].concat());
+    let again = up.run(&[&submit[..], &["name=a"]].concat());
+    assert_eq!(first.expect(0, &[]).out, again.expect(0, &[]).out);
+    up.run(&[&submit[..], &["name=b"]].concat()).expect(6, &["this key stands for another request"]);
+    up.run(&["task", "submit", "chek"])
+        .expect(5, &["no task is registered as `chek`; did you mean `check`?"]);
+    let file = up.path().join("none.jsonl");
+    up.run(&["event", "record", file.to_str().unwrap(), "--id", "999"]).expect(5, &["999"]);
+    assert!(!file.exists(), "nothing is left in the way of the next try");
 }

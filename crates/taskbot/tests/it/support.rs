@@ -205,6 +205,12 @@ impl Beside {
         assert!(found.is_some(), "`{text}` is not in:\n{}", self.said());
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// Waits for its end; gives its exit code and all that it printed.
     pub(crate) fn ended(mut self) -> (i32, String) {
         let status = wait(&mut self.child).unwrap_or_else(|| panic!("it does not end:\n{}", self.said()));

@@ -312,7 +312,7 @@ fn a_first_rule_comes_from_a_real_event() {
     here(folder.path(), &["rule", "explain", "from-a-build", "rules", "--event", "dump.jsonl"])
         .expect(0, &["fired, 1 task"]);
     let other = |task| ["rule", "new", "--from-event", "dump.jsonl", "--task", task, "--fixture"];
-    here(folder.path(), &other("nope")).expect(1, &["no task `nope`", "rules/tasks.yaml"]);
+    here(folder.path(), &other("nope")).expect(5, &["no task `nope`", "rules/tasks.yaml"]);
     here(folder.path(), &other("check")).expect(0, &["fixtures/"]);
     let schema = here(folder.path(), &["rule", "schema"]).expect(0, &[]).out;
     fs::write(folder.path().join("rules/rules.schema.json"), schema).unwrap();
