@@ -4,8 +4,7 @@ use super::{
     Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
     ResultsDb, Rules, Server, Testflinger, Worker, alts, bus,
     section::{File, Section},
-    signed,
-    sinks,
+    signed, sinks,
 };
 use model::{
     diagnostic::Report,
