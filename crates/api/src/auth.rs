@@ -5,6 +5,7 @@ use crate::{
     jwt::{Identity, Refusal, Verifier},
     problem::Problem,
     state::ApiState,
+    testflinger,
 };
 use axum::{
     extract::{ConnectInfo, Request, State},
@@ -177,6 +178,12 @@ pub(crate) async fn identify(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let for_testflinger = state.interfaces().testflinger.is_some()
+        && testflinger::is_own_token(request.uri().path(), request.headers());
+    if for_testflinger {
+        // Its gate knows its own tokens, and who has none of them gets nowhere.
+        return Ok(next.run(request).await);
+    }
     let for_alts = state.interfaces().alts.is_some() && alts::is_here(request.uri().path());
     let token = if for_alts { alts::token_of(request.headers()) } else { bearer(request.headers()) };
     let caller = match token? {

@@ -9,8 +9,8 @@ use crate::{
     item::Item,
     outcome::Outcome,
     phase::Phase,
-    requirements::Requirements,
-    retry::RetryPolicy,
+    requirements::{ForeignNeed, Requirements},
+    retry::{RetryOn, RetryPolicy},
     task_file::TaskFile,
     task_key::TaskKey,
 };
@@ -143,6 +143,37 @@ pub struct Repo {
     /// The folder in it that holds `task.yaml`; its root when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+}
+
+/// What the place of a registered task starts with that is a queue of Testflinger's agents, in place of a repository.
+const TESTFLINGER: &str = "testflinger:";
+
+impl Repo {
+    /// The place of tasks that are jobs for Testflinger's agents, by their queue.
+    #[must_use]
+    pub fn testflinger(queue: &str) -> Self {
+        Self { git: format!("{TESTFLINGER}{queue}"), reference: None, path: None }
+    }
+
+    /// Whether it is a queue of Testflinger's agents.
+    #[must_use]
+    pub fn is_testflinger(&self) -> bool {
+        self.git.starts_with(TESTFLINGER)
+    }
+}
+
+impl TaskKind {
+    /// A job for Testflinger's agents, and what it needs: one of them.
+    #[must_use]
+    pub fn testflinger(mut job: Map<String, Value>, queue: &QueueName) -> (Self, Requirements) {
+        job.insert("job_queue".to_owned(), queue.as_str().into());
+        let system = TESTFLINGER.trim_end_matches(':').to_owned();
+        let needs = ForeignNeed { system: system.clone(), ..ForeignNeed::default() };
+        // What failed before the test is its agent's to try again.
+        let retry = RetryPolicy { on: vec![RetryOn::Lost], ..RetryPolicy::default() };
+        let kind = Self::Foreign { system, job: Value::Object(job), retry: Some(retry) };
+        (kind, Requirements { foreign: Some(needs), ..Requirements::default() })
+    }
 }
 
 impl fmt::Display for Repo {

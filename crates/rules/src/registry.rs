@@ -139,7 +139,11 @@ fn read_task(
 ) -> Option<Registered> {
     let mut fields = reader.fields(node, "a registered task")?;
     let description = fields.get("description").and_then(|node| reader.text_of(node, "`description`"));
-    let git = fields.require(reader, "git").and_then(|node| read_git(reader, node, base, options));
+    let lab = fields.get("testflinger").and_then(|node| reader.name_of(node, "`testflinger`"));
+    let git = match &lab {
+        Some(_) => None,
+        None => fields.require(reader, "git").and_then(|node| read_git(reader, node, base, options)),
+    };
     let reference = fields.get("ref").and_then(|node| checked(reader, node, "`ref`", repo::check_ref));
     let path = fields.get("path").and_then(|node| checked(reader, node, "`path`", repo::check_folder));
     let discover = fields.get("discover").and_then(|node| reader.bool_of(node, "`discover`"));
@@ -159,10 +163,19 @@ fn read_task(
             reader.error_help(&node.span, "only a trusted task gets secrets", help);
         }
     }
+    if lab.is_some() && (reference.is_some() || path.is_some() || discover.is_some() || queue.is_some()) {
+        let help = "its queue stands after `testflinger:`; what the job says stands in the rule's `with`";
+        let message = "a task of Testflinger's agents has no `ref`, `path`, `discover` or `queue`";
+        reader.error_help(&node.span, message, help);
+    }
+    let (repo, queue) = match lab {
+        Some(lab) => (Repo::testflinger(&lab), Some(lab)),
+        None => (Repo { git: git?, reference, path }, queue),
+    };
     Some(Registered {
         name: TaskName::from(name),
         description,
-        repo: Arc::new(Repo { git: git?, reference, path }),
+        repo: Arc::new(repo),
         queue: queue.map_or_else(default_queue, QueueName::from),
         discover: discover.unwrap_or(false),
         trust,

@@ -142,18 +142,26 @@ impl Scheduler {
             |key| TaskKey::of_id("submitted by key", &format!("{who}\n{key}")),
         );
         let queue = submission.queue.or(queue);
+        let queue = queue.unwrap_or_else(|| QueueName::new(self.settings().default_queue.clone()));
+        let (kind, needs, wait) = if submission.task.is_some() && repo.is_testflinger() {
+            let (kind, needs) = TaskKind::testflinger(submission.inputs.clone(), &queue);
+            (kind, needs.and(&submission.needs), None)
+        } else {
+            let kind = TaskKind::Repo { repo, resolved: None, discover };
+            (kind, submission.needs, Some(WaitReason::Resolving))
+        };
         let new = NewTask {
             id,
             key,
-            kind: TaskKind::Repo { repo, resolved: None, discover },
+            kind,
             name,
             origin: NewOrigin::Given(Origin::Submitted { who: who.to_owned(), why: submission.why }),
             submitter: Submitter::user(who),
             item: submission.item,
             inputs: submission.inputs,
-            queue: queue.unwrap_or_else(|| QueueName::new(self.settings().default_queue.clone())),
+            queue,
             priority: submission.priority,
-            needs: submission.needs,
+            needs,
             group: submission.group,
             batch: submission.batch,
             trust,
@@ -162,7 +170,7 @@ impl Scheduler {
             timeout_cap_seconds: cap,
             depth: 0,
             traceparent: None,
-            wait: Some(WaitReason::Resolving),
+            wait,
             dedupe: None,
         };
         let (name, item, inputs) = (new.name.clone(), new.item.clone(), new.inputs.clone());

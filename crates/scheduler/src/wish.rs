@@ -73,14 +73,18 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         key: dedupe.key,
         window: dedupe.window,
     });
+    let (kind, needs, wait) = if wish.repo.is_testflinger() {
+        let (kind, needs) = TaskKind::testflinger(wish.inputs.clone(), &wish.queue);
+        (kind, needs.and(&wish.needs), wish.approve.then_some(WaitReason::Approval))
+    } else {
+        let repo = Arc::unwrap_or_clone(wish.repo);
+        let kind = TaskKind::Repo { repo, resolved: None, discover: wish.discover };
+        (kind, wish.needs, Some(WaitReason::Resolving))
+    };
     NewTask {
         id: TaskId::new(ids.next()),
         key,
-        kind: TaskKind::Repo {
-            repo: Arc::unwrap_or_clone(wish.repo),
-            resolved: None,
-            discover: wish.discover,
-        },
+        kind,
         name: wish.task,
         submitter: Submitter::rule(&wish.rule),
         origin: NewOrigin::Rule {
@@ -93,7 +97,7 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         inputs: wish.inputs,
         queue: wish.queue,
         priority: wish.priority,
-        needs: wish.needs,
+        needs,
         group: wish.group,
         batch: wish.batch,
         trust: wish.trust,
@@ -102,7 +106,7 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         timeout_cap_seconds: wish.timeout_cap.map(|cap| cap.as_secs()),
         depth: event.depth,
         traceparent: event.traceparent.clone(),
-        wait: Some(WaitReason::Resolving),
+        wait,
         dedupe,
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, job_id, object, ok, time},
-    view,
+    clients, view,
     who::{Asker, NAME_BYTES_MAX, cookie},
 };
 use crate::state::ApiState;
@@ -75,20 +75,27 @@ pub(crate) async fn of_queue(state: &ApiState, queue: &str) -> Result<Vec<Foreig
 }
 
 /// An agent as it is listed: without its log.
-pub(crate) fn shown(agent: &ForeignRecord) -> Map<String, Value> {
+pub(crate) fn shown(agent: &ForeignRecord, restricted: &Map<String, Value>) -> Map<String, Value> {
     let mut all = agent.body.as_object().cloned().unwrap_or_default();
     all.remove("log");
     all.insert("name".to_owned(), agent.name.as_str().into());
     all.insert("updated_at".to_owned(), time(agent.updated_at).into());
     all.entry("state").or_insert_with(|| "waiting".into());
     all.entry("queues").or_insert_with(|| json!([]));
-    all.entry("restricted_to").or_insert_with(|| json!({}));
+    let own = |queue: &Value| {
+        let queue = queue.as_str()?;
+        Some((queue.to_owned(), restricted.get(queue)?.clone()))
+    };
+    let queues = all.get("queues").and_then(Value::as_array);
+    let to: Map<_, _> = queues.into_iter().flatten().filter_map(own).collect();
+    all.insert("restricted_to".to_owned(), to.into());
     all
 }
 
 /// `GET /v1/agents/data`
 pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
-    let all: Vec<_> = agents(&state).await?.iter().map(shown).collect();
+    let restricted = clients::restricted(&state).await?;
+    let all: Vec<_> = agents(&state).await?.iter().map(|agent| shown(agent, &restricted)).collect();
     Ok(document(all))
 }
 
@@ -96,7 +103,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
 pub(crate) async fn show(State(state): State<ApiState>, Path(name): Path<String>) -> Answer {
     let found = state.scheduler().store().foreign_record(SYSTEM, AGENT, &name).await?;
     let agent = found.ok_or_else(|| Refusal::Document(StatusCode::NOT_FOUND, json!({})))?;
-    let mut all = shown(&agent);
+    let mut all = shown(&agent, &clients::restricted(&state).await?);
     if let Some(log) = agent.body.get("log") {
         all.insert("log".to_owned(), log.clone());
     }

@@ -3,7 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, nothing},
-    view,
+    secrets, view,
     who::{Asker, NAME_BYTES_MAX},
 };
 use crate::state::ApiState;
@@ -114,7 +114,9 @@ async fn claim(
 async fn answer(state: &ApiState, task: &Task) -> Answer {
     let job = view_of(state, task).await?;
     let job = job.ok_or_else(|| Refusal::not_found("the job is gone"))?;
-    Ok(document(view::definition(&job, task)))
+    let mut shown = view::definition(&job, task);
+    secrets::fill(state, task, &mut shown).await?;
+    Ok(document(shown))
 }
 
 /// What is kept of a task's job.

@@ -37,12 +37,8 @@ pub(crate) async fn submit(
     let settings = state.testflinger();
     let mut job = object(&body)?;
     let wanted = schema::read(&job, settings.strict)?;
-    if settings.strict && asker.anonymous && wanted.priority != 0 {
-        return Err(Refusal::Abort(
-            StatusCode::UNAUTHORIZED,
-            "A priority needs a token that allows it".into(),
-        ));
-    }
+    super::allowed::check(&state, &asker, &wanted, &job).await?;
+    super::secrets::check(&state, &asker, &job).await?;
     refuse_excluded(&state, &wanted).await?;
     // What only the server says.
     for field in ["attachments_status", "started_at"] {

@@ -6,7 +6,10 @@
 //! queued again, one that was cancelled stays so, and the answer to a hand-out can be asked for again.
 
 mod agents;
+mod allowed;
 mod answer;
+mod clients;
+mod events;
 mod files;
 mod hand_out;
 mod jobs;
@@ -14,18 +17,22 @@ mod logs;
 mod queues;
 mod results;
 mod schema;
+mod secrets;
+mod tokens;
 mod view;
 mod who;
 
 pub(crate) use answer::in_this_form;
-pub(crate) use who::is_own_path;
+pub use events::Webhook;
+pub use secrets::{KEY_BYTES_MIN, SealKey};
+pub(crate) use who::{is_own_path, is_own_token};
 
 use crate::state::ApiState;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use std::time::Duration;
 use who::Open;
@@ -56,11 +63,22 @@ pub struct Settings {
     pub requeue: bool,
     /// The largest file that is taken, in bytes.
     pub file_bytes_max: u64,
+    /// What clients' secrets are sealed with; without it none are kept.
+    pub secrets: Option<SealKey>,
+    /// Where webhooks of jobs may be; without it none are told.
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { strict: false, lease: LEASE_DEFAULT, requeue: true, file_bytes_max: FILE_BYTES_MAX_DEFAULT }
+        Self {
+            strict: false,
+            lease: LEASE_DEFAULT,
+            requeue: true,
+            file_bytes_max: FILE_BYTES_MAX_DEFAULT,
+            secrets: None,
+            webhook: None,
+        }
     }
 }
 
@@ -96,6 +114,20 @@ fn operations() -> Vec<(&'static str, Open, MethodRouter<ApiState>)> {
         ("/v1/queues/wait_times", Open::Read, get(queues::wait_times)),
         ("/v1/queues/{name}/agents", Open::Read, get(queues::agents)),
         ("/v1/queues/{name}/jobs", Open::Read, get(queues::jobs)),
+        ("/v1/job/{id}/events", Open::Agent, post(events::relay)),
+        ("/v1/oauth2/token", Open::Public, post(tokens::token)),
+        ("/v1/oauth2/refresh", Open::Public, post(tokens::refresh)),
+        ("/v1/oauth2/revoke", Open::Admin, post(tokens::revoke)),
+        ("/v1/restricted-queues", Open::Read, get(clients::restricted_queues)),
+        ("/v1/restricted-queues/{queue}", Open::Read, get(clients::restricted_queue)),
+        ("/v1/restricted-queues/{queue}", Open::Manage, post(clients::restrict)),
+        ("/v1/restricted-queues/{queue}", Open::Manage, delete(clients::unrestrict)),
+        ("/v1/client-permissions", Open::Manage, get(clients::list)),
+        ("/v1/client-permissions/{id}", Open::Manage, get(clients::show)),
+        ("/v1/client-permissions/{id}", Open::Manage, put(clients::put)),
+        ("/v1/client-permissions/{id}", Open::Admin, delete(clients::remove)),
+        ("/v1/secrets/{client}/{*path}", Open::Submit, put(secrets::put)),
+        ("/v1/secrets/{client}/{*path}", Open::Submit, delete(secrets::remove)),
     ]
 }
 
@@ -106,7 +138,11 @@ pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
         let gate = middleware::from_fn_with_state((state.clone(), open), who::gate);
         let methods: MethodRouter<ApiState> = methods.route_layer(gate);
         let methods: MethodRouter<ApiState> = methods.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+        router = router.route(path, methods.clone());
+        // The rest of a path has its slash in it.
+        if !path.contains('*') {
+            router = router.route(&format!("{path}/"), methods);
+        }
     }
     router
 }

@@ -4,7 +4,7 @@ use super::{
     SYSTEM,
     agents::{self, change},
     answer::{Answer, Refusal, document, nothing, object, ok, text, time},
-    view,
+    clients, view,
 };
 use crate::state::ApiState;
 use axum::{
@@ -34,6 +34,12 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
     let records = state.scheduler().store().foreign_records(SYSTEM, QUEUE).await?;
     let all: Map<_, _> = records.into_iter().map(|record| (record.name, record.body)).collect();
     Ok(document(all))
+}
+
+/// Whether any agent ever described or served a queue.
+pub(crate) async fn is_known(state: &ApiState, queue: &str) -> Result<bool, Refusal> {
+    let described = state.scheduler().store().foreign_record(SYSTEM, QUEUE, queue).await?.is_some();
+    Ok(described || !agents::of_queue(state, queue).await?.is_empty())
 }
 
 /// `POST /v1/agents/queues`
@@ -108,7 +114,8 @@ pub(crate) async fn agents(State(state): State<ApiState>, Path(queue): Path<Stri
     if agents.is_empty() {
         return Err(Refusal::not_found(format!("Queue '{queue}' does not exist.")));
     }
-    let shown: Vec<_> = agents.iter().map(agents::shown).collect();
+    let restricted = clients::restricted(&state).await?;
+    let shown: Vec<_> = agents.iter().map(|agent| agents::shown(agent, &restricted)).collect();
     Ok(document(shown))
 }
 

@@ -3,7 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, job_id, nothing, object, ok},
-    logs, view,
+    logs, secrets, view,
     who::Asker,
 };
 use crate::state::ApiState;
@@ -152,7 +152,7 @@ async fn end(
         log_truncated: false,
     };
     state.scheduler().finish(task.id, &request).await.map_err(|error| Refusal::Problem(error.into()))?;
-    Ok(())
+    secrets::forget(state, task).await
 }
 
 /// `GET /v1/result/<id>`

@@ -1,14 +1,23 @@
 //! Who asks: its roles, the agent's cookie, and what is open to whom.
 
-use super::{SYSTEM, answer::Refusal};
-use crate::{auth::Caller, problem::Problem, state::ApiState};
+use super::{
+    SYSTEM,
+    answer::Refusal,
+    clients,
+    tokens::{self, Permissions},
+};
+use crate::{
+    auth::{Caller, TOKEN_PREFIX},
+    problem::Problem,
+    state::ApiState,
+};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use model::ids::WorkerName;
+use model::{Task, ids::WorkerName, task::Origin};
 use store::Role;
 
 /// The cookie that names an agent.
@@ -19,6 +28,18 @@ pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Whether a path is one of this interface.
 pub(crate) fn is_own_path(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/") || path.starts_with("/oidc/")
+}
+
+/// Whether a request brings what only this interface knows: a client's password, or a token that it gave.
+pub(crate) fn is_own_token(path: &str, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    is_own_path(path)
+        && given.is_some_and(|given| bearer(given).is_none_or(|token| !token.starts_with(TOKEN_PREFIX)))
+}
+
+fn bearer(given: &str) -> Option<&str> {
+    let (scheme, token) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// To whom an operation is open. What `strict` allows is Testflinger's own table.
@@ -36,6 +57,10 @@ pub(crate) enum Open {
     Agent,
     /// Agents, and those who look after them.
     Agents,
+    /// Those who look after queues and clients.
+    Manage,
+    /// Administrators.
+    Admin,
 }
 
 impl Open {
@@ -50,6 +75,8 @@ impl Open {
             Self::Read | Self::Submit => &[ADMIN, MANAGER, CONTRIBUTOR],
             Self::Agent => &[AGENT],
             Self::Agents => &[AGENT, MANAGER, ADMIN],
+            Self::Manage => &[ADMIN, MANAGER],
+            Self::Admin => &[ADMIN],
         }
     }
 
@@ -63,13 +90,15 @@ impl Open {
             // Who needs no token is taken at his word: older agents have none.
             Self::Agent if asker.anonymous => asker.role >= Role::Submitter,
             Self::Agent => matches!(asker.role, Role::Agent | Role::Admin),
+            Self::Manage => asker.role >= Role::Manager,
+            Self::Admin => asker.role == Role::Admin,
             Self::Agents => asker.role >= Role::Agent || (asker.anonymous && asker.role >= Role::Submitter),
         }
     }
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Asker {
     /// The token's or client's name.
     pub(crate) name: String,
@@ -78,6 +107,8 @@ pub(crate) struct Asker {
     pub(crate) anonymous: bool,
     /// The agent, as its cookie says.
     pub(crate) agent: Option<String>,
+    /// What its token says, when this interface gave it.
+    pub(crate) client: Option<Permissions>,
 }
 
 impl Asker {
@@ -96,6 +127,14 @@ impl Asker {
     }
 }
 
+/// The client that submitted a job.
+pub(crate) fn client_of(task: &Task) -> Option<&str> {
+    match &task.origin {
+        Origin::Submitted { who, .. } => who.strip_prefix("testflinger:"),
+        _ => None,
+    }
+}
+
 /// Under which name an agent's tasks are leased.
 pub(crate) fn worker(agent: &str) -> WorkerName {
     WorkerName::new(format!("{SYSTEM}:{agent}"))
@@ -111,9 +150,10 @@ pub(crate) async fn gate(
         return next.run(request).await;
     }
     let caller = request.extensions().get::<Caller>().cloned();
-    let (anonymous, agent) =
-        (!request.headers().contains_key(header::AUTHORIZATION), agent_of(request.headers()));
-    match admit(&state, open, caller, anonymous, agent).await {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.map(|given| given.to_str().unwrap_or_default().to_owned());
+    let agent = agent_of(request.headers());
+    match admit(&state, open, caller, given, agent).await {
         Ok(asker) => {
             request.extensions_mut().insert(asker);
             next.run(request).await
@@ -126,14 +166,23 @@ async fn admit(
     state: &ApiState,
     open: Open,
     caller: Option<Caller>,
-    anonymous: bool,
+    given: Option<String>,
     agent: Option<String>,
 ) -> Result<Asker, Refusal> {
     let settings = state.testflinger();
-    let caller = caller.ok_or_else(|| {
-        Problem::new(StatusCode::UNAUTHORIZED, "Missing Authorization header: this needs a token")
-    })?;
-    let mut asker = Asker { name: caller.name, role: caller.role, anonymous, agent };
+    let missing =
+        || Problem::new(StatusCode::UNAUTHORIZED, "Missing Authorization header: this needs a token");
+    let anonymous = given.is_none();
+    let mut asker = match (caller, given.as_deref().and_then(bearer)) {
+        (Some(caller), _) => Asker { name: caller.name, role: caller.role, anonymous, agent, client: None },
+        (None, Some(token)) => {
+            let client = tokens::verify(state, token).await?;
+            let role = clients::role(&client.role).ok_or_else(|| Refusal::forbidden("Invalid Token"))?;
+            let name = format!("{SYSTEM}:{}", client.client_id);
+            Asker { name, role, anonymous, agent, client: Some(client) }
+        }
+        (None, None) => return Err(missing().into()),
+    };
     if settings.strict && anonymous && asker.role >= Role::Submitter {
         // Without a token everybody is a contributor.
         asker.role = Role::Submitter;
@@ -182,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_open_to_whom() {
-        let asker = |role, anonymous| Asker { name: "x".into(), role, anonymous, agent: None };
+        let asker = |role, anonymous| Asker { name: "x".into(), role, anonymous, agent: None, client: None };
         let check = |open: Open, lenient: &str, strict: &str| {
             for (is_strict, expect) in [(false, lenient), (true, strict)] {
                 let all = store::ROLES.iter().filter(|(role, _)| open.to(&asker(*role, false), is_strict));
@@ -195,6 +244,8 @@ mod tests {
         check(Open::Submit, "submitter manager admin", "submitter manager admin");
         check(Open::Agent, "agent admin", "agent");
         check(Open::Agents, "agent manager admin", "agent manager admin");
+        check(Open::Manage, "manager admin", "manager admin");
+        check(Open::Admin, "admin", "admin");
         assert!(Open::Agent.to(&asker(Role::Submitter, true), false));
         assert!(!Open::Agent.to(&asker(Role::Viewer, true), false));
     }

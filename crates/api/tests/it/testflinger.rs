@@ -6,6 +6,7 @@ use reqwest::{
     header::{self, HeaderMap},
     multipart::{Form, Part},
 };
+use scheduler::rules::load::RuleFiles;
 use serde_json::{Value, json};
 use std::process::Command;
 use store::Role;
@@ -390,5 +391,212 @@ async fn the_codes_of_today() {
     let ask = |path: &str| bed.request(Method::GET, path).bearer_auth(&agent).send();
     assert_eq!(ask("/v1/job?queue=q").await.unwrap().status(), 401, "no cookie");
     assert_eq!(ask("/v1/agents/queues").await.unwrap().status(), 403);
+    bed.end().await;
+}
+
+/// A client of this role with this password, and an access token of it.
+async fn client(bed: &Bed, id: &str, role: &str, more: &Value) -> String {
+    let mut body = json!({"client_secret": "a password of some length", "role": role});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (status, _) = bed.send(Method::PUT, &format!("/v1/client-permissions/{id}"), &body).await;
+    assert_eq!(status, 200, "{id}");
+    token_of(bed, id).await["access_token"].as_str().unwrap().to_owned()
+}
+
+async fn token_of(bed: &Bed, id: &str) -> Value {
+    let ask = bed.request(Method::POST, "/v1/oauth2/token").basic_auth(id, Some("a password of some length"));
+    let response = ask.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.json().await.unwrap()
+}
+
+async fn with(bed: &Bed, token: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
+    let mut request = bed.request(method, path).bearer_auth(token);
+    if !body.is_null() {
+        request = request.json(&body);
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+#[tokio::test]
+async fn clients_with_passwords_and_tokens() {
+    let bed = Bed::serving(strict(), loopback(Role::Admin)).await;
+    let admin = bed.token(Role::Admin, 60).await;
+    let put = async |id: &str, body: Value| {
+        with(&bed, &admin, Method::PUT, &format!("/v1/client-permissions/{id}"), body).await
+    };
+    assert_eq!(put("new", json!({"role": "agent"})).await.0, 400);
+    assert_eq!(put("new", json!({"client_secret": "short"})).await.0, 422);
+    assert_eq!(put("testflinger-admin", json!({"role": "agent"})).await.0, 422);
+    let secret = "a password of some length";
+    let body = json!({"client_secret": secret, "role": "manager", "max_priority": {"q": 5}});
+    assert_eq!(put("boss", body).await, (200, json!("Created")));
+    assert_eq!(put("boss", json!({"email": "boss@example.org"})).await, (200, json!("Updated")));
+    let (_, shown) = with(&bed, &admin, Method::GET, "/v1/client-permissions/boss", Value::Null).await;
+    let expect = json!({"client_id": "boss", "role": "manager", "max_priority": {"q": 5}, "allowed_queues": [],
+        "max_reservation_time": {}, "email": "boss@example.org"});
+    assert_eq!(shown, expect);
+
+    let wrong = bed.request(Method::POST, "/v1/oauth2/token").basic_auth("boss", Some("another password"));
+    assert_eq!(wrong.send().await.unwrap().status(), 401);
+    assert_eq!(bed.request(Method::POST, "/v1/oauth2/token").send().await.unwrap().status(), 401);
+    let tokens = token_of(&bed, "boss").await;
+    assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(600)));
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    assert_eq!(refresh.len(), 64);
+    let (_, again) = bed.post("/v1/oauth2/refresh", &json!({"refresh_token": refresh})).await;
+    assert_eq!(again.get("refresh_token"), None);
+    let boss = again["access_token"].as_str().unwrap().to_owned();
+
+    assert_eq!(with(&bed, &boss, Method::GET, "/v1/agents/queues", Value::Null).await.0, 200);
+    assert_eq!(with(&bed, &boss, Method::GET, "/v1/job?queue=q", Value::Null).await.0, 403);
+    assert_eq!(
+        with(&bed, &boss, Method::GET, "/api/v1/tasks", Value::Null).await.0,
+        401,
+        "it opens nothing else"
+    );
+    let (head, rest) = boss.rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", rest.chars().rev().collect::<String>());
+    assert_eq!(with(&bed, &forged, Method::GET, "/v1/agents/queues", Value::Null).await.0, 403);
+    let above = json!({"client_secret": secret, "role": "admin"});
+    assert_eq!(with(&bed, &boss, Method::PUT, "/v1/client-permissions/x", above).await.0, 403);
+
+    // Priorities and queues.
+    let job = |queue: &str, priority: i64| json!({"job_queue": queue, "job_priority": priority});
+    assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 5)).await.0, 200);
+    assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 6)).await.0, 403);
+    assert_eq!(bed.post("/v1/job", &job("q", 1)).await.0, 401);
+    assert_eq!(bed.post("/v1/job", &job("q", 0)).await.0, 200);
+    let restrict = async |method: Method, body: Value| {
+        with(&bed, &boss, method, "/v1/restricted-queues/q", body).await.0
+    };
+    assert_eq!(
+        restrict(Method::POST, json!({"client_id": "boss"})).await,
+        404,
+        "no agent ever named the queue"
+    );
+    with(&bed, &boss, Method::POST, "/v1/agents/queues", json!({"q": "a queue"})).await;
+    assert_eq!(restrict(Method::POST, json!({})).await, 400);
+    assert_eq!(restrict(Method::POST, json!({"client_id": "nobody"})).await, 404);
+    assert_eq!(restrict(Method::POST, json!({"client_id": "boss"})).await, 200);
+    let (_, queues) = with(&bed, &boss, Method::GET, "/v1/restricted-queues", Value::Null).await;
+    assert_eq!(queues, json!([{"queue": "q", "owners": ["boss"]}]));
+    assert_eq!(bed.post("/v1/job", &job("q", 0)).await.0, 401);
+    assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 0)).await.0, 200);
+    assert_eq!(restrict(Method::DELETE, json!({"client_id": "boss"})).await, 200);
+    assert_eq!(bed.get("/v1/restricted-queues").await, json!([]));
+
+    let revoke = json!({"refresh_token": refresh});
+    assert_eq!(with(&bed, &boss, Method::POST, "/v1/oauth2/revoke", revoke.clone()).await.0, 403);
+    assert_eq!(
+        with(&bed, &admin, Method::POST, "/v1/oauth2/revoke", revoke.clone()).await.1,
+        json!({"status": "OK"})
+    );
+    let (status, refused) = bed.post("/v1/oauth2/refresh", &revoke).await;
+    assert_eq!((status, refused["message"].as_str().unwrap().contains("revoked")), (400, true));
+    assert_eq!(bed.post("/v1/oauth2/refresh", &json!({"refresh_token": "x"})).await.0, 400);
+    assert_eq!(bed.post("/v1/oauth2/refresh", &json!({})).await.0, 422);
+    assert_eq!(with(&bed, &boss, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 403);
+    assert_eq!(with(&bed, &admin, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 200);
+    assert_eq!(with(&bed, &admin, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 404);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn secrets_are_given_to_the_agent_only() {
+    let secrets = taskbot_api::testflinger::SealKey::new(&[7; 32]);
+    let testflinger = Some(Settings { secrets, ..Settings::default() });
+    let bed = Bed::serving(Interfaces { testflinger, ..Interfaces::default() }, loopback(Role::Admin)).await;
+    let me = client(&bed, "me", "contributor", &json!({})).await;
+    let other = client(&bed, "other", "contributor", &json!({})).await;
+    let (value, path) = (json!({"value": "s3cret", "ephemeral": true}), "/v1/secrets/me/team/token");
+    assert_eq!(with(&bed, &me, Method::PUT, path, value.clone()).await, (200, json!({"expires_at": null})));
+    assert_eq!(with(&bed, &other, Method::PUT, path, value).await.0, 403);
+    assert_eq!(with(&bed, &me, Method::PUT, "/v1/secrets/me/..%2fx", json!({"value": "x"})).await.0, 422);
+    let wrong = json!({"value": "x", "expire_after": 0});
+    assert_eq!(with(&bed, &me, Method::PUT, "/v1/secrets/me/x", wrong).await.0, 422);
+    let job = json!({"job_queue": "q", "test_data": {"secrets": {"TOKEN": "team/token"}}});
+    assert_eq!(with(&bed, &other, Method::POST, "/v1/job", job.clone()).await.0, 422);
+    let (status, made) = with(&bed, &me, Method::POST, "/v1/job", job.clone()).await;
+    assert_eq!(status, 200, "{made}");
+    let id = made["job_id"].as_str().unwrap();
+    let agent = Client::agent(&bed, "agent1", &["q"]).await;
+    let (_, given) = agent.get("/v1/job?queue=q").await;
+    assert_eq!(given["test_data"]["secrets"], json!({"TOKEN": "s3cret"}));
+    let shown = format!("{}{}", agent.get(&format!("/v1/job/{id}")).await.1, native(&bed, id).await);
+    assert!(!shown.contains("s3cret"), "{shown}");
+    agent.post(&format!("/v1/result/{id}"), &json!({"job_state": "complete"})).await;
+    assert_eq!(with(&bed, &me, Method::POST, "/v1/job", job).await.0, 422, "it was for one use");
+    assert_eq!(with(&bed, &me, Method::DELETE, path, Value::Null).await.0, 200);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_jobs_events_are_told_to_its_webhook() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let told = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut text = Vec::new();
+        while !text.ends_with(b"}") {
+            socket.read_buf(&mut text).await.unwrap();
+        }
+        socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+        String::from_utf8(text).unwrap()
+    });
+    let webhook = taskbot_api::testflinger::Webhook { host: host.clone(), token: Some("a-token".into()) };
+    let testflinger = Some(Settings { webhook: Some(webhook), ..Settings::default() });
+    let bed = Bed::serving(Interfaces { testflinger, ..Interfaces::default() }, loopback(Role::Admin)).await;
+    let cli = Client::new(&bed);
+    let id = cli.submit(&json!({"job_queue": "q"})).await;
+    let path = format!("/v1/job/{id}/events");
+    let events = |url: &str| {
+        json!({"job_status_webhook": url, "agent_id": "agent1",
+            "events": [{"event_name": "job_start", "timestamp": "2026-11-21T00:19:34+00:00"}]})
+    };
+    assert_eq!(cli.post(&path, &events("http://elsewhere.example/x")).await.0, 403);
+    let url = format!("http://{host}/hook");
+    assert_eq!(cli.post(&format!("/v1/job/{UNKNOWN}/events"), &events(&url)).await.0, 404);
+    assert_eq!(cli.post(&path, &events(&url)).await, (202, "done".to_owned()));
+    let told = told.await.unwrap();
+    assert!(told.starts_with("PUT /hook HTTP/1.1"), "{told}");
+    assert!(
+        told.contains("Bearer a-token") && told.contains("job_start") && !told.contains("job_status_webhook")
+    );
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn rules_send_jobs_to_its_queues() {
+    let bed = Bed::open().await;
+    let rules = "rules:\n  - name: boot-each-image\n    on: image.done\n    then:\n      - task: boot\n        \
+        item: {type: image, id: \"${event.body.name}\"}\n        with: {provision_data: {url: \"${event.body.url}\"}}\n";
+    let files =
+        RuleFiles::of([("tasks.yaml", "tasks:\n  boot: {testflinger: rpi4}\n"), ("rules.yaml", rules)]);
+    bed.scheduler.activate_rules(files, "test", "tester").await.unwrap();
+    let event = json!({"topic": "image.done", "id": "1", "body": {"name": "f42", "url": "http://x/f42"}});
+    let (status, sent) = bed.post("/api/v1/events", &event).await;
+    assert_eq!(status, 201, "{sent}");
+    let id = sent["tasks"][0].as_str().unwrap();
+    let agent = Client::agent(&bed, "agent1", &["rpi4"]).await;
+    let (status, given) = agent.get("/v1/job?queue=rpi4").await;
+    assert_eq!((status, &given["job_id"], &given["job_queue"]), (200, &json!(id), &json!("rpi4")));
+    assert_eq!(given["provision_data"], json!({"url": "http://x/f42"}));
+    let end = json!({"status": {"provision": 0, "test": 0}, "job_state": "complete"});
+    agent.post(&format!("/v1/result/{id}"), &end).await;
+    let task = native(&bed, id).await;
+    assert_eq!(
+        (&task["task"]["state"]["outcome"], &task["results"][0]["item"]["id"]),
+        (&json!("passed"), &json!("f42"))
+    );
+    let (status, made) = bed.post("/api/v1/tasks", &json!({"task": "boot", "inputs": {"option": 1}})).await;
+    assert_eq!(
+        (status, &made["kind"]["system"], &made["queue"]),
+        (201, &json!("testflinger"), &json!("rpi4"))
+    );
     bed.end().await;
 }

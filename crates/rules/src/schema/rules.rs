@@ -267,12 +267,13 @@ fn test() -> Value {
 }
 
 pub(super) fn registry() -> Value {
-    let task = object(
+    let mut task = object(
         "A registered task",
-        &["git"],
+        &[],
         json!({
             "description": text_of("One line for people"),
             "git": text_of("Its repository"),
+            "testflinger": text_of("In place of a repository: a queue of Testflinger's agents"),
             "ref": text_of("A branch, a tag or a commit"),
             "path": text_of("The folder with the task.yaml"),
             "discover": {"type": "boolean", "default": false, "description": "A task for each of its tests, if it has no task.yaml"},
@@ -282,6 +283,7 @@ pub(super) fn registry() -> Value {
             "timeout": duration("The longest that a task may take"),
         }),
     );
+    task["anyOf"] = json!([{"required": ["git"]}, {"required": ["testflinger"]}]);
     let mut schema = object(
         "The tasks that rules may name",
         &["tasks"],

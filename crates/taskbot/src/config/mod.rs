@@ -102,6 +102,12 @@ pub(crate) struct Testflinger {
     pub(crate) listen: Option<SocketAddr>,
     /// How it is served.
     pub(crate) settings: api::testflinger::Settings,
+    /// The file with the key that clients' secrets are sealed with.
+    pub(crate) secrets_key_file: Option<PathBuf>,
+    /// The host of jobs' webhooks.
+    pub(crate) webhook_host: Option<String>,
+    /// The file with the token that it is shown.
+    pub(crate) webhook_token_file: Option<PathBuf>,
 }
 
 /// `interfaces.rats`
@@ -136,6 +142,9 @@ impl Default for Interfaces {
                 enabled: true,
                 listen: None,
                 settings: api::testflinger::Settings::default(),
+                secrets_key_file: None,
+                webhook_host: None,
+                webhook_token_file: None,
             },
             alts: Alts::default(),
         }

@@ -199,6 +199,9 @@ fn testflinger(mut section: Section<'_, '_>, testflinger: &mut Testflinger) {
         other => Err(format!("`{other}` is neither requeue nor fail")),
     });
     section.size("file_max", &mut settings.file_bytes_max);
+    section.maybe_path("secrets_key_file", &mut testflinger.secrets_key_file);
+    section.maybe_name("webhook_host", &mut testflinger.webhook_host);
+    section.maybe_path("webhook_token_file", &mut testflinger.webhook_token_file);
     section.finish();
 }
 

@@ -92,7 +92,10 @@ impl Running {
         load_rules(&scheduler).await?;
         let sources = open::sources(config, &clock).await?;
         let stop = CancellationToken::new();
-        let interfaces = config.interfaces.served()?;
+        let mut interfaces = config.interfaces.served()?;
+        if let Some(testflinger) = &mut interfaces.testflinger {
+            testflinger_secrets(&config.interfaces.testflinger, testflinger)?;
+        }
         let hook = rules_hook(config)?;
         let signed = verifier(&config.server.jwt)?;
         let state = |entry: &Entry| {
@@ -315,6 +318,26 @@ fn rules_hook(config: &Config) -> Result<Option<HookSecret>> {
         Fault::usage(format!("the webhook secret in {file} needs at least {HOOK_SECRET_BYTES_MIN} bytes"))
     })?;
     Ok(Some(secret))
+}
+
+/// What Testflinger's interface keeps in files: the key of its secrets, and what its webhook is shown.
+fn testflinger_secrets(
+    config: &crate::config::Testflinger,
+    settings: &mut api::testflinger::Settings,
+) -> Result<()> {
+    if let Some(file) = &config.secrets_key_file {
+        let key = api::testflinger::SealKey::new(read_secret(file)?.as_bytes()).ok_or_else(|| {
+            let (file, min) = (file.display(), api::testflinger::KEY_BYTES_MIN);
+            Fault::usage(format!("the key in {file} needs at least {min} bytes"))
+        })?;
+        settings.secrets = Some(key);
+    }
+    if let Some(host) = &config.webhook_host {
+        let token = config.webhook_token_file.as_ref().map(|file| read_secret(file)).transpose()?;
+        let token = token.map(|token| token.trim().into());
+        settings.webhook = Some(api::testflinger::Webhook { host: host.clone(), token });
+    }
+    Ok(())
 }
 
 /// Loads the rules folder. Rules that are wrong leave the old ones in force; without old ones they are an
