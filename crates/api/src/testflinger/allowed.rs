@@ -3,6 +3,7 @@
 use super::{answer::Refusal, clients, schema::Wanted, who::Asker};
 use crate::state::ApiState;
 use axum::http::StatusCode;
+use model::ids::QueueName;
 use serde_json::{Map, Value};
 use store::Role;
 
@@ -21,6 +22,10 @@ pub(crate) async fn check(
         Err(Refusal::Abort(status, message))
     };
     let queue = &wanted.queue;
+    let too_urgent = asker.bounds.priority_max.is_some_and(|most| wanted.priority > i64::from(most));
+    if too_urgent || !asker.bounds.allow_queue(&QueueName::new(queue.clone())) {
+        return refuse(format!("Queue {queue} or this priority is beyond what this token may use."));
+    }
     if let Some(owners) = clients::restricted(state).await?.get(queue) {
         let own = asker.client.as_ref().is_some_and(|client| clients::owns(owners, &client.client_id));
         if !own {
@@ -28,10 +33,7 @@ pub(crate) async fn check(
         }
     }
     // Our own tokens, and who needs none where today's rules are not asked for, are bound by nothing else.
-    let limits = match &asker.client {
-        Some(client) => Some((&client.max_priority, &client.max_reservation_time)),
-        None => None,
-    };
+    let limits = asker.client.as_ref().map(|client| (&client.max_priority, &client.max_reservation_time));
     let strict_stranger = state.testflinger().strict && asker.anonymous;
     if limits.is_none() && !strict_stranger || asker.role == Role::Admin {
         return Ok(());

@@ -43,6 +43,9 @@ pub(crate) async fn hand_out(
     if queues.is_empty() {
         return Err(Refusal::bad("No queue(s) specified in request"));
     }
+    if let Some(other) = queues.iter().find(|queue| !asker.bounds.allow_queue(queue)) {
+        return Err(Refusal::forbidden(format!("Queue {other} is beyond what this token may serve.")));
+    }
     if state.testflinger().strict && asker.agent.is_none() {
         return Err(Refusal::Abort(StatusCode::UNAUTHORIZED, "Agent not identified".to_owned()));
     }

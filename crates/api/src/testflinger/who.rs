@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use model::{Task, ids::WorkerName, task::Origin};
-use store::Role;
+use store::{Bounds, Role};
 
 /// The cookie that names an agent.
 const COOKIE: &str = "agent_name";
@@ -109,6 +109,8 @@ pub(crate) struct Asker {
     pub(crate) agent: Option<String>,
     /// What its token says, when this interface gave it.
     pub(crate) client: Option<Permissions>,
+    /// Within what a token of ours keeps it.
+    pub(crate) bounds: Bounds,
 }
 
 impl Asker {
@@ -174,12 +176,19 @@ async fn admit(
         || Problem::new(StatusCode::UNAUTHORIZED, "Missing Authorization header: this needs a token");
     let anonymous = given.is_none();
     let mut asker = match (caller, given.as_deref().and_then(bearer)) {
-        (Some(caller), _) => Asker { name: caller.name, role: caller.role, anonymous, agent, client: None },
+        (Some(caller), _) => Asker {
+            name: caller.name,
+            role: caller.role,
+            anonymous,
+            agent,
+            client: None,
+            bounds: caller.bounds,
+        },
         (None, Some(token)) => {
             let client = tokens::verify(state, token).await?;
             let role = clients::role(&client.role).ok_or_else(|| Refusal::forbidden("Invalid Token"))?;
             let name = format!("{SYSTEM}:{}", client.client_id);
-            Asker { name, role, anonymous, agent, client: Some(client) }
+            Asker { name, role, anonymous, agent, client: Some(client), bounds: Bounds::default() }
         }
         (None, None) => return Err(missing().into()),
     };
@@ -231,7 +240,14 @@ mod tests {
 
     #[test]
     fn what_is_open_to_whom() {
-        let asker = |role, anonymous| Asker { name: "x".into(), role, anonymous, agent: None, client: None };
+        let asker = |role, anonymous| Asker {
+            name: "x".into(),
+            role,
+            anonymous,
+            agent: None,
+            client: None,
+            bounds: Bounds::default(),
+        };
         let check = |open: Open, lenient: &str, strict: &str| {
             for (is_strict, expect) in [(false, lenient), (true, strict)] {
                 let all = store::ROLES.iter().filter(|(role, _)| open.to(&asker(*role, false), is_strict));
