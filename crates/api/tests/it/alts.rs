@@ -18,7 +18,6 @@ use taskbot_api::{
     alts::{BuildSystem, Platform, Secret, Settings, known_platforms},
     auth::Access,
     jwt::{Algorithm, sign},
-    server::Limits,
 };
 
 const SECRET: &[u8] = b"my_very_secret_phrase";

@@ -1,5 +1,7 @@
 //! The suite that every kind of sink passes, against a real HTTP server.
 
+#![expect(clippy::unwrap_used, reason = "a server for tests that breaks fails its test")]
+
 use model::{
     ids::{OutboxId, Position},
     message::{JsonText, Message, NewMessage},

@@ -13,9 +13,13 @@ const GROW_LOG: &str = "update attempt set log_bytes = log_bytes + $3 \
     where task_id = $1 and number = $2 and log_bytes + $3 <= $4";
 const KEYS: Sql = Sql {
     sqlite: "select key from log_chunk where task_id in (select unhex(value) from json_each($1)) \
-        union all select key from artifact where task_id in (select unhex(value) from json_each($1))",
+        union all select key from artifact where task_id in (select unhex(value) from json_each($1)) \
+        union all select key from foreign_file where id in (select unhex(value) from json_each($1)) \
+        union all select key from foreign_fragment where id in (select unhex(value) from json_each($1))",
     postgres: "select key from log_chunk where task_id = any($1) \
-        union all select key from artifact where task_id = any($1)",
+        union all select key from artifact where task_id = any($1) \
+        union all select key from foreign_file where id = any($1) \
+        union all select key from foreign_fragment where id = any($1)",
 };
 const RUNNING: Sql = Sql {
     sqlite: "select id, fence from task where id in (select unhex(value) from json_each($1)) and state = 'running'",

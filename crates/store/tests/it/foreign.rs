@@ -172,6 +172,11 @@ async fn fragments_and_files_are_kept_by_attempt(bed: &Bed) {
     assert_eq!(bed.store.put_foreign_file(id, "artifact", &file("two")).await.unwrap(), Some(file("one")));
     assert_eq!(bed.store.foreign_file(id, "artifact").await.unwrap(), Some(file("two")));
     assert_eq!(bed.store.foreign_file(id, "attachments").await.unwrap(), None);
+    // Who clears away what nothing names must find them named.
+    let kept = bed.store.kept_files(&[model::TaskId::new(id)]).await.unwrap();
+    for key in ["a", "s", "two"] {
+        assert!(kept.keys.contains(key), "{key}: {:?}", kept.keys);
+    }
 }
 
 async fn documents_are_changed_by_one_at_a_time(bed: &Bed) {
