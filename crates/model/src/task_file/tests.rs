@@ -169,7 +169,7 @@ fn inputs_are_checked() {
     check(
         json!({"nvr": 5, "arch": "z", "nvrs": 1}),
         Err(
-            "input `nvrs` is not declared in task.yaml; did you mean `nvr`?; input `arch` must be one of \"x86_64\", \"aarch64\", it is \"z\"; input `nvr` must be of type string, it is a number",
+            "input `nvrs` is not declared in task.yaml; did you mean `nvr`?; input `arch` must be one of \"x86_64\", \"aarch64\", it is \"z\"; input `nvr` must be of type string, it is a number; for the text write \"5\" with its quotes",
         ),
     );
 }

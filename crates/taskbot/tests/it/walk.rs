@@ -108,6 +108,7 @@ fn trials(folder: &Path) -> BTreeMap<&'static str, Trial> {
         ("install-tests", untold(&["iso", "release"])),
         ("kernel-boot-files", untold(&["nvr", "arch", "kernel"])),
         ("kernel-tests", untold(&["vmlinuz", "initrd"])),
+        ("package-install", untold(&["image", "package"])),
         (
             "python-c-api",
             trial(&["nvr=x-1-1", &sources(&folder.join("c-api"), LEAK)], 1, &["leaked-reference", "bug.c"]),
