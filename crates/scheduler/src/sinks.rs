@@ -3,7 +3,7 @@
 
 use crate::{Scheduler, relay::Lease, service::ServiceError};
 use model::{
-    ids::{DeadLetterId, Position},
+    ids::DeadLetterId,
     message::Message,
     sink::{Sink, SinkError},
 };
@@ -132,7 +132,8 @@ async fn step(
     let (store, name) = (scheduler.store(), served.sink.name());
     let place = store.sink(name).await?;
     let messages = store.stream(place.position, BATCH_MAX).await?;
-    let (mut seen, full) = (None, messages.len() >= BATCH_MAX as usize);
+    let full = messages.len() >= BATCH_MAX as usize;
+    let (mut seen, mut failed) = (None, None);
     for message in messages {
         let Some(position) = message.position else { continue };
         if !served.sink.wants(&message.message.topic) {
@@ -143,21 +144,18 @@ async fn step(
             break;
         }
         let message = crate::relay::with_whole_links(scheduler, message);
+        let tried = tries.saturating_add(1);
         match try_once(served, &message).await {
             Ok(()) => {}
-            Err(SinkError::Away(problem)) => {
-                *tries = tries.saturating_add(1);
-                advance(scheduler, name, seen).await?;
-                return Ok(Step::Failed(problem));
-            }
-            Err(SinkError::Broken(problem)) if *tries + 1 < BROKEN_TRIES_MAX => {
-                *tries += 1;
-                advance(scheduler, name, seen).await?;
-                return Ok(Step::Failed(problem));
-            }
+            Err(SinkError::Away(problem)) => failed = Some(problem),
+            Err(SinkError::Broken(problem)) if tried < BROKEN_TRIES_MAX => failed = Some(problem),
             Err(SinkError::Broken(problem) | SinkError::Refused(problem)) => {
-                bury(scheduler, name, &message, &problem, *tries + 1).await?;
+                bury(scheduler, name, &message, &problem, tried).await?;
             }
+        }
+        if failed.is_some() {
+            *tries = tried;
+            break;
         }
         // At once: what is not noted is taken there again after a crash.
         store.advance_sink(name, position).await?;
@@ -165,8 +163,14 @@ async fn step(
         *tries = 0;
         served.note(SinkHealth::default());
     }
-    advance(scheduler, name, seen).await?;
-    Ok(if full { Step::More } else { Step::Idle })
+    if let Some(seen) = seen {
+        store.advance_sink(name, seen).await?;
+    }
+    Ok(match failed {
+        Some(problem) => Step::Failed(problem),
+        None if full => Step::More,
+        None => Step::Idle,
+    })
 }
 
 async fn try_once(served: &Served, message: &Message) -> Result<(), SinkError> {
@@ -174,13 +178,6 @@ async fn try_once(served: &Served, message: &Message) -> Result<(), SinkError> {
     match tokio::time::timeout(limit, served.sink.deliver(message)).await {
         Ok(done) => done,
         Err(_) => Err(SinkError::Away(format!("no answer within {} s", limit.as_secs()))),
-    }
-}
-
-async fn advance(scheduler: &Scheduler, name: &str, to: Option<Position>) -> store::Result<()> {
-    match to {
-        Some(to) => scheduler.store().advance_sink(name, to).await,
-        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use bytes::Bytes;
 use model::{
     Clock, Ids, TaskId, WorkerName,
+    diagnostic::with_causes,
     protocol::{
         ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
         LeaveRequest, LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
@@ -148,7 +149,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| wrong(format!("no HTTP client: {}", chain(&error))))?;
+            .map_err(|error| wrong(format!("no HTTP client: {}", with_causes(&error))))?;
         Ok(Self { http, base, token, ids, clock })
     }
 
@@ -322,7 +323,7 @@ fn said(status: StatusCode, message: &str) -> String {
 }
 
 fn unreachable_server(error: &reqwest::Error) -> ClientError {
-    let message = format!("no answer from the server: {}", chain(error));
+    let message = format!("no answer from the server: {}", with_causes(error));
     ClientError::Unavailable { message, retry_after: None, answered: false }
 }
 
@@ -343,18 +344,4 @@ async fn error_text(response: Response) -> String {
         .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
     let text: String = text.trim().chars().take(ERROR_TEXT_CHARS_MAX).collect();
     if text.is_empty() { "(no text)".to_owned() } else { text }
-}
-
-/// An error with its causes: reqwest's own text leaves out why.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

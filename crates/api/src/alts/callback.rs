@@ -4,8 +4,8 @@ use super::{
     Settings,
     result::{API_VERSION, document_of},
 };
-use crate::state::ApiState;
-use reqwest::{Client, Url, redirect};
+use crate::{outward, state::ApiState};
+use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use std::{fmt, time::Duration};
 use store::{Callback, StoreError};
@@ -62,8 +62,7 @@ impl BuildSystem {
 pub async fn run(state: ApiState, base: String, stop: CancellationToken) {
     let Some(settings) = state.interfaces().alts.clone() else { return };
     let Some(build_system) = settings.build_system.clone() else { return };
-    let http = Client::builder().timeout(ANSWER_MAX).redirect(redirect::Policy::none()).build();
-    let http = http.unwrap_or_default();
+    let http = outward::client(ANSWER_MAX).unwrap_or_default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

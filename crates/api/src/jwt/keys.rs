@@ -2,12 +2,13 @@
 //! known, but not more often than a limit allows.
 
 use super::Algorithm;
+use crate::outward;
 use futures_util::StreamExt;
 use jsonwebtoken::{
     DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -85,14 +86,12 @@ impl KeySet {
     /// often than each `refresh_min`, which is [`KEYS_REFRESH_MIN`] but in tests.
     #[must_use]
     pub fn new(issuer: &str, from: KeysFrom, refresh: Duration, refresh_min: Duration) -> Self {
-        // Keys are public: whoever redirects could only name other keys, which is what an attacker would want.
-        let http = Client::builder().timeout(FETCH_MAX).redirect(redirect::Policy::none()).build();
         Self {
             issuer: issuer.to_owned(),
             from,
             refresh,
             refresh_min,
-            http: http.unwrap_or_default(),
+            http: outward::client(FETCH_MAX).unwrap_or_default(),
             kept: RwLock::new(None),
             fetching: Mutex::new(None),
         }

@@ -180,10 +180,7 @@ pub(crate) async fn show(
         ..ResultQuery::default()
     };
     let queue_paused = match &task.state {
-        TaskState::Queued { .. } => {
-            let queues = store.queues().await?.into_iter();
-            queues.filter(|queue| queue.name == task.queue).find_map(|queue| queue.paused)
-        }
+        TaskState::Queued { .. } => store.paused(&task.queue).await?,
         _ => None,
     };
     Ok(Json(Whole {

@@ -178,9 +178,13 @@ pub(crate) async fn restricted_queue(State(state): State<ApiState>, Path(queue):
     Ok(document(json!({"queue": queue, "owners": record.body})))
 }
 
-fn named_client(body: &Bytes) -> Result<String, Refusal> {
+/// The id of the client that a body names; there is one of it.
+async fn named_client(state: &ApiState, body: &Bytes) -> Result<String, Refusal> {
     match object(body)?.get("client_id") {
-        Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
+        Some(Value::String(id)) if !id.is_empty() => match find(state, id).await? {
+            Some(_) => Ok(id.clone()),
+            None => Err(Refusal::not_found("Client not found.")),
+        },
         _ => Err(Refusal::bad("Missing client_id.")),
     }
 }
@@ -192,8 +196,7 @@ pub(crate) async fn restrict(
     Path(queue): Path<String>,
     body: Bytes,
 ) -> Answer {
-    let id = named_client(&body)?;
-    find(&state, &id).await?.ok_or_else(|| Refusal::not_found("Client not found."))?;
+    let id = named_client(&state, &body).await?;
     if !super::queues::is_known(&state, &queue).await? {
         return Err(Refusal::not_found("Queue not found."));
     }
@@ -216,8 +219,7 @@ pub(crate) async fn unrestrict(
     Path(queue): Path<String>,
     body: Bytes,
 ) -> Answer {
-    let id = named_client(&body)?;
-    find(&state, &id).await?.ok_or_else(|| Refusal::not_found("Client not found."))?;
+    let id = named_client(&state, &body).await?;
     if !state.scheduler().store().remove_foreign_record(SYSTEM, RESTRICTED, &queue).await? {
         return Err(Refusal::not_found("Restricted queue not found."));
     }

@@ -4,13 +4,13 @@ use super::{
     answer::{Answer, Refusal, job_id, object, text},
     view,
 };
-use crate::state::ApiState;
+use crate::{outward, state::ApiState};
 use axum::{
     body::Bytes,
     extract::{Path, State},
     http::StatusCode,
 };
-use reqwest::{Client, Url, redirect};
+use reqwest::Url;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -75,9 +75,7 @@ async fn tell(webhook: &Webhook, url: Url, told: &Value) -> Result<(StatusCode, 
         let status = if error.is_timeout() { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
         Refusal::Abort(status, format!("The webhook cannot be told: {}", error.without_url()))
     };
-    // Led elsewhere, the token would be shown to others.
-    let http =
-        Client::builder().redirect(redirect::Policy::none()).timeout(WEBHOOK_MAX).build().map_err(bad)?;
+    let http = outward::client(WEBHOOK_MAX).map_err(bad)?;
     let mut tries = 0;
     let mut response = loop {
         let mut request = http.put(url.clone()).json(told);

@@ -5,7 +5,10 @@ use super::{
     answer::{Answer, Refusal, document, object},
     clients::{self, Client},
 };
-use crate::state::ApiState;
+use crate::{
+    jwt::{self, Algorithm, TOKEN_BYTES_MAX},
+    state::ApiState,
+};
 use axum::{
     body::Bytes,
     extract::State,
@@ -13,9 +16,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind,
-};
+use jsonwebtoken::{DecodingKey, Validation, decode, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -26,8 +27,6 @@ const ACCESS_SECONDS: i64 = 600;
 const LEEWAY_SECONDS: i64 = 5;
 /// How long a refresh token is valid.
 const REFRESH_DAYS: i64 = 6;
-/// The longest token that is looked at, in bytes.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// What its access tokens are for.
 const SUBJECT: &str = "access_token";
 /// The kinds of documents.
@@ -81,9 +80,8 @@ async fn access_token(state: &ApiState, client: &Client) -> Result<String, Refus
         sub: SUBJECT.to_owned(),
         permissions: clients::permissions(state, client).await?,
     };
-    let key = EncodingKey::from_secret(&signing_key(state).await?);
-    encode(&Header::new(Algorithm::HS256), &claims, &key)
-        .map_err(|error| Refusal::Abort(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    jwt::sign(&signing_key(state).await?, Algorithm::HS256, &claims)
+        .map_err(|error| Refusal::Abort(StatusCode::INTERNAL_SERVER_ERROR, error))
 }
 
 /// What an access token says, when it is one of ours and its time is right.

@@ -1,6 +1,9 @@
 //! One request to another system.
 
-use model::sink::{SinkError, of_status};
+use model::{
+    diagnostic::with_causes,
+    sink::{SinkError, of_status},
+};
 use reqwest::{Client, RequestBuilder, redirect::Policy};
 use std::time::Duration;
 
@@ -37,15 +40,4 @@ pub(super) async fn send(request: RequestBuilder) -> Result<(), SinkError> {
         }
     }
     of_status(status, String::from_utf8_lossy(&text).trim()).map_or(Ok(()), Err)
-}
-
-/// An error with its causes; reqwest's own text leaves out why.
-fn with_causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

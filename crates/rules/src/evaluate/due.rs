@@ -10,7 +10,7 @@ use crate::{
     wish::CollectWish,
 };
 use chrono::{DateTime, Utc};
-use model::Event;
+use model::{Event, event::EVENT_ROOTS};
 use serde_json::Value;
 
 /// The topic of the event that tells a rule that what it collected is due. Its body has `rule` and `events`,
@@ -29,7 +29,7 @@ pub(super) fn collected_events<'b>(event: &Event, body: &'b Value) -> Option<&'b
 pub(super) fn scope(events: &[Value], now: DateTime<Utc>) -> Scope<'static> {
     let last = events.last().unwrap_or(&Value::Null);
     let root = |name: &str| (name.to_owned(), last.get(name).cloned().unwrap_or_default());
-    let roots: Value = ["topic", "source", "headers", "body"].into_iter().map(root).collect();
+    let roots: Value = EVENT_ROOTS.into_iter().map(root).collect();
     Scope::new(&roots, now).with(&[(EVENTS, Value::Array(events.to_vec()))])
 }
 

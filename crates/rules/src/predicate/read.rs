@@ -6,6 +6,7 @@ use super::{
 use crate::path::Path;
 use model::{
     diagnostic::nearest,
+    event::EVENT_ROOTS,
     yaml::{Key, Node, Reader, Value as Yaml},
 };
 use regex::{Regex, RegexBuilder};
@@ -65,9 +66,6 @@ pub enum Roots {
     /// Any field: of an object that is listed, or of an element.
     Free,
 }
-
-/// The roots of events.
-const EVENT_ROOTS: [&str; 4] = ["topic", "source", "headers", "body"];
 
 /// Reads a mapping from paths to predicates; mistakes are noted in the reader.
 #[must_use]

@@ -282,6 +282,9 @@ pub trait Queue: Send + Sync {
     /// All queues that have or had tasks, by name.
     async fn queues(&self) -> Result<Vec<QueueStatus>>;
 
+    /// Why a queue hands nothing out; nothing when it does, or is not there.
+    async fn paused(&self, queue: &QueueName) -> Result<Option<Paused>>;
+
     /// Stops handing out of a queue; one that is not there yet is made when `make`, else not found.
     async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>, make: bool) -> Result<()>;
 

@@ -256,18 +256,16 @@ pub(crate) async fn judge_past(
 
 pub(crate) async fn would_make(store: &SqlStore, past: &[(StoredEvent, Judgement)]) -> Result<Vec<TaskId>> {
     let mut session = store.write().await?;
-    let mut made = Vec::new();
-    for (event, judgement) in past {
-        match judge_past_in(store, &mut session, event, judgement).await {
-            Ok(tasks) => made.extend(tasks),
-            Err(error) => {
-                session.roll_back().await;
-                return Err(error);
-            }
+    let made = async {
+        let mut made = Vec::new();
+        for (event, judgement) in past {
+            made.extend(judge_past_in(store, &mut session, event, judgement).await?);
         }
+        Ok(made)
     }
+    .await;
     session.roll_back().await;
-    Ok(made)
+    made
 }
 
 async fn judge_past_in(

@@ -5,7 +5,7 @@ use super::{
     heartbeat::heartbeat,
     session::{Session, transaction},
     tasks::milliseconds,
-    value::values,
+    value::{Row, values},
     workers,
 };
 use crate::{
@@ -20,6 +20,7 @@ use model::{
 use std::collections::HashMap;
 
 const QUEUES: &str = "select name, paused_by, paused_why, paused_since from queue order by name";
+const PAUSED: &str = "select paused_by, paused_why, paused_since from queue where name = $1";
 const OPEN: &str = "select queue, state, count(*) as n, min(since) as oldest from task \
     where state in ('waiting', 'queued', 'delayed', 'running') group by queue, state";
 const UNMET_COUNTS: &str = "select t.queue, count(*) as n from lane l join task t on t.lane_id = l.id \
@@ -77,6 +78,11 @@ impl Queue for SqlStore {
         queues(&mut self.read().await?).await
     }
 
+    async fn paused(&self, queue: &QueueName) -> Result<Option<Paused>> {
+        let row = self.read().await?.first(PAUSED, values![queue]).await?;
+        row.as_ref().map_or(Ok(None), read_paused)
+    }
+
     async fn pause_queue(&self, queue: &QueueName, by: &str, why: Option<&str>, make: bool) -> Result<()> {
         let sql = if make { MAKE_PAUSED } else { PAUSE };
         let paused = transaction!(self, |session| {
@@ -132,13 +138,17 @@ impl Queue for SqlStore {
     }
 }
 
+fn read_paused(row: &Row) -> Result<Option<Paused>> {
+    Ok(match (row.text_opt("paused_by")?, row.time_opt("paused_since")?) {
+        (Some(by), Some(since)) => Some(Paused { by, why: row.text_opt("paused_why")?, since }),
+        _ => None,
+    })
+}
+
 async fn queues(session: &mut Session) -> Result<Vec<QueueStatus>> {
     let mut queues = Vec::new();
     for row in session.all(QUEUES, Vec::new()).await? {
-        let paused = match (row.text_opt("paused_by")?, row.time_opt("paused_since")?) {
-            (Some(by), Some(since)) => Some(Paused { by, why: row.text_opt("paused_why")?, since }),
-            _ => None,
-        };
+        let paused = read_paused(&row)?;
         let name = QueueName::from(row.text("name")?);
         queues.push(QueueStatus {
             name,

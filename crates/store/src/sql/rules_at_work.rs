@@ -43,8 +43,9 @@ impl RulesAtWork for SqlStore {
     }
 
     async fn would_make(&self, past: &[(StoredEvent, Judgement)]) -> Result<Vec<TaskId>> {
-        let tasks: Vec<_> = past.iter().flat_map(|(_, judgement)| judgement.tasks.iter().cloned()).collect();
-        self.make_places(super::places::Wanted::by(&tasks)).await?;
+        for (_, judgement) in past {
+            self.make_places(super::places::Wanted::by(&judgement.tasks)).await?;
+        }
         holds::would_make(self, past).await
     }
 

@@ -30,10 +30,15 @@ impl Sinks for SqlStore {
     }
 
     async fn advance_sink(&self, name: &str, to: Position) -> Result<()> {
-        transaction!(self, |session| async {
-            let now = session.now;
-            session.run(ADVANCE, values![name, to, now]).await.map(drop)
-        })
+        // Forgotten by a crash of the database, it comes there once more, as after any crash.
+        transaction!(
+            self,
+            passing | session | {
+                let now = session.now;
+                session.run(ADVANCE, values![name, to, now])
+            }
+        )
+        .map(drop)
     }
 
     async fn sinks(&self) -> Result<Vec<SinkPlace>> {

@@ -186,9 +186,12 @@ async fn paused_queues_hand_nothing_out(bed: &Bed) {
     assert_eq!(names, ["empty", "main"]);
     let paused = queues[1].paused.as_ref().unwrap();
     assert_eq!((paused.by.as_str(), paused.why.as_deref()), ("ada", Some("disk")));
+    assert_eq!(bed.store.paused(&"main".into()).await.unwrap().as_ref(), Some(paused));
+    assert_eq!(bed.store.paused(&"nowhere".into()).await.unwrap(), None);
     assert_eq!((queues[1].queued, queues[1].running), (1, 0));
     assert!(queues[1].oldest_queued_at.is_some());
     bed.store.resume_queue(&"main".into()).await.unwrap();
+    assert_eq!(bed.store.paused(&"main".into()).await.unwrap(), None);
     assert_eq!(bed.claim("w1", 1).await.len(), 1);
     let queues = bed.store.queues().await.unwrap();
     assert_eq!((queues[1].queued, queues[1].running, &queues[1].paused), (0, 1, &None));

@@ -12,11 +12,7 @@ use results::sink::{
     resultsdb::{RESULT_TOPIC, Words},
 };
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 /// The most sinks.
 const SINKS_MAX: usize = 32;
@@ -77,12 +73,11 @@ impl ConfiguredSink {
 
     /// As `config show` shows it.
     pub(super) fn shown(&self) -> Value {
-        let file = |file: &Option<PathBuf>| file.as_deref().map(Path::to_path_buf);
         match &self.kind {
             Kind::ResultsDb { url, token_file, words } => json!({
                 "name": self.name,
                 "resultsdb": {
-                    "url": url, "token_file": file(token_file), "extra_outcomes": words.extra_outcomes,
+                    "url": url, "token_file": token_file, "extra_outcomes": words.extra_outcomes,
                     "all": words.all,
                 },
             }),
@@ -90,7 +85,7 @@ impl ConfiguredSink {
                 let topics: Vec<_> = topics.iter().map(TopicPattern::as_str).collect();
                 json!({
                     "name": self.name,
-                    "webhook": {"url": url, "secret_file": file(secret_file), "topics": topics},
+                    "webhook": {"url": url, "secret_file": secret_file, "topics": topics},
                 })
             }
             Kind::Message { topic, words } => {

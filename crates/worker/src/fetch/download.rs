@@ -6,9 +6,10 @@ use super::{
     cache::{Entry, Meta},
     check_sha, hash, too_large,
 };
-use crate::{backoff::Backoff, client::chain, config::FetchServer, logs::AttemptLog};
+use crate::{backoff::Backoff, config::FetchServer, logs::AttemptLog};
 use futures_util::StreamExt;
 use model::Ids;
+use model::diagnostic::with_causes;
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use std::{sync::Arc, time::Duration};
 use tokio::io::AsyncWriteExt;
@@ -67,7 +68,7 @@ impl Downloader {
                 .connect_timeout(crate::client::CONNECT_TIMEOUT)
                 .read_timeout(FETCH_SILENCE_MAX)
         };
-        let failed = |error| FetchError::infra(format!("no HTTP client: {}", chain(&error)));
+        let failed = |error| FetchError::infra(format!("no HTTP client: {}", with_causes(&error)));
         let http = builder().dns_resolver(rules.clone()).build().map_err(failed)?;
         let own = own.map(|own| Ok((own, builder().build().map_err(failed)?))).transpose()?;
         Ok(Self { http, own, rules, bytes_max, ids })
@@ -269,7 +270,7 @@ fn trouble(url: &Url, error: &reqwest::Error) -> Trouble {
         }
         cause = at.source();
     }
-    Trouble::Passing(chain(error))
+    Trouble::Passing(with_causes(error))
 }
 
 /// An entity tag that stands for the same bytes.
