@@ -24,12 +24,14 @@ pub enum Phase {
     Collect,
     /// Results are read and reported.
     Report,
+    /// The environment of an attempt that failed is kept for a person, where the task was submitted so.
+    Hold,
     /// `cleanup` runs and the environment is destroyed, whatever happened.
     Cleanup,
 }
 
 /// All phases in their order.
-pub const PHASES: [Phase; 9] = [
+pub const PHASES: [Phase; 10] = [
     Phase::Resolve,
     Phase::Provision,
     Phase::Checkout,
@@ -38,6 +40,7 @@ pub const PHASES: [Phase; 9] = [
     Phase::Run,
     Phase::Collect,
     Phase::Report,
+    Phase::Hold,
     Phase::Cleanup,
 ];
 
@@ -54,6 +57,7 @@ impl Phase {
             Self::Run => "run",
             Self::Collect => "collect",
             Self::Report => "report",
+            Self::Hold => "hold",
             Self::Cleanup => "cleanup",
         }
     }
@@ -68,7 +72,7 @@ impl fmt::Display for Phase {
 /// The text is no phase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no phase; known are resolve, provision, checkout, fetch, prepare, run, collect, report, cleanup"
+    "`{0}` is no phase; known are resolve, provision, checkout, fetch, prepare, run, collect, report, hold, cleanup"
 )]
 pub struct UnknownPhase(pub String);
 

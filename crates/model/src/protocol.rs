@@ -10,7 +10,7 @@ use crate::{
     phase::Phase,
     requirements::Offer,
     result::NewResult,
-    task::{Stop, Task},
+    task::{Kept, Stop, Task},
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +107,9 @@ pub struct HeartbeatEntry {
     pub held: Held,
     /// The phase that it is in.
     pub phase: Phase,
+    /// What is kept for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// The answer to a heartbeat, an entry for each in the request, in its order.
@@ -140,6 +143,8 @@ pub enum Order {
         /// Why.
         why: Stop,
     },
+    /// Nobody needs what it keeps any more: go on to clean up.
+    EndHold,
     /// It is another worker's now: stop it, clean up, and send nothing more.
     Fenced,
 }

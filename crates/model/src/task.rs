@@ -26,6 +26,9 @@ pub const INPUTS_BYTES_MAX: usize = 256 * 1024;
 /// The longest reason, note or item id that a task keeps, in bytes.
 pub const TASK_TEXT_BYTES_MAX: usize = 4096;
 
+/// The longest that somebody may ask an environment to be held, in seconds.
+pub const HOLD_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
 /// One wish, made once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -70,6 +73,9 @@ pub struct Task {
     /// Whether a maintainer must let it run, and who did; nothing when nobody needs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Whether the environment of an attempt that fails is kept for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// The longest that `run` may take, in seconds, whatever its task file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_cap_seconds: Option<u64>,
@@ -302,6 +308,38 @@ pub enum Trust {
     Trusted,
     /// It gets neither.
     Untrusted,
+}
+
+/// That the environment of an attempt that fails is kept for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Hold {
+    /// For how long, in seconds; the worker has a limit of its own.
+    pub seconds: u64,
+    /// What the worker says of what it keeps; nothing before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// Who ended it before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+}
+
+impl Hold {
+    /// For so long, and not begun.
+    #[must_use]
+    pub const fn of(seconds: u64) -> Self {
+        Self { seconds, kept: None, ended_by: None }
+    }
+}
+
+/// An environment that is kept for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Kept {
+    /// Until when, by the worker's clock.
+    pub until: DateTime<Utc>,
+    /// How to get in, on the worker's host: commands, and what there is to know.
+    pub enter: Vec<String>,
 }
 
 /// A maintainer's word that a task may run, for the commit that was found.

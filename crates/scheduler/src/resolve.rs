@@ -214,6 +214,7 @@ fn spread(ids: &dyn Ids, task: &Task, repo: &Repo, commit: &str, tests: &Foreign
             secrets: task.secrets.clone(),
             // Each of them waits for its own word: they differ in what they run.
             approval: task.approval.clone(),
+            hold: task.hold.clone(),
             timeout_cap_seconds: task.timeout_cap_seconds,
             depth: task.depth,
             traceparent: task.traceparent.clone(),

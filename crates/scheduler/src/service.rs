@@ -6,8 +6,8 @@ use model::{
     ids::{EventSeq, QueueName, ResultId},
     item::Item,
     task::{
-        Approval, Group, INPUTS_BYTES_MAX, Origin, PRIORITY_MAX, Repo, Stop, TASK_TEXT_BYTES_MAX, TaskKind,
-        Trust, WaitReason,
+        Approval, Group, HOLD_SECONDS_MAX, Hold, INPUTS_BYTES_MAX, Origin, PRIORITY_MAX, Repo, Stop,
+        TASK_TEXT_BYTES_MAX, TaskKind, Trust, WaitReason,
     },
     verdict::{Explained, Verdict, VerdictKind},
 };
@@ -76,6 +76,9 @@ pub struct Submission {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// For how long the environment of an attempt that fails is kept for a person, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u64>,
     /// The same key again gives the same task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -95,6 +98,9 @@ pub struct Rerun {
     pub newest: bool,
     /// Inputs that differ.
     pub inputs: Map<String, Value>,
+    /// For how long the environment of an attempt that fails is kept for a person, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u64>,
     /// The result that it is to replace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultId>,
@@ -167,6 +173,7 @@ impl Scheduler {
             trust,
             secrets,
             approval: None,
+            hold: hold(submission.hold_seconds)?,
             timeout_cap_seconds: cap,
             depth: 0,
             traceparent: None,
@@ -256,6 +263,7 @@ impl Scheduler {
             trust: old.trust,
             secrets: old.secrets,
             approval,
+            hold: hold(rerun.hold_seconds)?,
             timeout_cap_seconds: old.timeout_cap_seconds,
             depth: old.depth,
             traceparent: old.traceparent,
@@ -314,6 +322,17 @@ impl Scheduler {
         let task = self.store().approve(id, who, why.as_deref()).await?;
         self.wake().committed();
         self.audit(who, "task.approve", format!("task/{id}"), json!({"why": why})).await?;
+        Ok(task)
+    }
+
+    /// Ends the hold of a task's environment before its time.
+    ///
+    /// # Errors
+    /// There is no such task, nothing is held of it, or the database is away.
+    pub async fn unhold(&self, id: TaskId, who: &str) -> Result<Task, ServiceError> {
+        let task = self.store().unhold(id, who).await?;
+        self.wake().committed();
+        self.audit(who, "task.unhold", format!("task/{id}"), json!({})).await?;
         Ok(task)
     }
 
@@ -475,6 +494,15 @@ pub(crate) fn keep_within(new: &mut NewTask, bounds: &Bounds, who: &str) -> Resu
     let caps = [new.timeout_cap_seconds, bounds.run_seconds_max];
     new.timeout_cap_seconds = caps.into_iter().flatten().min();
     Ok(())
+}
+
+fn hold(seconds: Option<u64>) -> Result<Option<Hold>, ServiceError> {
+    match seconds {
+        Some(0) | Some(HOLD_SECONDS_MAX..) => {
+            Err(ServiceError::Bad(format!("`hold_seconds` must be from 1 to below {HOLD_SECONDS_MAX}")))
+        }
+        seconds => Ok(seconds.map(Hold::of)),
+    }
 }
 
 fn check_submission(submission: &Submission) -> Result<(), ServiceError> {

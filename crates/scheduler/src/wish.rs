@@ -102,6 +102,7 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         batch: wish.batch,
         trust: wish.trust,
         secrets: wish.secrets,
+        hold: None,
         approval: wish.approve.then_some(Approval::Needed),
         timeout_cap_seconds: wish.timeout_cap.map(|cap| cap.as_secs()),
         depth: event.depth,

@@ -88,6 +88,7 @@ async fn make_tasks(database: &Database) {
             trust: Trust::Untrusted,
             secrets: Vec::new(),
             approval: None,
+            hold: None,
             timeout_cap_seconds: None,
             depth: 0,
             traceparent: None,

@@ -14,6 +14,8 @@ pub const VM_TIME_FACTOR_WITHOUT_KVM: f64 = 10.0;
 /// Not the lease itself: a server that is restarted, or that waits for its database, has not given the task
 /// to anybody else, and stopping a long test for it would only waste it. The fence keeps a second result out.
 pub const LOST_CONTACT_AFTER_DEFAULT: Duration = Duration::from_secs(900);
+/// The longest that the environment of a failed attempt is kept for a person, by default.
+pub const HOLD_MAX_DEFAULT: Duration = Duration::from_secs(4 * 3600);
 /// The most files that one attempt can leave, by default.
 pub const ARTIFACT_FILES_DEFAULT: usize = 10_000;
 
@@ -67,6 +69,10 @@ pub struct RunConfig {
     pub artifact_files_max: usize,
     /// How external files are fetched.
     pub fetch: FetchConfig,
+    /// The longest that the environment of a failed attempt is kept for a person.
+    pub hold_max: Duration,
+    /// Whether that of a task that is not trusted is kept too.
+    pub hold_untrusted: bool,
     /// The secrets that it has for tasks.
     pub secrets: Secrets,
 }
@@ -79,6 +85,8 @@ impl Default for RunConfig {
             artifact_bytes_max: ARTIFACTS_BYTES_MAX,
             artifact_files_max: ARTIFACT_FILES_DEFAULT,
             fetch: FetchConfig::default(),
+            hold_max: HOLD_MAX_DEFAULT,
+            hold_untrusted: false,
             secrets: Secrets::default(),
         }
     }

@@ -116,6 +116,7 @@ pub async fn run_local(
         file,
         source: Source::Folder(folder),
         dir: String::new(),
+        hold: None,
         timeout_cap: None,
         traceparent: None,
     };

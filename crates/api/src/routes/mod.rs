@@ -161,6 +161,7 @@ fn manager() -> OpenApiRouter<ApiState> {
         .routes(routes!(holds::drop_parked))
         .routes(routes!(tasks::release))
         .routes(routes!(tasks::approve))
+        .routes(routes!(tasks::unhold))
         .routes(routes!(operations::pause))
         .routes(routes!(operations::resume))
         .routes(routes!(operations::worker_mode))

@@ -245,6 +245,17 @@ pub(crate) async fn release(
     Ok(Json(state.scheduler().release(task.id, &caller.name).await?))
 }
 
+#[utoipa::path(post, path = "/api/v1/tasks/{id}/unhold", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it")), responses((status = 200, description = "The task", body = Task), (status = 409, description = "Nothing is held of it")))]
+/// Ends the hold of a task's environment before its time.
+pub(crate) async fn unhold(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Task>, Problem> {
+    let task = state.scheduler().find_task(&id).await?;
+    Ok(Json(state.scheduler().unhold(task.id, &caller.name).await?))
+}
+
 /// Why a task may run.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

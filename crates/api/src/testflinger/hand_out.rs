@@ -107,7 +107,7 @@ async fn claim(
             Duration::from_secs(seconds.unwrap_or(GLOBAL_TIMEOUT_SECONDS)) + state.testflinger().lease;
         let whole_ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
         let held = Held { task: assignment.task.id, attempt: assignment.attempt };
-        let entry = HeartbeatEntry { held, phase: Phase::Provision };
+        let entry = HeartbeatEntry { held, phase: Phase::Provision, kept: None };
         store.heartbeat(&claim.worker, &[entry], whole_ms).await?;
     }
     state.scheduler().wake().outbox.ring();

@@ -101,6 +101,7 @@ fn new_task(
         dedupe: None,
         secrets: Vec::new(),
         approval: None,
+        hold: None,
     }
 }
 

@@ -106,7 +106,7 @@ async fn note_phase(state: &ApiState, task: &Task, attempt: AttemptRef, word: &s
     let TaskState::Running { worker, phase, .. } = &task.state else { return Ok(()) };
     let next = view::phase(word);
     if *phase != next {
-        let entry = HeartbeatEntry { held: Held { task: task.id, attempt }, phase: next };
+        let entry = HeartbeatEntry { held: Held { task: task.id, attempt }, phase: next, kept: None };
         let lease_ms = u64::try_from(state.testflinger().lease.as_millis()).unwrap_or(u64::MAX);
         state.scheduler().store().heartbeat(worker, &[entry], lease_ms).await?;
         state.scheduler().wake().outbox.ring();

@@ -25,7 +25,9 @@ fn needed(method: &str, path: &str) -> Role {
         "get" => Role::Viewer,
         // They read: what rules would say to an event that is given.
         "post" if path == "/api/v1/rules/check" || path.ends_with("/explain") => Role::Viewer,
-        "post" if (path.ends_with("/release") || path.ends_with("/approve")) => Role::Manager,
+        "post" if (path.ends_with("/release") || path.ends_with("/approve") || path.ends_with("/unhold")) => {
+            Role::Manager
+        }
         "post" if starts("/api/v2.0/") => Role::Submitter,
         "post" if starts("/api/v1/retests") => Role::Submitter,
         "post" if starts("/api/v1/events") || starts("/api/v1/tasks") || starts("/api/v1/results") => {

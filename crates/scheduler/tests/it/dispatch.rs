@@ -62,13 +62,14 @@ async fn an_attempt_goes_from_claim_to_finish() {
     let beat = HeartbeatRequest {
         worker: "w".into(),
         running: vec![
-            HeartbeatEntry { held, phase: Phase::Run },
+            HeartbeatEntry { held, phase: Phase::Run, kept: None },
             HeartbeatEntry {
                 held: Held {
                     attempt: model::attempt::AttemptRef { fence: held.attempt.fence - 1, ..held.attempt },
                     ..held
                 },
                 phase: Phase::Run,
+                kept: None,
             },
         ],
     };

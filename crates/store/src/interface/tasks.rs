@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use model::{
     Attempt, Item, Outcome, Requirements, Revision, RuleName, Task, TaskId, TaskKey,
     ids::{BatchId, EventSeq, GroupName, QueueName, Submitter, TaskName},
-    task::{Approval, Group, Origin, Resolved, Stop, TaskKind, Trust, WaitReason},
+    task::{Approval, Group, Hold, Origin, Resolved, Stop, TaskKind, Trust, WaitReason},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -47,6 +47,8 @@ pub struct NewTask {
     pub secrets: Vec<String>,
     /// Whether a maintainer must let it run.
     pub approval: Option<Approval>,
+    /// Whether the environment of an attempt that fails is kept.
+    pub hold: Option<Hold>,
     /// The longest that `run` may take, in seconds.
     pub timeout_cap_seconds: Option<u64>,
     /// How many events of ours led to it.
@@ -240,6 +242,12 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// There is no such task, or it does not wait for that.
     async fn approve(&self, task: TaskId, who: &str, why: Option<&str>) -> Result<Task>;
+
+    /// Ends the hold of a task's environment before its time.
+    ///
+    /// # Errors
+    /// There is no such task, or nothing is held of it.
+    async fn unhold(&self, task: TaskId, who: &str) -> Result<Task>;
 
     /// A task.
     async fn task(&self, id: TaskId) -> Result<Task>;

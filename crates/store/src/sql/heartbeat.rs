@@ -52,7 +52,7 @@ pub(crate) async fn heartbeat(
         }
     }
     let mut orders = Vec::with_capacity(entries.len());
-    let (mut extended, mut changed) = (Vec::new(), Vec::new());
+    let (mut extended, mut changed, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let held = running.get(&entry.held.task).filter(|beat| beat.fence == entry.held.attempt.fence);
         let Some(beat) = held else {
@@ -62,6 +62,9 @@ pub(crate) async fn heartbeat(
         extended.push(entry.held.task);
         if beat.phase != entry.phase {
             changed.push((entry.held.task, entry.phase));
+        }
+        if entry.phase == Phase::Hold {
+            held_back.push((orders.len(), entry));
         }
         orders.push(beat.stop.clone().map_or(Order::Continue, |why| Order::Stop { why }));
     }
@@ -73,6 +76,18 @@ pub(crate) async fn heartbeat(
         session.run(PHASE, values![id, phase.as_str()]).await?;
         let row = TaskRow::get(session, id).await?;
         if matches!(row.task.state, TaskState::Running { .. }) {
+            out.task(&row.task, TaskChange::Phase);
+        }
+    }
+    for (number, entry) in held_back {
+        let mut row = TaskRow::get(session, entry.held.task).await?;
+        let Some(hold) = &mut row.task.hold else { continue };
+        if hold.ended_by.is_some() && orders[number] == Order::Continue {
+            orders[number] = Order::EndHold;
+        }
+        if entry.kept.is_some() && hold.kept != entry.kept {
+            hold.kept.clone_from(&entry.kept);
+            row.save_whole(session).await?;
             out.task(&row.task, TaskChange::Phase);
         }
     }

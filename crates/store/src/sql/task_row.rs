@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use model::{
     Item, Requirements, Task, TaskId, TaskKey, TaskState,
     ids::{BatchId, EventSeq, GroupName},
-    task::{Approval, Group, Origin, Stop, TaskKind, Trust, WaitReason},
+    task::{Approval, Group, Hold, Origin, Stop, TaskKind, Trust, WaitReason},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -28,6 +28,8 @@ struct Body<'a> {
     secrets: Cow<'a, [String]>,
     #[serde(default)]
     approval: Cow<'a, Option<Approval>>,
+    #[serde(default)]
+    hold: Cow<'a, Option<Hold>>,
     timeout_cap_seconds: Option<u64>,
     traceparent: Cow<'a, Option<String>>,
 }
@@ -168,6 +170,7 @@ impl TaskRow {
             trust: new.trust,
             secrets: new.secrets.clone(),
             approval: new.approval.clone(),
+            hold: new.hold.clone(),
             timeout_cap_seconds: new.timeout_cap_seconds,
             depth: new.depth,
             traceparent: new.traceparent.clone(),
@@ -201,6 +204,7 @@ impl TaskRow {
             trust: body.trust,
             secrets: body.secrets.into_owned(),
             approval: body.approval.into_owned(),
+            hold: body.hold.into_owned(),
             timeout_cap_seconds: body.timeout_cap_seconds,
             depth: row.number("depth")?,
             traceparent: body.traceparent.into_owned(),
@@ -294,6 +298,7 @@ impl TaskRow {
             trust: task.trust,
             secrets: Cow::Borrowed(task.secrets.as_slice()),
             approval: Cow::Borrowed(&task.approval),
+            hold: Cow::Borrowed(&task.hold),
             timeout_cap_seconds: task.timeout_cap_seconds,
             traceparent: Cow::Borrowed(&task.traceparent),
         })

@@ -13,7 +13,7 @@ use crate::{Batch, NewTask, Page, Resolution, Result, Stopped, StoreError, TaskQ
 use async_trait::async_trait;
 use chrono::Duration;
 use model::{
-    Attempt, Outcome, Task, TaskId, TaskKey, TaskState,
+    Attempt, Outcome, Phase, Task, TaskId, TaskKey, TaskState,
     message::TaskChange,
     task::{Approval, Stop, TaskKind, WaitReason},
 };
@@ -89,6 +89,10 @@ impl Tasks for SqlStore {
         let before = TaskRow::get(&mut self.read().await?, task).await?;
         let lane = self.make_lane(&before.task.queue, &before.task.needs).await?;
         transaction!(self, on task, |session| approve(self, session, task, lane, who, why))
+    }
+
+    async fn unhold(&self, task: TaskId, who: &str) -> Result<Task> {
+        transaction!(self, on task, |session| unhold(self, session, task, who))
     }
 
     async fn task(&self, id: TaskId) -> Result<Task> {
@@ -284,6 +288,25 @@ async fn approve(
         Some(Approval::Given { who: who.to_owned(), why: why.map(str::to_owned), at: work.now });
     row.lane = Some(lane);
     work.queue_or_wait(&mut row).await?;
+    work.done().await?;
+    Ok(row.task)
+}
+
+async fn unhold(store: &SqlStore, session: &mut Session, task: TaskId, who: &str) -> Result<Task> {
+    let mut work = Work::new(session, store);
+    let mut row = TaskRow::lock(work.session, task).await?;
+    match &mut row.task.hold {
+        Some(hold) if matches!(row.task.state, TaskState::Running { phase: Phase::Hold, .. }) => {
+            hold.ended_by.get_or_insert_with(|| who.to_owned());
+        }
+        _ => {
+            let message =
+                format!("task {} is {}: nothing is held of it", row.task.id, row.task.state.label());
+            return Err(StoreError::Conflict(message));
+        }
+    }
+    row.save_whole(work.session).await?;
+    work.out.task(&row.task, TaskChange::Phase);
     work.done().await?;
     Ok(row.task)
 }

@@ -5,7 +5,7 @@ use model::{
     Offer, Phase, TaskId, TaskState,
     attempt::AttemptRef,
     protocol::{Assignment, HeartbeatEntry, Held, Order},
-    task::Stop,
+    task::{Hold, Kept, Stop},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use store::{Claim, Fenced, Finished, LogChunk, NewTask, StoreError, WorkerMode};
@@ -22,11 +22,12 @@ conformance!(
     paused_queues_hand_nothing_out,
     drained_workers_get_nothing,
     who_says_goodbye_is_not_counted_on,
+    what_is_held_is_told_and_ended,
     workers_are_known_while_they_are_heard_of,
 );
 
 fn beat(assignment: &Assignment, phase: Phase) -> HeartbeatEntry {
-    HeartbeatEntry { held: Held { task: assignment.task.id, attempt: assignment.attempt }, phase }
+    HeartbeatEntry { held: Held { task: assignment.task.id, attempt: assignment.attempt }, phase, kept: None }
 }
 
 async fn a_claim_starts_attempts(bed: &Bed) {
@@ -114,9 +115,44 @@ async fn heartbeats_extend_leases_and_carry_orders(bed: &Bed) {
     bed.store.heartbeat(&"w1".into(), &entries[..1], LEASE_MS).await.unwrap();
     let phases = bed.topics_of(goes_on.task.id).await.iter().filter(|topic| *topic == "task.phase").count();
     assert_eq!(phases, 1, "told when it changes");
-    let unknown =
-        HeartbeatEntry { held: Held { task: task_id(), attempt: goes_on.attempt }, phase: Phase::Run };
+    let unknown = HeartbeatEntry {
+        held: Held { task: task_id(), attempt: goes_on.attempt },
+        phase: Phase::Run,
+        kept: None,
+    };
     assert_eq!(bed.store.heartbeat(&"w1".into(), &[unknown], LEASE_MS).await.unwrap(), [Order::Fenced]);
+}
+
+async fn what_is_held_is_told_and_ended(bed: &Bed) {
+    let asked = store::NewTask { hold: Some(Hold::of(60)), ..ready("a") };
+    bed.queue(&[asked, ready("a")]).await;
+    let claimed = bed.claim("w1", 2).await;
+    let (held, other) =
+        if claimed[0].task.hold.is_some() { (&claimed[0], &claimed[1]) } else { (&claimed[1], &claimed[0]) };
+    let id = held.task.id;
+    let early = bed.store.unhold(id, "ada").await;
+    assert!(matches!(early, Err(store::StoreError::Conflict(_))), "{early:?}");
+    let kept = Kept { until: held.task.created_at, enter: vec!["docker exec x".to_owned()] };
+    let beats =
+        [HeartbeatEntry { kept: Some(kept.clone()), ..beat(held, Phase::Hold) }, beat(other, Phase::Hold)];
+    let told = async || bed.store.heartbeat(&"w1".into(), &beats, LEASE_MS).await.unwrap();
+    assert_eq!(told().await, [Order::Continue, Order::Continue]);
+    let task = bed.store.task(id).await.unwrap();
+    assert_eq!(
+        (task.state.label().as_str(), task.hold.and_then(|hold| hold.kept)),
+        ("running(hold)", Some(kept))
+    );
+    let unasked = bed.store.unhold(other.task.id, "ada").await;
+    assert!(matches!(unasked, Err(store::StoreError::Conflict(_))), "{unasked:?}");
+    let ended = bed.store.unhold(id, "ada").await.unwrap();
+    assert_eq!(ended.hold.and_then(|hold| hold.ended_by).as_deref(), Some("ada"));
+    assert_eq!(told().await, [Order::EndHold, Order::Continue]);
+    bed.pass(LEASE_MS as i64 - 2_000).await;
+    assert_eq!(told().await, [Order::EndHold, Order::Continue]);
+    bed.pass(LEASE_MS as i64 - 2_000).await;
+    assert!(bed.store.reap(10).await.unwrap().is_empty(), "a hold keeps its lease");
+    bed.finish(held, "failed").await;
+    assert_eq!(bed.label(id).await, "finished(failed)");
 }
 
 async fn lost_attempts_are_reaped_and_retried_by_policy(bed: &Bed) {

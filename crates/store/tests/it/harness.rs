@@ -317,6 +317,7 @@ pub(crate) fn wished(name: &str) -> NewTask {
         trust: Trust::Trusted,
         secrets: Vec::new(),
         approval: None,
+        hold: None,
         timeout_cap_seconds: Some(600),
         depth: 0,
         traceparent: None,

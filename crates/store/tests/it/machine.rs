@@ -97,7 +97,8 @@ impl Model {
             Step::Claim { max } => self.claim(bed, max).await,
             Step::Beat { which } => {
                 let Some((task, attempt)) = nth(&self.running(), which) else { return };
-                let entry = HeartbeatEntry { held: Held { task, attempt }, phase: model::Phase::Run };
+                let entry =
+                    HeartbeatEntry { held: Held { task, attempt }, phase: model::Phase::Run, kept: None };
                 let orders = bed.store.heartbeat(&"w1".into(), &[entry], LEASE_MS).await.unwrap();
                 let Some((_, Sim::Running { until_ms, stop, .. })) = self.tasks.get_mut(&task) else {
                     panic!()

@@ -62,7 +62,8 @@ Examples:
     /// Run a task again, as a new task at the same commit; prints its id
     #[command(after_help = "Examples:
   taskbot task rerun 0193f2 --why 'mirror was down'
-  taskbot task rerun @latest --newest --input arch=aarch64 --watch")]
+  taskbot task rerun @latest --newest --input arch=aarch64 --watch
+  taskbot task rerun @latest --hold=2h    then `task show` says how to get in")]
     Rerun {
         /// Its id or the start of it, or @latest
         id: String,
@@ -75,6 +76,9 @@ Examples:
         /// An input that differs: NAME=VALUE, the value as JSON or as text
         #[arg(long = "input", value_name = "NAME=VALUE")]
         inputs: Vec<String>,
+        /// If it fails, keep its environment for you to look into, for an hour or this long
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h")]
+        hold: Option<String>,
         /// Wait for it, as `task watch`
         #[arg(long)]
         watch: bool,
@@ -83,6 +87,13 @@ Examples:
     #[command(after_help = "Examples:
   taskbot task release 0193f2")]
     Release {
+        /// Its id or the start of it
+        id: String,
+    },
+    /// End the hold of a task's environment before its time
+    #[command(after_help = "Examples:
+  taskbot task unhold 0193f2")]
+    Unhold {
         /// Its id or the start of it
         id: String,
     },
@@ -233,6 +244,9 @@ pub(crate) struct Submit {
     /// Wait for it, as `task watch`
     #[arg(long)]
     pub(crate) watch: bool,
+    /// If it fails, keep its environment for you to look into, for an hour or this long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h")]
+    pub(crate) hold: Option<String>,
 }
 
 #[derive(Debug, Args)]

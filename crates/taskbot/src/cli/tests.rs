@@ -142,6 +142,7 @@ fn commands() {
     task cancel
     task rerun
     task release
+    task unhold
     task approve
     task submit
     task artifacts

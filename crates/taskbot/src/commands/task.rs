@@ -42,13 +42,16 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
             })
             .await;
         }
-        TaskCommand::Rerun { id, why, newest, inputs, watch } => {
+        TaskCommand::Rerun { id, why, newest, inputs, hold, watch } => {
             let id = context.client.task_id(&id).await?;
             let mut body = Map::new();
             body.insert("newest".to_owned(), json!(newest));
             body.insert("inputs".to_owned(), Value::Object(inputs::parse("--input", &inputs)?));
             if let Some(why) = why {
                 body.insert("why".to_owned(), json!(why));
+            }
+            if let Some(hold) = hold {
+                body.insert("hold_seconds".to_owned(), json!(seconds(&hold)?));
             }
             let task = context.client.post(&format!("tasks/{id}/rerun"), &body).await?;
             return made(context, &task, watch).await;
@@ -59,6 +62,10 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
         TaskCommand::Release { id } => {
             let id = context.client.task_id(&id).await?;
             changed(context, &context.client.post(&format!("tasks/{id}/release"), &json!({})).await?)?;
+        }
+        TaskCommand::Unhold { id } => {
+            let id = context.client.task_id(&id).await?;
+            changed(context, &context.client.post(&format!("tasks/{id}/unhold"), &json!({})).await?)?;
         }
         TaskCommand::Approve { id, why } => {
             let id = context.client.task_id(&id).await?;
@@ -226,6 +233,15 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         let names: Vec<&str> = secrets.iter().filter_map(Value::as_str).collect();
         field("secrets", names.join(", "))?;
     }
+    if text_at(task, "state.phase") == "hold" && task["state"]["state"] == "running" {
+        let kept = &task["hold"]["kept"];
+        let worker = text_at(task, "state.worker");
+        field("held", format_args!("on {worker} until {}; it keeps its slot", text_at(kept, "until")))?;
+        for line in kept["enter"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            field("get in", line)?;
+        }
+        field("end it", format_args!("taskbot task unhold {}", text_at(task, "id")))?;
+    }
     for (name, value) in task["inputs"].as_object().into_iter().flatten() {
         field(
             "input",
@@ -345,6 +361,11 @@ async fn logs(context: &Context, id: &str, follow: bool, attempt: Option<u32>) -
     Follow::new(&context.client, path, &query).run(async || Ok(ControlFlow::Continue(())), take).await
 }
 
+fn seconds(hold: &str) -> Result<u64, Fault> {
+    let parsed = model::units::parse_duration(hold);
+    parsed.map(|hold| hold.as_secs()).map_err(|why| Fault::usage(format!("--hold: {why}")))
+}
+
 fn submission(args: &Submit) -> Result<Value> {
     let mut body = json!({"inputs": inputs::parse("--input", &args.inputs)?, "priority": args.priority});
     let mut set = |name: &str, value: Option<Value>| {
@@ -362,6 +383,7 @@ fn submission(args: &Submit) -> Result<Value> {
         }
         set("repo", Some(repo));
     }
+    set("hold_seconds", args.hold.as_deref().map(seconds).transpose()?.map(|seconds| json!(seconds)));
     set("item", args.item.as_deref().map(inputs::item).transpose()?);
     let texts = [("queue", &args.queue), ("batch", &args.batch), ("why", &args.why), ("key", &args.key)];
     for (name, text) in texts {

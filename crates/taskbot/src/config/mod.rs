@@ -329,6 +329,10 @@ pub(crate) struct Worker {
     pub(crate) fetch: Fetch,
     /// Virtual machines.
     pub(crate) vm: Machines,
+    /// The longest that the environment of a failed attempt is kept for a person.
+    pub(crate) hold_max: Duration,
+    /// Whether that of a task that is not trusted is kept too.
+    pub(crate) hold_untrusted: bool,
     /// What trusted tasks can be given, by name.
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// Programs that provide environments, by the names that tasks call them.
@@ -464,6 +468,8 @@ impl Default for Config {
                     folders: fetch.file_folders,
                 },
                 vm: Machines::default(),
+                hold_max: worker::config::HOLD_MAX_DEFAULT,
+                hold_untrusted: false,
                 secrets: BTreeMap::new(),
                 external: BTreeMap::new(),
             },

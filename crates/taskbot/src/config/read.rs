@@ -378,6 +378,11 @@ fn worker(mut section: Section<'_, '_>, worker: &mut Worker) {
     if let Some(section) = section.section("vm", "`vm`") {
         machines(section, &mut worker.vm);
     }
+    if let Some(mut section) = section.section("hold", "`hold`") {
+        section.duration("max", &mut worker.hold_max);
+        section.bool("untrusted", &mut worker.hold_untrusted);
+        section.finish();
+    }
     if let Some(node) = section.node("secrets") {
         worker.secrets = secrets(section.file, node);
     }

@@ -230,6 +230,7 @@ fn worker(worker: &super::Worker) -> Value {
             "compose": worker.fetch.lookups.compose,
             "folders": worker.fetch.folders,
         },
+        "hold": {"max": format_duration(worker.hold_max), "untrusted": worker.hold_untrusted},
         "secrets": worker.secrets.iter().map(|(name, source)| (name.clone(), json!({
             "file": source.file,
             "tasks": source.tasks,

@@ -149,6 +149,8 @@ pub(crate) fn run_config(config: &Config, dir: &std::path::Path, kvm: bool) -> R
             lookups: fetch.lookups.clone(),
             file_folders: fetch.folders.clone(),
         },
+        hold_max: config.worker.hold_max,
+        hold_untrusted: config.worker.hold_untrusted,
         secrets: Secrets(config.worker.secrets.clone()),
         ..RunConfig::default()
     }

@@ -349,6 +349,33 @@ fn a_trusted_task_gets_its_secret_and_nobody_reads_it() {
 }
 
 #[test]
+fn a_failed_environment_is_held_for_a_person() {
+    let tasks = "tasks:\n  check: {git: ../repo, trust: trusted}\n";
+    let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", tasks)], &[]);
+    repository(&up.path().join("repo"));
+    let submit = ["task", "submit", "check", "--input", "name=audit", "--input", "code=1", "--hold=10m"];
+    let task = up.run(&submit).expect(0, &[]).out.trim().to_owned();
+    let held = || {
+        let shown = up.run(&["task", "show", &task]).out;
+        shown.contains("get in").then_some(shown)
+    };
+    let shown = until(held).expect("it is held");
+    assert!(shown.contains("running(hold)") && shown.contains("it keeps its slot"), "{shown}");
+    let enter = shown.lines().find_map(|line| line.strip_prefix("get in")).unwrap().trim().to_owned();
+    let found =
+        Command::new("sh").args(["-c", &format!("{enter} && cat .taskbot/output/report.txt")]).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "found\n", "{enter}");
+    up.run(&["event", "list", "--own"]).expect(0, &["taskbot.task.phase"]);
+    up.run(&["task", "unhold", &task]).expect(0, &[]);
+    up.run(&["task", "watch", &task]).expect(1, &["finished(failed)"]);
+    up.run(&["task", "unhold", &task]).expect(6, &["nothing is held of it"]);
+    let rerun = up.run(&["task", "rerun", &task, "--input", "code=0", "--hold", "--watch"]);
+    rerun.expect(0, &["finished(passed)"]);
+    up.run(&["task", "rerun", &task, "--hold=soon"]).expect(2, &["--hold: `soon` is no duration"]);
+    up.run(&["task", "rerun", &task, "--hold=900h"]).expect(1, &["`hold_seconds` must be"]);
+}
+
+#[test]
 fn without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");

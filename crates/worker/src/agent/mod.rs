@@ -470,6 +470,7 @@ impl Agent {
     ) {
         self.hand_back_unheard(attempts, shutdown, give_up).await;
         let handed_back = self.table.hand_back_all();
+        self.table.end_holds();
         let running = self.table.len();
         tracing::info!(running, handed_back, "the worker takes no more tasks, and finishes those that run");
         attempts.close();

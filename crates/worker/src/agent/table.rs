@@ -53,7 +53,11 @@ impl Table {
     pub(super) fn heartbeat(&self) -> Vec<HeartbeatEntry> {
         self.lock()
             .iter()
-            .map(|(held, control)| HeartbeatEntry { held: *held, phase: control.phase() })
+            .map(|(held, control)| HeartbeatEntry {
+                held: *held,
+                phase: control.phase(),
+                kept: control.kept(),
+            })
             .collect()
     }
 
@@ -71,8 +75,14 @@ impl Table {
         match order {
             Order::Continue => {}
             Order::Stop { why } => control.stop(StopWhy::Ordered(why)),
+            Order::EndHold => control.end_hold(),
             Order::Fenced => control.stop(StopWhy::Fenced),
         }
+    }
+
+    /// Ends all holds, also those that would begin.
+    pub(super) fn end_holds(&self) {
+        self.lock().values().for_each(|control| control.end_hold());
     }
 
     pub(super) fn stop_all(&self, why: &StopWhy) {

@@ -503,6 +503,12 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
         tokio::task::spawn_blocking(move || collector.take_folder(&work)).await.map_err(infra)?
     }
 
+    async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
+        self.place.secrets = Arc::default();
+        files::remove(&folder_in_memory(&self.place.label.to_string())).map_err(infra)?;
+        Ok(vec![format!("cd {}", self.place.work().display())])
+    }
+
     async fn destroy(self: Box<Self>) -> Result<(), ExecError> {
         // The style goes last: it may hold the user that the processes run as.
         tokio::task::spawn_blocking(move || self.place.remove()).await.map_err(infra)?.map_err(infra)

@@ -408,6 +408,15 @@ pub trait Provisioned: Send + Sync {
         to: &Path,
     ) -> Result<Collected, ExecError>;
 
+    /// Makes it a place that a person can look into until it is destroyed; nothing of the task runs on in it, and
+    /// secrets are not given there. Says how to get in, on this host.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
+        Err(ExecError::BadTask("an environment of this kind cannot be held".to_owned()))
+    }
+
     /// Ends it and removes all of it.
     ///
     /// # Errors

@@ -1,7 +1,12 @@
 //! The hand on a running attempt: what phase it is in, and whether and why it is to stop.
 
 use super::Halt;
-use model::{ErrorReason, Outcome, Phase, protocol::AttemptEnd, task::Stop, units::format_duration};
+use model::{
+    ErrorReason, Outcome, Phase,
+    protocol::AttemptEnd,
+    task::{Kept, Stop},
+    units::format_duration,
+};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -61,6 +66,8 @@ struct State {
     why: Option<StopWhy>,
     /// It has ended, and how is on its way to the server.
     delivering: bool,
+    /// What is kept of it for a person.
+    kept: Option<Kept>,
 }
 
 /// Shared by the attempt and whoever may stop it.
@@ -69,6 +76,7 @@ pub struct Control {
     state: Mutex<State>,
     stop: CancellationToken,
     kill: CancellationToken,
+    end_hold: CancellationToken,
 }
 
 impl Default for Control {
@@ -81,8 +89,9 @@ impl Control {
     /// A fresh one; cancelling `kill` cuts cleaning up short too.
     #[must_use]
     pub fn new(kill: CancellationToken) -> Self {
-        let state = State { phase: Phase::Provision, why: None, delivering: false };
-        Self { state: Mutex::new(state), stop: CancellationToken::new(), kill }
+        let state = State { phase: Phase::Provision, why: None, delivering: false, kept: None };
+        let end_hold = CancellationToken::new();
+        Self { state: Mutex::new(state), stop: CancellationToken::new(), kill, end_hold }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,6 +141,30 @@ impl Control {
     #[must_use]
     pub fn why(&self) -> Option<StopWhy> {
         self.lock().why.clone()
+    }
+
+    /// Ends its hold, now or when it comes to it.
+    pub fn end_hold(&self) {
+        self.end_hold.cancel();
+    }
+
+    /// What is kept of it for a person, while it is held.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        self.lock().kept.clone()
+    }
+
+    pub(super) fn keep(&self, kept: Option<Kept>) {
+        self.lock().kept = kept;
+    }
+
+    /// Comes back when nobody is waited for any more.
+    pub(super) async fn hold_over(&self) {
+        tokio::select! {
+            () = self.end_hold.cancelled() => {}
+            () = self.stop.cancelled() => {}
+            () = self.kill.cancelled() => {}
+        }
     }
 
     /// Cancelled when it is to stop.

@@ -90,6 +90,8 @@ pub struct Job {
     pub source: Source,
     /// The folder that holds the task file, below the work folder; empty for the work folder itself.
     pub dir: String,
+    /// For how long its environment is kept for a person if it fails.
+    pub hold: Option<Duration>,
     /// The longest that `run` may take, whatever the task file says.
     pub timeout_cap: Option<Duration>,
     /// The W3C trace context.
@@ -123,6 +125,7 @@ impl Job {
             file: resolved.file.clone(),
             source: Source::Git { repo: repo.clone(), commit: resolved.commit.clone() },
             dir: parts.join("/"),
+            hold: task.hold.as_ref().map(|hold| Duration::from_secs(hold.seconds)),
             timeout_cap: task.timeout_cap_seconds.map(Duration::from_secs),
             traceparent: task.traceparent.clone(),
         })
@@ -196,6 +199,10 @@ impl Runner {
         let course = Course { clock: self.clock.as_ref(), log, control, phases: Vec::new() };
         let mut attempt = steps::Attempt::new(self, job.clone(), folders, course);
         let done = Box::pin(attempt.go()).await;
+        let outcome = done.as_ref().map_or_else(|halt| halt.outcome, |result| result.outcome);
+        if control.why().is_none() {
+            Box::pin(attempt.hold(outcome)).await;
+        }
         Box::pin(attempt.clean_up()).await;
         log.flush();
         let artifacts = match &done {

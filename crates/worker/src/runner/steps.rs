@@ -24,6 +24,8 @@ use model::{
     attempt::{EnvironmentReport, PhaseReport},
     requirements::ExecutorKind,
     result::NewResult,
+    retry::Decision,
+    task::{Kept, Trust},
 };
 use results::Conclusion;
 use std::{
@@ -383,6 +385,36 @@ impl<'a> Attempt<'a> {
         self.course.phase(Phase::Report, step).await
     }
 
+    /// Keeps the environment of the last attempt for a person, if it failed and somebody asked for that.
+    pub(super) async fn hold(&mut self, outcome: Outcome) {
+        let (job, config) = (&self.job, &self.runner.config);
+        let last = job.file.retry.decide(outcome, job.held.attempt.attempt) == Decision::Finish;
+        let Some(wish) = job.hold.filter(|_| self.begun && last && !outcome.is_good()) else { return };
+        let (control, log) = (self.course.control, self.course.log);
+        if job.trust == Trust::Untrusted && !config.hold_untrusted {
+            return log.note("not held: the task is not trusted, and this worker holds only trusted ones");
+        }
+        let Some(provisioned) = &mut self.provisioned else { return };
+        let (limit, task) = (wish.min(config.hold_max), job.held.task);
+        let until = self.course.clock.now() + TimeDelta::from_std(limit).unwrap_or(TimeDelta::days(1));
+        let move_limit = self.runner.limit(MOVE_LIMIT, self.executor);
+        let worker = &self.runner.worker;
+        let step = async {
+            let enter = bounded("holding", move_limit, provisioned.keep()).await??;
+            log.note(&format!("held on {worker} until {until}, or `taskbot task unhold {task}`"));
+            enter.iter().for_each(|line| log.note(line));
+            control.keep(Some(Kept { until, enter }));
+            // Nobody who holds it is the task's time limit.
+            let _ = tokio::time::timeout(limit, control.hold_over()).await;
+            control.keep(None);
+            log.note("the hold is over");
+            Ok(())
+        };
+        if let Err(halt) = self.course.phase(Phase::Hold, step).await {
+            tracing::debug!(%task, reason = halt.reason, "nothing is held");
+        }
+    }
+
     /// Runs `cleanup` if anything of the task was run, takes what it left, and destroys the environment.
     pub(super) async fn clean_up(&mut self) {
         let Some(mut provisioned) = self.provisioned.take() else { return };
@@ -504,9 +536,10 @@ fn deadline(runner: &Runner, job: &Job) -> Duration {
         .iter()
         .chain(&start)
         .fold(timeout.provision.saturating_mul(environments), |sum, limit| sum.saturating_add(*limit));
+    let hold = job.hold.map_or(Duration::ZERO, |hold| hold.min(runner.config.hold_max));
     let slowest =
         job.file.environment.iter().map(|environment| runner.limit(sum, Some(environment.executor()))).max();
-    slowest.unwrap_or(sum).saturating_add(super::EXECUTOR_GRACE * 10)
+    slowest.unwrap_or(sum).saturating_add(hold).saturating_add(super::EXECUTOR_GRACE * 10)
 }
 
 fn shown(report: &EnvironmentReport) -> String {

@@ -16,6 +16,7 @@ pub(super) fn job(yaml: &str) -> Job {
         file,
         source: Source::Folder("/nowhere".into()),
         dir: String::new(),
+        hold: None,
         timeout_cap: None,
         traceparent: None,
     }

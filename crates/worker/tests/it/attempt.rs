@@ -344,6 +344,7 @@ async fn a_commit_is_run_in_its_folder_and_in_the_sandbox() {
         file,
         source: Source::Git { repo, commit },
         dir: "sub".into(),
+        hold: None,
         timeout_cap: None,
         traceparent: None,
     };

@@ -142,6 +142,7 @@ impl Board {
             trust: Trust::Trusted,
             secrets: Vec::new(),
             approval: None,
+            hold: None,
             timeout_cap_seconds: None,
             depth: 0,
             traceparent: None,

@@ -12,6 +12,7 @@ mod engine;
 mod external;
 mod fetch;
 mod git;
+mod hold;
 mod host;
 mod http;
 mod secrets;

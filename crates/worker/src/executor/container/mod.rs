@@ -362,6 +362,10 @@ impl Provisioned for Container {
         self.collect(&id, collector, !globs.is_empty()).await
     }
 
+    async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
+        self.wait_for_a_person().await
+    }
+
     async fn destroy(mut self: Box<Self>) -> Result<(), ExecError> {
         // What cannot be removed must not keep the rest from being.
         let mut left = vec![self.drop_holder().await];

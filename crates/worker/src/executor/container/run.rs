@@ -136,6 +136,28 @@ impl Container {
         Ok(id)
     }
 
+    /// A container of the last image and the work folder, as strict as `run`, that does nothing.
+    pub(super) async fn wait_for_a_person(&mut self) -> Result<Vec<String>, ExecError> {
+        self.secrets = std::sync::Arc::default();
+        self.drop_holder().await?;
+        let (env, limit) = (std::collections::BTreeMap::new(), Duration::ZERO);
+        let lines = ["while :; do sleep 60; done".to_owned()];
+        let request =
+            ExecRequest { profile: Profile::Run, lines: &lines, dir: "", env: &env, limit, idle: None };
+        let id = self.create(&request).await?;
+        self.upload(&id).await?;
+        let started = self.engine.docker.start_container(&id, None).await;
+        started.map_err(|error| self.start_error(&error))?;
+        let program = if self.engine.podman { "podman --url" } else { "docker --host" };
+        let (socket, name) = (self.engine.socket.display(), self.name());
+        Ok(vec![format!("{program} unix://{socket} exec -it -w {WORK_DIR} {name} sh")])
+    }
+
+    /// The name of the newest container.
+    fn name(&self) -> String {
+        format!("taskbot-{}-{}", self.label, self.count)
+    }
+
     async fn create(&mut self, request: &ExecRequest<'_>) -> Result<String, ExecError> {
         if self.count == 0 {
             // On its own, since Podman forgets the labels of volumes that come with a container.
@@ -148,7 +170,7 @@ impl Container {
             made.map_err(|error| self.engine.infra("create a volume", &error))?;
         }
         self.count += 1;
-        let name = format!("taskbot-{}-{}", self.label, self.count);
+        let name = self.name();
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let mut body = self.body(request);
         let docker = &self.engine.docker;

@@ -268,6 +268,7 @@ fn job(stand: &Stand, hangs: Hangs, ending: Ending, time: &str, silence: &Silenc
         file,
         source,
         dir: String::new(),
+        hold: None,
         timeout_cap: None,
         traceparent: None,
     }

@@ -69,6 +69,7 @@ async fn run(stand: &Stand, address: &str, commit: &str) -> Went {
         file,
         source: Source::Git { repo, commit: commit.to_owned() },
         dir: String::new(),
+        hold: None,
         timeout_cap: None,
         traceparent: None,
     };
