@@ -142,6 +142,8 @@ async fn what_is_held_is_told_and_ended(bed: &Bed) {
         (task.state.label().as_str(), task.hold.and_then(|hold| hold.kept)),
         ("running(hold)", Some(kept))
     );
+    let phases = |topics: Vec<String>| topics.iter().filter(|topic| *topic == "task.phase").count();
+    assert_eq!(phases(bed.topics_of(id).await), 2, "the phase is told, and then how to get in");
     let unasked = bed.store.unhold(other.task.id, "ada").await;
     assert!(matches!(unasked, Err(store::StoreError::Conflict(_))), "{unasked:?}");
     let ended = bed.store.unhold(id, "ada").await.unwrap();

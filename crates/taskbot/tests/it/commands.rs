@@ -365,7 +365,6 @@ fn a_failed_environment_is_held_for_a_person() {
     let found =
         Command::new("sh").args(["-c", &format!("{enter} && cat .taskbot/output/report.txt")]).output();
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "found\n", "{enter}");
-    up.run(&["event", "list", "--own"]).expect(0, &["taskbot.task.phase"]);
     up.run(&["task", "unhold", &task]).expect(0, &[]);
     up.run(&["task", "watch", &task]).expect(1, &["finished(failed)"]);
     up.run(&["task", "unhold", &task]).expect(6, &["nothing is held of it"]);
