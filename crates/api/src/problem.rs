@@ -173,6 +173,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Bad(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             ServiceError::Unknown(detail) => Self::new(StatusCode::NOT_FOUND, detail),
             ServiceError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ServiceError::Elsewhere(detail) => Self::new(StatusCode::BAD_GATEWAY, detail),
             ServiceError::Rules(error) => error.into(),
             ServiceError::Store(error) => error.into(),
         }

@@ -5,14 +5,37 @@ use crate::{
     item::Item,
     topic::Topic,
 };
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
 
 /// The longest name of a test, in bytes.
 pub const TEST_BYTES_MAX: usize = 512;
 /// The largest extras, as JSON text, in bytes.
 pub const EXTRAS_BYTES_MAX: usize = 64 * 1024;
+
+/// A ResultsDB elsewhere, of which people know the numbers of results.
+#[async_trait]
+pub trait ResultsElsewhere: Send + Sync + fmt::Debug {
+    /// The result with this number or URL, as that ResultsDB shows it; nothing when it has none.
+    ///
+    /// # Errors
+    /// It is away, or answers what is no result.
+    async fn result(&self, id: &str) -> Result<Option<Value>, Refused>;
+}
+
+/// Why a result could not be looked up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The place is away: the same may do later.
+    #[error("{0}")]
+    Away(String),
+    /// The place does not answer with a result.
+    #[error("{0}")]
+    Wrong(String),
+}
 
 /// A wish to run a test once more, and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Sinks: where results and messages also go, beside our own database and the bus.
 
-use crate::{message::Message, topic::Topic};
+use crate::message::{Message, NewMessage};
 use async_trait::async_trait;
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// Its name in the configuration, which its place is kept under.
     fn name(&self) -> &str;
 
-    /// Whether messages of this topic are for it.
-    fn wants(&self, topic: &Topic) -> bool;
+    /// Whether a message is for it: by its topic as a rule.
+    fn wants(&self, message: &NewMessage) -> bool;
 
     /// Takes a message there. It may come again after a crash, and whenever this did not return.
     ///

@@ -35,6 +35,7 @@ pub mod sarif;
 pub mod conclude;
 pub mod junit_writer;
 
+pub mod elsewhere;
 pub mod sink;
 
 pub use conclude::{Conclusion, conclude, report};

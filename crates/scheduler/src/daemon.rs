@@ -5,6 +5,7 @@ use crate::{
     counters::{self, Counters},
     dispatch,
     files::Files,
+    heard::Heard,
     ingest,
     metrics::Metrics,
     relay,
@@ -17,12 +18,12 @@ use crate::{
     watch as folder,
 };
 use events::{Outlet, OutletHealth, Source, SourceHealth};
-use model::{Clock, Ids, ids::SourceName, sink::Sink};
+use model::{Clock, Ids, ids::SourceName, retest::ResultsElsewhere, sink::Sink};
 use serde::Serialize;
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 use store::Store;
 use tokio::{sync::watch, task::JoinSet};
@@ -48,11 +49,24 @@ pub struct Parts {
     pub outlet: Option<Arc<dyn Outlet>>,
     /// Where results and messages also go.
     pub sinks: Vec<Arc<dyn Sink>>,
+    /// The ResultsDB elsewhere that people take numbers of results from, where there is one.
+    pub results_elsewhere: Option<Arc<dyn ResultsElsewhere>>,
 }
 
 /// The scheduler: a handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler(Arc<Inner>);
+
+/// A scheduler that whoever holds this does not keep.
+#[derive(Clone)]
+pub(crate) struct WeakScheduler(Weak<Inner>);
+
+impl WeakScheduler {
+    /// The scheduler, while there is one.
+    pub(crate) fn upgrade(&self) -> Option<Scheduler> {
+        self.0.upgrade().map(Scheduler)
+    }
+}
 
 struct Inner {
     parts: Parts,
@@ -83,14 +97,18 @@ impl Scheduler {
     /// Puts the parts together. Nothing runs before [`Scheduler::run`].
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
-        let sinks = std::mem::take(&mut parts.sinks);
-        Self(Arc::new(Inner {
-            sinks: sinks.into_iter().map(|sink| Arc::new(Served::new(sink))).collect(),
-            parts,
-            wake: Wake::default(),
-            metrics: Metrics::default(),
-            counters: Counters::default(),
-            sources: Mutex::default(),
+        let mut sinks = std::mem::take(&mut parts.sinks);
+        Self(Arc::new_cyclic(|inner| {
+            let heard = Heard::of(&parts.settings.retest, WeakScheduler(inner.clone()));
+            sinks.extend(heard.map(|heard| Arc::new(heard) as Arc<dyn Sink>));
+            Inner {
+                sinks: sinks.into_iter().map(|sink| Arc::new(Served::new(sink))).collect(),
+                parts,
+                wake: Wake::default(),
+                metrics: Metrics::default(),
+                counters: Counters::default(),
+                sources: Mutex::default(),
+            }
         }))
     }
 
@@ -157,6 +175,10 @@ impl Scheduler {
     #[must_use]
     pub fn outlet_health(&self) -> Option<OutletHealth> {
         self.outlet().map(|outlet| outlet.health().borrow().clone())
+    }
+
+    pub(crate) fn results_elsewhere(&self) -> Option<&dyn ResultsElsewhere> {
+        self.0.parts.results_elsewhere.as_deref()
     }
 
     pub(crate) fn sinks(&self) -> &[Arc<Served>] {

@@ -7,7 +7,7 @@
 //!
 //! The modules stand in the order of the data: the rules that are in force; events in ([`ingest`], and our own,
 //! [`chain`]); tasks made ready ([`resolve`]), handed out and taken back ([`dispatch`]); what is told
-//! ([`relay`], [`live`]); what people ask for ([`service`], [`retest`]); and the [`daemon`] that keeps it all going.
+//! ([`relay`], [`live`]); what people ask for ([`service`], [`reruns`], [`retest`], [`heard`]); and the [`daemon`] that keeps it all going.
 
 pub mod metrics;
 pub mod settings;
@@ -36,8 +36,10 @@ pub mod sinks;
 
 pub mod apply;
 pub mod holds;
+pub mod reruns;
 pub mod service;
 
+pub mod heard;
 pub mod retest;
 
 pub mod sweep;

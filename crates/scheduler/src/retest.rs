@@ -2,11 +2,12 @@
 
 use crate::{
     Scheduler,
+    heard::{Comments, Requests},
     service::{Rerun, ServiceError, keep_within},
 };
 use model::{
     Item, ResultId, Task,
-    ids::{RetestId, RuleName, TaskId, TaskName},
+    ids::{EventSeq, RetestId, RuleName, TaskId, TaskName},
     message::{JsonText, NewMessage},
     retest::{EXTRAS_BYTES_MAX, Retest, Served, TEST_BYTES_MAX},
     task::{TASK_TEXT_BYTES_MAX, TaskKind},
@@ -36,11 +37,20 @@ pub struct RetestSettings {
     pub window: Duration,
     /// Who listens for which tests: patterns with `*`, the first that fits counts.
     pub systems: Vec<(String, String)>,
+    /// Whose comments on pull requests count.
+    pub comments: Vec<Comments>,
+    /// Which programs' messages count.
+    pub requests: Vec<Requests>,
 }
 
 impl Default for RetestSettings {
     fn default() -> Self {
-        Self { window: Duration::from_secs(600), systems: Vec::new() }
+        Self {
+            window: Duration::from_secs(600),
+            systems: Vec::new(),
+            comments: Vec::new(),
+            requests: Vec::new(),
+        }
     }
 }
 
@@ -70,14 +80,29 @@ pub struct RetestWish {
     pub item: Item,
     /// The test: a testcase, or a task's name.
     pub test: String,
-    /// The result that it is to replace: its number, and how it is shown to those who listen.
-    pub result: Option<(String, Value)>,
+    /// The result that it is to replace.
+    pub result: Option<Replaced>,
     /// What goes into the messages as it is.
     pub extras: Value,
     /// Why.
     pub why: Option<String>,
     /// Also when the same was wished a short time ago, or is under way.
     pub force: bool,
+    /// The pull request as its forge tells it, for those who listen; null where it is none.
+    pub pull_request: Value,
+    /// The event that asked for it, where one did: it asks once, however often it is read.
+    pub cause: Option<EventSeq>,
+}
+
+/// A result that a wish is to replace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replaced {
+    /// Its number.
+    pub id: String,
+    /// How it is shown to those who listen.
+    pub shown: Value,
+    /// Its number here, when it is one of ours.
+    pub own: Option<ResultId>,
 }
 
 /// What serves a wish.
@@ -103,9 +128,9 @@ impl Scheduler {
         check(&wish)?;
         let settings = &self.settings().retest;
         let hash = hash_of(&wish);
-        if !wish.force
-            && let Some(known) = self.store().recent_retest(hash, settings.window).await?
-        {
+        // What an event forces, it forces once.
+        let force = wish.force && wish.cause.is_none();
+        if !force && let Some(known) = self.store().recent_retest(hash, settings.window).await? {
             return Ok(Requested::Known(known));
         }
         let found = self.serve(&wish, who, bounds).await?;
@@ -117,7 +142,7 @@ impl Scheduler {
             why: wish.why.clone(),
             item: wish.item.clone(),
             test: wish.test.clone(),
-            result: wish.result.as_ref().map(|(id, _)| id.clone()),
+            result: wish.result.as_ref().map(|result| result.id.clone()),
             extras: wish.extras.clone(),
             served: found.served,
             tasks: found.tasks,
@@ -125,7 +150,7 @@ impl Scheduler {
             asked: 1,
         };
         let messages = messages(&retest, &wish);
-        let (window, force) = (settings.window, wish.force);
+        let window = settings.window;
         let new = NewRetest { retest, hash, window, force, tasks: found.make, messages };
         let requested = self.store().request_retest(&new).await?;
         self.wake().committed();
@@ -142,7 +167,7 @@ impl Scheduler {
                 return Ok(Found { served: Served::UnderWay, make: Vec::new(), tasks: vec![old.id] });
             }
             let served = Served::Rerun { of: old.id };
-            let result = wish.result.as_ref().and_then(|(id, _)| id.parse().ok()).map(ResultId);
+            let result = wish.result.as_ref().and_then(|result| result.own);
             let rerun = Rerun { why: wish.why.clone(), result, ..Rerun::default() };
             let mut new = self.repetition(old, rerun, who)?;
             keep_within(&mut new, bounds, who)?;
@@ -282,12 +307,15 @@ fn check(wish: &RetestWish) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// What stands for the same wish: what is tested, and by which test.
+/// What stands for the same wish: what is tested, and by which test; of one that is forced, also what forced it.
 fn hash_of(wish: &RetestWish) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix("retest");
     for part in [&wish.item.kind, &wish.item.id, &wish.test] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
+    }
+    if let Some(cause) = wish.cause.filter(|_| wish.force) {
+        hash.update(cause.0.to_be_bytes());
     }
     hash.finalize().into()
 }
@@ -305,14 +333,14 @@ fn messages(retest: &Retest, wish: &RetestWish) -> Vec<NewMessage> {
     };
     let mut messages = vec![told(Topic::from(TOLD), JsonText::of(retest))];
     if let Some(topic) = &retest.topic {
-        let old_result = wish.result.as_ref().map(|(_, shown)| shown);
+        let old_result = wish.result.as_ref().map(|result| &result.shown);
         let body = json!({
             "agent": retest.who,
             "extras": retest.extras,
             "groups": old_result.map_or_else(|| json!([]), |result| result["groups"].clone()),
             "identifier": retest.item.id,
             "old_result": old_result,
-            "pull_request": null,
+            "pull_request": wish.pull_request,
             "result_id": retest.result,
             "retest": retest.id,
             "tasks": retest.tasks,

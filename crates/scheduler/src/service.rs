@@ -37,6 +37,9 @@ pub enum ServiceError {
     /// It is not within the bounds of who asks.
     #[error("{0}")]
     OutOfBounds(String),
+    /// Another system that is needed for it is away.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The rules of that time do not compile any more, or are not kept.
     #[error(transparent)]
     Rules(#[from] RuleSetError),

@@ -136,7 +136,7 @@ async fn step(
     let (mut seen, mut failed) = (None, None);
     for message in messages {
         let Some(position) = message.position else { continue };
-        if !served.sink.wants(&message.message.topic) {
+        if !served.sink.wants(&message.message) {
             seen = Some(position);
             continue;
         }

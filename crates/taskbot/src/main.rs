@@ -4,13 +4,14 @@
 //! only crate that reads the environment and writes to standard output.
 //!
 //! The modules stand in the order of a command's way: the command line ([`cli`]), the configuration
-//! ([`config`]), the server that it talks to ([`client`]), what it does ([`commands`]) and shows ([`output`]);
+//! ([`config`], and those of other systems, [`import`]), the server that it talks to ([`client`]), what it does ([`commands`]) and shows ([`output`]);
 //! then what runs a server and a worker in this process ([`server`]), and the [`demo`] on top of all.
 
 mod fault;
 
 mod cli;
 mod config;
+mod import;
 mod logging;
 
 mod client;

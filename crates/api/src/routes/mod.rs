@@ -9,6 +9,7 @@ mod holds;
 mod hook;
 mod logs;
 mod operations;
+mod reruns;
 mod results;
 pub(crate) mod retests;
 mod rules;
@@ -127,6 +128,7 @@ fn submitter() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::submit))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::rerun))
+        .routes(routes!(reruns::rerun_many))
         .routes(routes!(retests::add))
         .routes(routes!(results::add))
 }

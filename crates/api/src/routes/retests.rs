@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
 };
 use model::{
-    Item, ResultId,
+    Item,
     ids::RetestId,
     retest::{Retest, Served},
 };
@@ -136,13 +136,20 @@ async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish,
     let (mut item_type, mut item, mut test) = (asked.item_type, asked.item, asked.test);
     let mut result = None;
     if let Some(id) = asked.result {
-        let number = id.parse().map_err(|_| Problem::bad(format!("`{id}` is no number of a result")))?;
-        let entry = state.scheduler().store().entry(ResultId(number)).await?;
-        let first = |key: &str| entry.data.get(key).and_then(|values| values.first()).cloned();
-        item_type = item_type.or_else(|| first("type"));
-        item = item.or_else(|| first("item"));
-        test = test.or_else(|| Some(entry.testcase.name.clone()));
-        result = Some((id, resultsdb::shown(&entry, base, state.resultsdb())));
+        if id.rsplit('/').next().is_none_or(|number| number.parse::<i64>().is_err()) {
+            return Err(Problem::bad(format!("`{id}` is no number of a result")));
+        }
+        let mut found = state.scheduler().result_of(&id, Some(&base.url("/"))).await?;
+        if let Some(own) = found.replaced.own {
+            let entry = state.scheduler().store().entry(own).await?;
+            found.replaced.shown = resultsdb::shown(&entry, base, state.resultsdb());
+        }
+        if let Some(tested) = found.item {
+            item_type = item_type.or(Some(tested.kind));
+            item = item.or(Some(tested.id));
+        }
+        test = test.or(Some(found.test));
+        result = Some(found.replaced);
     }
     Ok(RetestWish {
         item: Item {
@@ -154,6 +161,8 @@ async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish,
         extras: asked.extras,
         why: asked.why,
         force: asked.force,
+        pull_request: Value::Null,
+        cause: None,
     })
 }
 

@@ -67,35 +67,35 @@ async fn refuse_superseding(
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Only in these states, separated by commas: waiting, queued, running, finished, cancelled, superseded.
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// Only with these outcomes, separated by commas: passed, failed, error …
-    outcome: Option<String>,
+    pub(super) outcome: Option<String>,
     /// Only of this name.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Only in this queue.
-    queue: Option<String>,
+    pub(super) queue: Option<String>,
     /// Only made by this rule.
-    rule: Option<String>,
+    pub(super) rule: Option<String>,
     /// Only of this submitter (`rule:NAME`, `user:NAME`).
-    submitter: Option<String>,
+    pub(super) submitter: Option<String>,
     /// Only of items of this type.
-    item_type: Option<String>,
+    pub(super) item_type: Option<String>,
     /// Only of this item.
-    item: Option<String>,
+    pub(super) item: Option<String>,
     /// Only of this batch.
-    batch: Option<String>,
+    pub(super) batch: Option<String>,
     /// Only of this group.
-    group: Option<String>,
+    pub(super) group: Option<String>,
     /// Only of this event, by its place.
-    event: Option<i64>,
+    pub(super) event: Option<i64>,
     /// Only made at or after.
-    since: Option<DateTime<Utc>>,
+    pub(super) since: Option<DateTime<Utc>>,
     /// Only made before.
-    until: Option<DateTime<Utc>>,
+    pub(super) until: Option<DateTime<Utc>>,
 }
 
 #[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(ListQuery, Paging), responses((status = 200, description = "Tasks, newest first", body = Object)))]
@@ -105,6 +105,15 @@ pub(crate) async fn list(
     Query(query): Query<ListQuery>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Task>>, Problem> {
+    Ok(Json(page_of(&state, &query, &paging).await?))
+}
+
+/// A page of tasks, newest first.
+pub(super) async fn page_of(
+    state: &ApiState,
+    query: &ListQuery,
+    paging: &Paging,
+) -> Result<Page<Task>, Problem> {
     paging.before::<TaskId>()?;
     let states = parameters::list_of_known("state", query.state.as_ref(), &STATES)?;
     let outcomes = parameters::outcomes(query.outcome.as_ref())?;
@@ -112,9 +121,9 @@ pub(crate) async fn list(
         Some(batch) => Some(state.scheduler().store().batch(batch).await?.id),
         None => None,
     };
-    let page = filtered(
-        &state,
-        &paging,
+    filtered(
+        state,
+        paging,
         |task: &Task| to_json(task),
         |task| Some(task.id.to_string()),
         |before, limit| {
@@ -139,8 +148,7 @@ pub(crate) async fn list(
             async move { Ok(state.scheduler().store().tasks(&query).await?) }
         },
     )
-    .await?;
-    Ok(Json(page))
+    .await
 }
 
 /// A task with all that belongs to it.

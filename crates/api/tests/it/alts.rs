@@ -1,7 +1,7 @@
 //! ALTS' interface: its requests, answers and mistakes, and what becomes of them.
 
 use super::{
-    bed::{Bed, until},
+    bed::{Bed, both, until},
     workers::{claim, finish},
 };
 use axum::{Router, extract::State, http::StatusCode, routing::post};
@@ -19,6 +19,10 @@ use taskbot_api::{
     auth::Access,
     jwt::{Algorithm, sign},
 };
+
+both! {
+    a_request_becomes_a_task, runners, mistakes_are_told_as_they_always_were, who_may_come_in, a_failed_test_is_a_task_that_succeeded, what_could_not_be_tried_is_a_failure, tasks_are_cancelled_by_their_numbers, the_build_system_is_told, a_task_that_is_not_registered_is_said_so,
+}
 
 const SECRET: &[u8] = b"my_very_secret_phrase";
 
@@ -98,7 +102,6 @@ async fn scheduled(bed: &Bed, over: &Value) -> String {
     answer["task_id"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
 async fn a_request_becomes_a_task() {
     let bed = serving(settings()).await;
     let id = scheduled(
@@ -151,7 +154,6 @@ async fn a_request_becomes_a_task() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn runners() {
     let bed = serving(settings()).await;
     let name = async |over: Value| {
@@ -176,7 +178,6 @@ async fn runners() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn mistakes_are_told_as_they_always_were() {
     let bed = serving(settings()).await;
     let check = async |body: Value, expect: Value| {
@@ -277,7 +278,6 @@ async fn mistakes_are_told_as_they_always_were() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn who_may_come_in() {
     let bed = serving(settings()).await;
     let other = bed.token(Role::Viewer, 60).await;
@@ -363,7 +363,6 @@ async fn run(bed: &Bed, document: &str, end: &Value) -> String {
 const DOCUMENT: &str = r#"{"skipped_tests": [], "install_package": {"success": false, "exit_code": 1, "output": "no such package"},
     "tests": {}, "third_party": {}, "stats": {"install_package": {"start_ts": "a", "finish_ts": "b", "delta": 1}, "started_at": "a"}}"#;
 
-#[tokio::test]
 async fn a_failed_test_is_a_task_that_succeeded() {
     let bed = serving(settings()).await;
     let id = scheduled(&bed, &json!({})).await;
@@ -391,7 +390,6 @@ async fn a_failed_test_is_a_task_that_succeeded() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn what_could_not_be_tried_is_a_failure() {
     let bed = serving(settings()).await;
     let id = scheduled(&bed, &json!({})).await;
@@ -403,7 +401,6 @@ async fn what_could_not_be_tried_is_a_failure() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn tasks_are_cancelled_by_their_numbers() {
     let bed = serving(settings()).await;
     let mut ids = Vec::new();
@@ -471,7 +468,6 @@ async fn build_system(fails: usize) -> (reqwest::Url, Heard, tokio::task::JoinSe
     (url, heard, jobs)
 }
 
-#[tokio::test]
 async fn the_build_system_is_told() {
     let (url, heard, _jobs) = build_system(2).await;
     let told = BuildSystem { url, token: Some("bs_token".to_owned()) };
@@ -503,7 +499,6 @@ async fn the_build_system_is_told() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn a_task_that_is_not_registered_is_said_so() {
     let bed = serving(Settings { task: "nothing-here".into(), ..settings() }).await;
     let (status, answer) = schedule(&bed, &payload(&json!({}))).await;

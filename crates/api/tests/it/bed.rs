@@ -1,7 +1,7 @@
 //! A server to send requests to.
 
 use async_trait::async_trait;
-use model::{Clock, SystemClock, SystemIds, discover::RepositoryTests, task::Repo};
+use model::{Clock, Ids, SystemClock, SystemIds, discover::RepositoryTests, task::Repo};
 use object_store::memory::InMemory;
 use reqwest::{Client, Method, RequestBuilder};
 use scheduler::{
@@ -13,8 +13,12 @@ use scheduler::{
     rules::load::{Options, RuleFiles},
 };
 use serde_json::{Value, json};
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use store::{Role, Store, sqlite::SqliteStore};
+use std::{future::Future, net::SocketAddr, process::Command, sync::Arc, time::Duration};
+use store::{
+    Role, Store,
+    postgres::{PoolOptions, PostgresStore},
+    sqlite::SqliteStore,
+};
 use taskbot_api::{
     ApiState, Interfaces,
     auth::{Access, new_token},
@@ -47,6 +51,57 @@ impl Repositories for Always {
     }
 }
 
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+tokio::task_local! {
+    /// What [`both`] says; SQLite without it.
+    pub(crate) static KIND: Kind;
+}
+
+/// One test for each case and database.
+macro_rules! both {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $case() {
+                $crate::bed::KIND.scope($crate::bed::Kind::Sqlite, super::$case()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $case() {
+                $crate::bed::KIND.scope($crate::bed::Kind::Postgres, super::$case()).await;
+            })*
+        }
+    };
+}
+pub(crate) use both;
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their services are")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} must be set; `cargo xtask test` sets it"))
+}
+
+/// Makes or drops a database of PostgreSQL.
+fn database(tool: &str, arguments: &[&str]) {
+    let tool = format!("{}/{tool}", variable("TASKBOT_TEST_POSTGRES_BIN"));
+    let server = format!("--maintenance-db={}", variable("TASKBOT_TEST_POSTGRES_URL"));
+    assert!(Command::new(tool).arg(server).args(arguments).status().unwrap().success());
+}
+
+async fn postgres(name: &str) -> Arc<dyn Store> {
+    let server = variable("TASKBOT_TEST_POSTGRES_URL");
+    let (before, _) = server.rsplit_once('/').unwrap();
+    let options = PoolOptions { connections_max: 8, ..PoolOptions::default() };
+    let store = PostgresStore::connect(&format!("{before}/{name}"), options, Arc::new(SystemIds)).await;
+    Arc::new(store.unwrap())
+}
+
 /// A running server.
 pub(crate) struct Bed {
     pub(crate) address: SocketAddr,
@@ -54,6 +109,8 @@ pub(crate) struct Bed {
     pub(crate) stop: CancellationToken,
     http: Client,
     jobs: JoinSet<()>,
+    /// Its database of PostgreSQL, which ends with it.
+    database: Option<String>,
     _folder: tempfile::TempDir,
 }
 
@@ -91,18 +148,30 @@ impl Bed {
 
     async fn of(access: Access, limits: Limits, interfaces: Interfaces) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("taskbot.db");
-        let store = SqliteStore::open(&file, Arc::new(SystemClock), Arc::new(SystemIds)).await.unwrap();
+        let kind = KIND.try_with(|kind| *kind).unwrap_or(Kind::Sqlite);
+        let name = (kind == Kind::Postgres).then(|| format!("api_{}", SystemIds.next().simple()));
+        let store: Arc<dyn Store> = match &name {
+            Some(name) => {
+                database("createdb", &[name]);
+                postgres(name).await
+            }
+            None => {
+                let file = folder.path().join("taskbot.db");
+                let store = SqliteStore::open(&file, Arc::new(SystemClock), Arc::new(SystemIds)).await;
+                Arc::new(store.unwrap())
+            }
+        };
         let scheduler = Scheduler::new(Parts {
             settings: settings(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
-            store: Arc::new(store),
+            store,
             files: Files::new(Arc::new(InMemory::new())),
             rulebook: Rulebook::new(Options::default(), None),
             repositories: Arc::new(Always),
             outlet: None,
             sinks: Vec::new(),
+            results_elsewhere: None,
         });
         scheduler.activate_rules(rule_files(RULES), "test", "tester").await.unwrap();
         let stop = CancellationToken::new();
@@ -120,7 +189,7 @@ impl Bed {
         let stopped = stop.clone();
         jobs.spawn(async move { serve_within(listener, router, stopped, limits).await.unwrap() });
         let http = Client::builder().no_proxy().build().unwrap();
-        Self { address, scheduler, stop, http, jobs, _folder: folder }
+        Self { address, scheduler, stop, http, jobs, database: name, _folder: folder }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -186,7 +255,11 @@ impl Bed {
         };
         tokio::time::timeout(PATIENCE, ended).await.expect("the server stops");
         self.scheduler.store().close().await;
-        start.elapsed()
+        let took = start.elapsed();
+        if let Some(name) = &self.database {
+            database("dropdb", &["--force", name]);
+        }
+        took
     }
 }
 

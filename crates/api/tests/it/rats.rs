@@ -1,9 +1,13 @@
 //! RATS' interface, and the native one beside it.
 
-use super::bed::{Bed, rule_files, until};
+use super::bed::{Bed, both, rule_files, until};
 use model::message::Message;
 use reqwest::{Method, multipart::Form};
 use serde_json::{Value, json};
+
+both! {
+    a_task_is_repeated_once, what_is_under_way_is_waited_for, a_rule_makes_what_it_would_have_made, others_are_told_in_the_form_that_they_know, what_is_wrong_is_said, only_what_failed_is_run_again_and_never_everything,
+}
 
 const RULES: &str = "rules:\n  - name: lint-builds\n    on: build.done\n    then:\n      - task: lint\n        \
     item: {type: koji_build, id: \"${event.body.nvr}\"}\n        with: {nvr: \"${event.body.nvr}\"}\n";
@@ -35,7 +39,6 @@ async fn messages(bed: &Bed) -> Vec<Message> {
     .await
 }
 
-#[tokio::test]
 async fn a_task_is_repeated_once() {
     let bed = with_rules().await;
     let task = ended(&bed, "audit-4.0-1.fc42").await;
@@ -61,7 +64,6 @@ async fn a_task_is_repeated_once() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn what_is_under_way_is_waited_for() {
     let bed = with_rules().await;
     let task = bed.queued("audit-4.0-1.fc42").await;
@@ -75,7 +77,6 @@ async fn what_is_under_way_is_waited_for() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn a_rule_makes_what_it_would_have_made() {
     let bed = Bed::open().await;
     bed.scheduler.activate_rules(rule_files("rules: []\n"), "test", "tester").await.unwrap();
@@ -94,7 +95,6 @@ async fn a_rule_makes_what_it_would_have_made() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn others_are_told_in_the_form_that_they_know() {
     let bed = Bed::open().await;
     let result = json!({
@@ -118,7 +118,6 @@ async fn others_are_told_in_the_form_that_they_know() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn what_is_wrong_is_said() {
     let bed = Bed::open().await;
     for (query, status, text) in [
@@ -138,5 +137,45 @@ async fn what_is_wrong_is_said() {
     let (got, problem) = ask(&bed, &format!("type=koji_build&item={text}&test=t")).await;
     assert!(got == 422 && problem["detail"].as_str().unwrap().contains("1 to 4096 bytes"), "{problem}");
     assert_eq!(bed.get("/api/v1/retests").await["items"], json!([]));
+    bed.end().await;
+}
+
+async fn only_what_failed_is_run_again_and_never_everything() {
+    let bed = with_rules().await;
+    let task = ended(&bed, "audit-4.0-1.fc42").await;
+    ended(&bed, "lz4-1.10-3.fc42").await;
+    let waiting = bed.queued("zstd-1.5-1.fc42").await;
+    for (body, status, text) in [
+        (json!({}), 400, "this would be everything"),
+        (json!({"failed": true}), 400, "this would be everything"),
+        (json!({"failed": true, "outcome": "error", "name": "lint"}), 400, "give either it or `outcome`"),
+        (json!({"name": "lint", "limit": 501}), 400, "must be from 1 to 500"),
+        (json!({"name": "lint", "limit": 1}), 409, "more than 1 tasks fit; nothing was made"),
+        (json!({"name": "lint", "outcome": "nope"}), 400, "nope"),
+        (json!({"nmae": "lint"}), 422, "nmae"),
+    ] {
+        let (got, problem) = bed.post("/api/v1/tasks/rerun", &body).await;
+        assert_eq!(got, status, "{body}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(text), "{body}: {problem}");
+    }
+    let failed = json!({"failed": true, "name": "lint"});
+    let (status, done) = bed.post("/api/v1/tasks/rerun", &failed).await;
+    assert_eq!((status, &done["tasks"]), (200, &json!([])), "those were cancelled: {done}");
+    let one = json!({"where": "{item.id: {prefix: audit-}}", "dry_run": true, "why": "disk"});
+    let (status, done) = bed.post("/api/v1/tasks/rerun", &one).await;
+    assert_eq!(
+        (status, &done["tasks"][0]["of"], &done["tasks"][0]["task"]),
+        (200, &json!(task), &Value::Null)
+    );
+    let one = json!({"item": "audit-4.0-1.fc42", "why": "disk"});
+    let (status, done) = bed.post("/api/v1/tasks/rerun", &one).await;
+    assert_eq!(status, 201, "{done}");
+    let shown = bed.get(&format!("/api/v1/tasks/{}", done["tasks"][0]["task"].as_str().unwrap())).await;
+    assert_eq!(
+        (&shown["task"]["origin"]["of"], &shown["task"]["origin"]["why"]),
+        (&json!(task), &json!("disk"))
+    );
+    let (status, done) = bed.post("/api/v1/tasks/rerun", &json!({"state": "queued", "name": "lint"})).await;
+    assert_eq!((status, done["left"].as_array().unwrap().len()), (200, 2), "{done} {waiting}");
     bed.end().await;
 }

@@ -1,8 +1,12 @@
 //! ResultsDB's interface, as its clients use it.
 
-use super::bed::Bed;
+use super::bed::{Bed, both};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+
+both! {
+    a_result_comes_back_as_it_was_reported, times_are_taken_in_all_their_forms, what_is_wrong_is_said_by_field, other_errors_are_messages, lists_are_filtered_and_cut_into_pages, the_newest_as_greenwave_asks, the_root_says_where_everything_is,
+}
 
 async fn add(bed: &Bed, body: Value) -> Value {
     let (status, stored) = bed.post("/api/v2.0/results", &body).await;
@@ -14,7 +18,6 @@ fn ids(page: &Value) -> Vec<i64> {
     page["data"].as_array().unwrap().iter().map(|result| result["id"].as_i64().unwrap()).collect()
 }
 
-#[tokio::test]
 async fn a_result_comes_back_as_it_was_reported() {
     let bed = Bed::open().await;
     let stored = add(
@@ -65,7 +68,6 @@ async fn a_result_comes_back_as_it_was_reported() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn times_are_taken_in_all_their_forms() {
     let bed = Bed::open().await;
     let check = async |given: Value, expect: &str| {
@@ -80,7 +82,6 @@ async fn times_are_taken_in_all_their_forms() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn what_is_wrong_is_said_by_field() {
     let bed = Bed::open().await;
     let check = async |body: Value, expect: &[(&str, Value, &str)]| {
@@ -129,7 +130,6 @@ async fn what_is_wrong_is_said_by_field() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn other_errors_are_messages() {
     let bed = Bed::open().await;
     let check =
@@ -167,7 +167,6 @@ async fn other_errors_are_messages() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn lists_are_filtered_and_cut_into_pages() {
     let bed = Bed::open().await;
     let mut all = Vec::new();
@@ -208,7 +207,6 @@ async fn lists_are_filtered_and_cut_into_pages() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn the_newest_as_greenwave_asks() {
     let bed = Bed::open().await;
     let report = async |testcase: &str, outcome: &str, arch: &str| {
@@ -234,7 +232,6 @@ async fn the_newest_as_greenwave_asks() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn the_root_says_where_everything_is() {
     let bed = Bed::open().await;
     let response = bed.request(Method::GET, "/api/v2.0").send().await.unwrap();

@@ -1,6 +1,6 @@
 //! Testflinger's interface: the lines of its first documentation, and what its agent and command line send.
 
-use super::bed::{Bed, loopback, until};
+use super::bed::{Bed, both, loopback, until};
 use reqwest::{
     Method, Response,
     header::{self, HeaderMap},
@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use std::process::Command;
 use store::Role;
 use taskbot_api::{Interfaces, testflinger::Settings};
+
+both! {
+    a_job_from_its_command_line_to_its_agent_and_back, priorities_then_the_agents_order_then_age, what_was_cancelled_stays_cancelled, an_agent_that_began_anew_gives_its_job_up, a_silent_agents_job_is_queued_again, the_codes_of_today, clients_with_passwords_and_tokens, secrets_are_given_to_the_agent_only, a_jobs_events_are_told_to_its_webhook, rules_send_jobs_to_its_queues,
+}
 
 const UNKNOWN: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -157,7 +161,6 @@ async fn the_lines_of_its_first_documentation() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn a_job_from_its_command_line_to_its_agent_and_back() {
     let bed = Bed::open().await;
     let cli = Client::new(&bed);
@@ -270,7 +273,6 @@ async fn a_job_from_its_command_line_to_its_agent_and_back() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn priorities_then_the_agents_order_then_age() {
     let bed = Bed::open().await;
     let cli = Client::new(&bed);
@@ -290,7 +292,6 @@ async fn priorities_then_the_agents_order_then_age() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn what_was_cancelled_stays_cancelled() {
     let bed = Bed::open().await;
     let cli = Client::new(&bed);
@@ -312,7 +313,6 @@ async fn what_was_cancelled_stays_cancelled() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn an_agent_that_began_anew_gives_its_job_up() {
     let bed = Bed::open().await;
     let cli = Client::new(&bed);
@@ -339,7 +339,6 @@ async fn an_agent_that_began_anew_gives_its_job_up() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn a_silent_agents_job_is_queued_again() {
     let testflinger = Settings { lease: std::time::Duration::from_millis(1), ..Settings::default() };
     let interfaces = Interfaces { testflinger: Some(testflinger), ..Interfaces::default() };
@@ -361,7 +360,6 @@ async fn a_silent_agents_job_is_queued_again() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn the_codes_of_today() {
     let bed = Bed::serving(strict(), loopback(Role::Admin)).await;
     let cli = Client::new(&bed);
@@ -421,7 +419,6 @@ async fn with(bed: &Bed, token: &str, method: Method, path: &str, body: Value) -
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-#[tokio::test]
 async fn clients_with_passwords_and_tokens() {
     let bed = Bed::serving(strict(), loopback(Role::Admin)).await;
     let admin = bed.token(Role::Admin, 60).await;
@@ -505,7 +502,6 @@ async fn clients_with_passwords_and_tokens() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn secrets_are_given_to_the_agent_only() {
     let secrets = taskbot_api::testflinger::SealKey::new(&[7; 32]);
     let testflinger = Some(Settings { secrets, ..Settings::default() });
@@ -534,7 +530,6 @@ async fn secrets_are_given_to_the_agent_only() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn a_jobs_events_are_told_to_its_webhook() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -570,7 +565,6 @@ async fn a_jobs_events_are_told_to_its_webhook() {
     bed.end().await;
 }
 
-#[tokio::test]
 async fn rules_send_jobs_to_its_queues() {
     let bed = Bed::open().await;
     let rules = "rules:\n  - name: boot-each-image\n    on: image.done\n    then:\n      - task: boot\n        \

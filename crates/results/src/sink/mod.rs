@@ -4,7 +4,7 @@
 //! has to say in [`SinkError`](model::sink::SinkError) whether trying again may help, and must bear that a message
 //! comes twice.
 
-mod http;
+pub(crate) mod http;
 pub mod resultsdb;
 pub mod webhook;
 

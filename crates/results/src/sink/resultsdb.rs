@@ -4,11 +4,10 @@ use super::http;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
-    message::Message,
+    message::{Message, NewMessage},
     outcome::words,
     result::{StoredResult, resultsdb_values},
     sink::{Sink, SinkError},
-    topic::Topic,
 };
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
@@ -86,8 +85,8 @@ impl Sink for ResultsDbSink {
         &self.name
     }
 
-    fn wants(&self, topic: &Topic) -> bool {
-        topic.as_str() == RESULT_TOPIC
+    fn wants(&self, message: &NewMessage) -> bool {
+        message.topic.as_str() == RESULT_TOPIC
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {

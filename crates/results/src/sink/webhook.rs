@@ -4,9 +4,9 @@ use super::http;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use model::{
-    message::Message,
+    message::{Message, NewMessage},
     sink::{Sink, SinkError},
-    topic::{Topic, TopicPattern},
+    topic::TopicPattern,
 };
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
@@ -66,8 +66,8 @@ impl Sink for WebhookSink {
         &self.name
     }
 
-    fn wants(&self, topic: &Topic) -> bool {
-        self.topics.iter().any(|pattern| pattern.matches(topic))
+    fn wants(&self, message: &NewMessage) -> bool {
+        self.topics.iter().any(|pattern| pattern.matches(&message.topic))
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {

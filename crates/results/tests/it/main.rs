@@ -2,6 +2,7 @@
 
 mod autopkgtest;
 mod conclude;
+mod elsewhere;
 mod firehose;
 mod hostile;
 mod json;

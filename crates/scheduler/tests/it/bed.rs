@@ -112,7 +112,7 @@ pub(crate) struct Bed {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where their services are")]
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} must be set; `cargo xtask test` sets it"))
 }
 
@@ -277,6 +277,7 @@ fn parts(settings: Settings, store: &Arc<dyn Store>, repos: &Arc<Repos>) -> Part
         repositories: Arc::clone(repos) as Arc<dyn Repositories>,
         outlet: None,
         sinks: Vec::new(),
+        results_elsewhere: None,
     }
 }
 

@@ -5,6 +5,7 @@
 mod at_work;
 mod bed;
 mod dispatch;
+mod heard;
 mod ingest;
 mod resolve;
 mod rulebook;

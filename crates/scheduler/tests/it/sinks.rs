@@ -3,9 +3,8 @@
 use super::bed::{Bed, build, quick, until};
 use async_trait::async_trait;
 use model::{
-    message::Message,
+    message::{Message, NewMessage},
     sink::{Sink, SinkError},
-    topic::Topic,
 };
 use std::{
     collections::VecDeque,
@@ -38,8 +37,8 @@ impl Sink for Place {
         self.name
     }
 
-    fn wants(&self, topic: &Topic) -> bool {
-        topic.as_str() == "taskbot.event.received"
+    fn wants(&self, message: &NewMessage) -> bool {
+        message.topic.as_str() == "taskbot.event.received"
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {

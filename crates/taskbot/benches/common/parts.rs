@@ -58,6 +58,7 @@ pub(crate) async fn scheduler(store: Arc<SqlStore>) -> Scheduler {
         repositories: Arc::new(Always),
         outlet: None,
         sinks: Vec::new(),
+        results_elsewhere: None,
     });
     let files = RuleFiles::of([("bench.yaml", RULES), ("tasks.yaml", TASKS)]);
     let activated = scheduler.activate_rules(files, "bench", "bench").await;

@@ -13,7 +13,7 @@ pub(crate) use event::{EventCommand, Record, Send, Tail};
 pub(crate) use result::ResultCommand;
 pub(crate) use rule::{Backtest, HistoryArgs, HoldCommand, NewRule, RuleCommand};
 pub(crate) use serve::{Conformance, Demo, Overrides, Rest, Serve, Up, WorkerArgs, WorkerCommand};
-pub(crate) use task::{ListTasks, RunLocal, Submit, TaskCommand};
+pub(crate) use task::{ListTasks, RerunTasks, RunLocal, Submit, TaskCommand};
 pub(crate) use upkeep::{DlqCommand, QueueCommand, SinkCommand};
 
 use crate::fault;
@@ -188,6 +188,31 @@ pub(crate) enum ConfigCommand {
         /// Also show where each comes from: default, file, environment or flag
         #[arg(long)]
         origin: bool,
+    },
+    /// Print the configuration of another system in our form
+    #[command(
+        after_help = "What needs no setting here, and what is not known, stands below as comments. Secrets are not printed: with
+--secrets each is written into a file of its own, beside which the printed file must lie.
+
+Examples:
+  taskbot config import --alts configs/alts_config.yaml > taskbot.yaml
+  taskbot config import --testflinger testflinger.conf --secrets /etc/taskbot > /etc/taskbot/taskbot.yaml"
+    )]
+    Import {
+        /// ALTS' alts_config.yaml
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "testflinger",
+            conflicts_with = "testflinger"
+        )]
+        alts: Option<PathBuf>,
+        /// The testflinger.conf of Testflinger's server, or the file of its environment
+        #[arg(long, value_name = "FILE")]
+        testflinger: Option<PathBuf>,
+        /// Write the secrets into files of this folder; those that are there are left alone
+        #[arg(long, value_name = "DIR")]
+        secrets: Option<PathBuf>,
     },
 }
 

@@ -59,30 +59,8 @@ Examples:
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
     },
-    /// Run a task again, as a new task at the same commit; prints its id
-    #[command(after_help = "Examples:
-  taskbot task rerun 0193f2 --why 'mirror was down'
-  taskbot task rerun @latest --newest --input arch=aarch64 --watch
-  taskbot task rerun @latest --hold=2h    then `task show` says how to get in")]
-    Rerun {
-        /// Its id or the start of it, or @latest
-        id: String,
-        /// For the record
-        #[arg(long, value_name = "TEXT")]
-        why: Option<String>,
-        /// At the newest commit of its ref
-        #[arg(long)]
-        newest: bool,
-        /// An input that differs: NAME=VALUE, the value as JSON or as text
-        #[arg(long = "input", value_name = "NAME=VALUE")]
-        inputs: Vec<String>,
-        /// If it fails, keep its environment for you to look into, for an hour or this long
-        #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h")]
-        hold: Option<String>,
-        /// Wait for it, as `task watch`
-        #[arg(long)]
-        watch: bool,
-    },
+    /// Run tasks again, as new tasks at the same commits; prints their ids
+    Rerun(Box<RerunTasks>),
     /// Let a parked task go on
     #[command(after_help = "Examples:
   taskbot task release 0193f2")]
@@ -194,6 +172,106 @@ pub(crate) struct ListTasks {
     /// Only before then
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "One task by its id, one test by what it tests, or many by filters: all of them or, when more than --limit
+fit, none. Of the same name, item and inputs only the newest is run again, so what passed since stays as it is.
+
+Examples:
+  taskbot task rerun 0193f2 --why 'mirror was down'
+  taskbot task rerun @latest --newest --input arch=aarch64 --watch
+  taskbot task rerun @latest --hold=2h    then `task show` says how to get in
+  taskbot task rerun --test dist.rpmlint --item koji_build:audit-4.0-1.fc42
+  taskbot task rerun --result 1234 --why 'looks flaky'
+  taskbot task rerun --failed --batch nightly-2026-11-21 --dry-run
+  taskbot task rerun --outcome error --since 2h --where '{queue: slow}' --why 'disk was full'"
+)]
+pub(crate) struct RerunTasks {
+    /// Its id or the start of it, or @latest
+    pub(crate) id: Option<String>,
+    /// For the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+    /// At the newest commit of its ref
+    #[arg(long)]
+    pub(crate) newest: bool,
+    /// An input that differs: NAME=VALUE, the value as JSON or as text
+    #[arg(long = "input", value_name = "NAME=VALUE", requires = "id")]
+    pub(crate) inputs: Vec<String>,
+    /// If it fails, keep its environment for you to look into, for an hour or this long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h", requires = "id")]
+    pub(crate) hold: Option<String>,
+    /// Wait for it, as `task watch`
+    #[arg(long, requires = "id")]
+    pub(crate) watch: bool,
+    /// A test, whichever task runs it: a testcase or a task's name; --item says of what
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["id", "newest", "result"], requires = "item")]
+    pub(crate) test: Option<String>,
+    /// The test that gave this result
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["id", "newest"])]
+    pub(crate) result: Option<String>,
+    /// With --test and --result: also when the same was asked a short time ago, or is under way
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) which: RerunWhich,
+}
+
+/// Which of many tasks are run again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many at once")]
+#[group(id = "which", multiple = true, conflicts_with = "id")]
+pub(crate) struct RerunWhich {
+    /// Only what ended as failed, error or needs_inspection
+    #[arg(long, conflicts_with = "outcome")]
+    pub(crate) failed: bool,
+    /// Only with these outcomes
+    #[arg(long, value_name = "OUTCOME,…")]
+    pub(crate) outcome: Option<String>,
+    /// Only in these states: finished, cancelled, superseded; the first two when missing
+    #[arg(long, value_name = "STATE,…")]
+    pub(crate) state: Option<String>,
+    /// Only of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Only in this queue
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<String>,
+    /// Only made by this rule
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Only of items of this type
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) item_type: Option<String>,
+    /// Only of this item: ID, with --test TYPE:ID
+    #[arg(long, value_name = "ITEM")]
+    pub(crate) item: Option<String>,
+    /// Only of this batch
+    #[arg(long, value_name = "ID")]
+    pub(crate) batch: Option<String>,
+    /// Only of this group
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// Only of this event, by its number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) event: Option<i64>,
+    /// Only from then on: 2h, 3d, 2026-11-21
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only what this filter holds for
+    #[arg(long = "where", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The most tasks; when more fit, nothing is done
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) limit: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -168,6 +168,7 @@ fn commands() {
     db prune
     config check
     config show
+    config import
     doctor
     completions
     ");

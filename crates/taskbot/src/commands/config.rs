@@ -4,10 +4,16 @@ use crate::{
     cli::{ConfigCommand, Format, Global},
     config::{self, Config},
     fault::{self, Fault},
+    import,
     output::{self, column, paint, text_at},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 /// Carries `config …` out.
 pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
@@ -52,5 +58,61 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
             }
             Ok(fault::DONE)
         }
+        ConfigCommand::Import { alts, testflinger, secrets } => {
+            let imported = match (&alts, &testflinger) {
+                (Some(file), _) => import::alts(&file.display().to_string(), &foreign(file)?),
+                (None, Some(file)) => import::testflinger(&file.display().to_string(), &foreign(file)?),
+                (None, None) => return Err(Fault::usage("give --alts FILE or --testflinger FILE").into()),
+            };
+            let imported = imported.map_err(|report| {
+                Fault::usage(report.render(std::io::IsTerminal::is_terminal(&std::io::stderr())))
+            })?;
+            let file = alts.or(testflinger).unwrap_or_default();
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            output::write(imported.yaml(&name).as_bytes())?;
+            for line in &imported.unknown {
+                output::note(paint(output::odd(), format_args!("not known, and not taken over: {line}")));
+            }
+            write_secrets(&imported.secrets, secrets.as_deref())?;
+            Ok(fault::DONE)
+        }
     }
+}
+
+/// The text of another system's configuration.
+fn foreign(file: &Path) -> Result<String, Fault> {
+    let wrong = |error: std::io::Error| Fault::usage(format!("cannot read {}: {error}", file.display()));
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(wrong)?;
+    opened.take(import::IMPORT_BYTES_MAX + 1).read_to_string(&mut text).map_err(wrong)?;
+    if text.len() as u64 > import::IMPORT_BYTES_MAX {
+        let most = import::IMPORT_BYTES_MAX;
+        return Err(Fault::usage(format!("{} has more than {most} bytes", file.display())));
+    }
+    Ok(text)
+}
+
+/// Writes secrets into files that only their owner reads, and never over one.
+fn write_secrets(secrets: &[(&str, String)], folder: Option<&Path>) -> Result<()> {
+    for (name, text) in secrets {
+        let Some(folder) = folder else {
+            output::note(format_args!("{name} is to be written: give --secrets DIR, or write it by hand"));
+            continue;
+        };
+        let path = folder.join(name);
+        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                output::note(format_args!("{} is there already, and left alone", path.display()));
+                continue;
+            }
+            Err(error) => {
+                return Err(Fault::usage(format!("cannot write {}: {error}", path.display())).into());
+            }
+        };
+        writeln!(file, "{text}").with_context(|| format!("cannot write {}", path.display()))?;
+        output::note(format_args!("{} is written", path.display()));
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod new_rule;
 mod queue;
 mod record;
 mod reproduce;
+mod rerun;
 pub(crate) mod result;
 mod rule;
 mod send;

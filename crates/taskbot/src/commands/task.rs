@@ -1,6 +1,6 @@
 //! `task …`.
 
-use super::{Context, each, inputs, local, paging, reproduce, watch};
+use super::{Context, each, inputs, local, paging, reproduce, rerun, watch};
 use crate::{
     cli::{Global, ListTasks, Submit, TaskCommand},
     client::{
@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
     io::Write,
     ops::ControlFlow,
@@ -42,20 +42,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
             })
             .await;
         }
-        TaskCommand::Rerun { id, why, newest, inputs, hold, watch } => {
-            let id = context.client.task_id(&id).await?;
-            let mut body = Map::new();
-            body.insert("newest".to_owned(), json!(newest));
-            body.insert("inputs".to_owned(), Value::Object(inputs::parse("--input", &inputs)?));
-            if let Some(why) = why {
-                body.insert("why".to_owned(), json!(why));
-            }
-            if let Some(hold) = hold {
-                body.insert("hold_seconds".to_owned(), json!(seconds(&hold)?));
-            }
-            let task = context.client.post(&format!("tasks/{id}/rerun"), &body).await?;
-            return made(context, &task, watch).await;
-        }
+        TaskCommand::Rerun(args) => return rerun::run(context, *args).await,
         TaskCommand::Reproduce { id, attempt, run, keep } => {
             return reproduce::run(context, &id, attempt, run.then_some(keep), global).await;
         }
@@ -89,7 +76,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
 }
 
 /// A task that was made: its id on standard output.
-async fn made(context: &Context, task: &Value, watch: bool) -> Result<u8> {
+pub(super) async fn made(context: &Context, task: &Value, watch: bool) -> Result<u8> {
     let id = text_at(task, "id");
     output::document(context.format, task, || {
         output::say(&id)?;
@@ -361,7 +348,7 @@ async fn logs(context: &Context, id: &str, follow: bool, attempt: Option<u32>) -
     Follow::new(&context.client, path, &query).run(async || Ok(ControlFlow::Continue(())), take).await
 }
 
-fn seconds(hold: &str) -> Result<u64, Fault> {
+pub(super) fn seconds(hold: &str) -> Result<u64, Fault> {
     let parsed = model::units::parse_duration(hold);
     parsed.map(|hold| hold.as_secs()).map_err(|why| Fault::usage(format!("--hold: {why}")))
 }

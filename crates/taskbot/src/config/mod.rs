@@ -14,7 +14,7 @@ mod sinks;
 pub(crate) use alts::{Alts, by_secret, secret_of};
 pub(crate) use bus::{Outlet, Source, read_secret};
 pub(crate) use show::without_password;
-pub(crate) use signed::{Signed, verifier};
+pub(crate) use signed::{Signed, verifier, web_url};
 pub(crate) use sinks::ConfiguredSink;
 
 use crate::{
@@ -74,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// Running tests once more.
     pub(crate) retest: scheduler::retest::RetestSettings,
+    /// The ResultsDB elsewhere that numbers of results are looked up in.
+    pub(crate) retest_resultsdb: Option<String>,
     /// Interfaces of other systems.
     pub(crate) interfaces: Interfaces,
     /// The worker.
@@ -420,6 +422,7 @@ impl Default for Config {
             },
             rules: Rules::default(),
             retest: scheduler.retest,
+            retest_resultsdb: None,
             interfaces: Interfaces::default(),
             git: Git {
                 protocols: git.protocols,

@@ -9,9 +9,10 @@ use super::{
 use model::{
     diagnostic::Report,
     task_file::{FetchKind, Firmware, VmLogin, is_secret_name},
+    topic::{OWN_PREFIX, TopicPattern},
     yaml::{Node, Reader, Value},
 };
-use scheduler::retest::RetestSettings;
+use scheduler::heard::{Comments, Requests};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -38,6 +39,8 @@ const LEASE_MAX: Duration = Duration::from_secs(3600);
 const OPTIONS_MAX: usize = 100;
 /// The most systems that listen for tests.
 const SYSTEMS_MAX: usize = 1000;
+/// The most entries of what is heard of comments or requests.
+const HEARD_MAX: usize = 100;
 /// The shortest time between two looks at a repository of rules.
 const RULES_POLL_MIN: Duration = Duration::from_secs(5);
 
@@ -92,7 +95,7 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
         retention(section, &mut config.retention);
     }
     if let Some(section) = section.section("retest", "`retest`") {
-        retest(section, &mut config.retest);
+        retest(section, config);
     }
     if let Some(section) = section.section("interfaces", "`interfaces`") {
         interfaces(section, &mut config.interfaces);
@@ -142,7 +145,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("`{text}` is no address; expected ADDR:PORT, such as 127.0.0.1:{}", super::PORT))
 }
 
-fn retest(mut section: Section<'_, '_>, retest: &mut RetestSettings) {
+fn retest(mut section: Section<'_, '_>, config: &mut Config) {
+    let retest = &mut config.retest;
     section.duration("window", &mut retest.window);
     if let Some(node) = section.node("systems") {
         let file = section.file;
@@ -164,7 +168,55 @@ fn retest(mut section: Section<'_, '_>, retest: &mut RetestSettings) {
             retest.systems.push((tests, system));
         }
     }
+    section.parsed("resultsdb", &mut config.retest_resultsdb, |text| {
+        results::elsewhere::ResultsDbElsewhere::new(text).map(|_| Some(text.to_owned()))
+    });
+    heard(&mut section, "comments", |entry| {
+        let mut comments = Comments::default();
+        entry.require("authors");
+        entry.set("authors", &mut comments.authors);
+        retest.comments.push(Comments { topics: topics(entry), ..comments });
+    });
+    heard(&mut section, "requests", |entry| {
+        let mut requests = Requests::default();
+        entry.set("agents", &mut requests.agents);
+        retest.requests.push(Requests { topics: topics(entry), ..requests });
+    });
     section.finish();
+}
+
+/// Reads the entries of a list of what is heard.
+fn heard<'f, 'n>(
+    section: &mut Section<'f, 'n>,
+    name: &'static str,
+    mut read: impl FnMut(&mut Section<'f, 'n>),
+) {
+    let Some(node) = section.node(name) else { return };
+    let file = section.file;
+    let what = format!("`retest.{name}`");
+    let items = file.reader.list_of(node, &what).unwrap_or_default();
+    if items.len() > HEARD_MAX {
+        let message = format!("{what} has {} entries, at most {HEARD_MAX} are read", items.len());
+        file.reader.error(&node.span, message);
+    }
+    for (at, item) in items.iter().take(HEARD_MAX).enumerate() {
+        let prefix = format!("retest.{name}[{at}]");
+        let Some(mut entry) = Section::of(file, item, "an entry", &prefix) else { continue };
+        read(&mut entry);
+        entry.finish();
+    }
+}
+
+/// Topics of events of others; those of our own would ask for what they tell of.
+fn topics(section: &mut Section<'_, '_>) -> Vec<TopicPattern> {
+    let mut topics = Vec::new();
+    section.require("topics");
+    section.parsed_list("topics", &mut topics, |text| {
+        let pattern = TopicPattern::parse(text).map_err(|error| format!("`{text}`: {error}"))?;
+        let own = text.split('.').next() == Some(OWN_PREFIX);
+        if own { Err(format!("`{text}` is one of our own topics")) } else { Ok(pattern) }
+    });
+    topics
 }
 
 fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {

@@ -150,6 +150,11 @@ fn values(config: &Config) -> Value {
             "window": time(config.retest.window),
             "systems": config.retest.systems.iter()
                 .map(|(tests, system)| json!({"tests": tests, "system": system})).collect::<Vec<_>>(),
+            "resultsdb": config.retest_resultsdb,
+            "comments": config.retest.comments.iter()
+                .map(|one| json!({"topics": one.topics, "authors": one.authors})).collect::<Vec<_>>(),
+            "requests": config.retest.requests.iter()
+                .map(|one| json!({"topics": one.topics, "agents": one.agents})).collect::<Vec<_>>(),
         },
         "interfaces": {
             "alts": interfaces.alts.shown(),

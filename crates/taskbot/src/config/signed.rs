@@ -268,7 +268,7 @@ fn bounds(section: &mut Section<'_, '_>) -> Bounds {
 }
 
 /// An address of the web. Without TLS only on this machine: whoever stands between could give any keys.
-pub(super) fn web_url(text: &str) -> Result<reqwest::Url, String> {
+pub(crate) fn web_url(text: &str) -> Result<reqwest::Url, String> {
     let url = reqwest::Url::parse(text).map_err(|_| format!("`{text}` is no URL; expected https://HOST"))?;
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {

@@ -34,8 +34,8 @@ impl Sink for ResultMessages {
         &self.name
     }
 
-    fn wants(&self, topic: &Topic) -> bool {
-        topic.as_str() == RESULT_TOPIC
+    fn wants(&self, message: &NewMessage) -> bool {
+        message.topic.as_str() == RESULT_TOPIC
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {

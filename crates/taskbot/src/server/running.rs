@@ -12,7 +12,8 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use api::{ApiState, HOOK_SECRET_BYTES_MIN, HookSecret};
 use events::{Outlet, nats::JetStreamOutlet};
-use model::{Clock, Ids, SystemClock, SystemIds, ids::TokenId};
+use model::{Clock, Ids, SystemClock, SystemIds, ids::TokenId, retest::ResultsElsewhere};
+use results::elsewhere::ResultsDbElsewhere;
 use scheduler::{Parts, Scheduler, Settings, rulebook::Rulebook};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -87,6 +88,7 @@ impl Running {
             repositories: Arc::new(GitRepositories(git)),
             outlet: told.clone(),
             sinks: config.sinks.iter().map(open).collect::<Result<Vec<_>>>()?,
+            results_elsewhere: config.retest_resultsdb.as_deref().map(results_elsewhere).transpose()?,
         });
         // Before anything comes in, so that nothing is judged by rules of yesterday.
         load_rules(&scheduler).await?;
@@ -308,6 +310,12 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         retest: config.retest.clone(),
         ..Settings::default()
     }
+}
+
+/// Where numbers of results are looked up that are not ours.
+fn results_elsewhere(url: &str) -> Result<Arc<dyn ResultsElsewhere>> {
+    let place = ResultsDbElsewhere::new(url).map_err(|error| anyhow!("retest.resultsdb: {error}"))?;
+    Ok(Arc::new(place))
 }
 
 /// The secret of the webhook for the repository of the rules.
