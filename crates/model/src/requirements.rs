@@ -41,6 +41,11 @@ impl fmt::Display for ExecutorKind {
     }
 }
 
+/// The most images of containers that a worker tells of.
+pub const IMAGES_TOLD_MAX: usize = 500;
+/// How many images a reason names.
+const IMAGES_NAMED_MAX: usize = 5;
+
 /// What a task needs of a worker. Empty fields ask for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -58,6 +63,9 @@ pub struct Requirements {
     /// Where the executor is a virtual machine: one of these images must be there; none named means any.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub vm_images: BTreeSet<String>,
+    /// Where the executor is a container: one of these images must be there or be pulled; none named means any.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub container_images: BTreeSet<String>,
     /// All of these labels must be there.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<String>,
@@ -123,6 +131,9 @@ pub struct Offer {
     /// The images of virtual machines that it has, by their names in its configuration; nothing said means any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm_images: Option<BTreeSet<String>>,
+    /// The images of containers that it has; nothing said means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<ContainerImages>,
     /// Free labels.
     pub labels: BTreeSet<String>,
     /// Memory for tasks, in bytes.
@@ -140,6 +151,26 @@ pub struct Offer {
     pub foreign: Option<ForeignAgent>,
 }
 
+/// The images of containers that a worker has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ContainerImages {
+    /// Their names, as [`image_name`] writes them; not more than [`IMAGES_TOLD_MAX`].
+    pub there: BTreeSet<String>,
+    /// Whether it pulls others.
+    pub pulls: bool,
+}
+
+/// The one way to write an image's name, of the many that engines take: `docker.io/library/fedora` is
+/// `fedora:latest`, and so is `localhost/fedora`.
+#[must_use]
+pub fn image_name(name: &str) -> String {
+    let bare = name.strip_prefix("docker.io/").map(|name| name.strip_prefix("library/").unwrap_or(name));
+    let bare = bare.or_else(|| name.strip_prefix("localhost/")).unwrap_or(name);
+    let last = bare.rsplit('/').next().unwrap_or(bare);
+    if last.contains([':', '@']) { bare.to_owned() } else { format!("{bare}:latest") }
+}
+
 impl Requirements {
     /// Both needs at once; of two architectures or sizes the one in `self` or the larger counts.
     #[must_use]
@@ -152,6 +183,7 @@ impl Requirements {
         }
         self.providers.extend(other.providers.iter().cloned());
         self.vm_images.extend(other.vm_images.iter().cloned());
+        self.container_images.extend(other.container_images.iter().cloned());
         self.labels.extend(other.labels.iter().cloned());
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         self.disk_bytes = self.disk_bytes.max(other.disk_bytes);
@@ -184,6 +216,15 @@ impl Requirements {
                 && !self.has_executor(ExecutorKind::Vm, offer)
             {
                 lacks.push(format!("image {} (there: {})", list(&self.vm_images), list(there)));
+            }
+            if let Some(images) = &offer.containers
+                && offer.executors.contains(&ExecutorKind::Container)
+                && !self.has_executor(ExecutorKind::Container, offer)
+            {
+                let there = images.there.iter().take(IMAGES_NAMED_MAX).cloned().collect();
+                let more = if images.there.len() > IMAGES_NAMED_MAX { ", …" } else { "" };
+                let (wanted, there) = (list(&self.container_images), list(&there));
+                lacks.push(format!("image {wanted} (it pulls none; there: {there}{more})"));
             }
         }
         for label in self.labels.difference(&offer.labels) {
@@ -222,9 +263,24 @@ impl Requirements {
         let provided = match kind {
             ExecutorKind::External => has_one_of(&self.providers, Some(&offer.providers)),
             ExecutorKind::Vm => has_one_of(&self.vm_images, offer.vm_images.as_ref()),
+            ExecutorKind::Container => {
+                offer.containers.as_ref().is_none_or(|images| images.pulls || self.has_image(images))
+            }
             _ => true,
         };
         offer.executors.contains(&kind) && provided
+    }
+
+    fn has_image(&self, images: &ContainerImages) -> bool {
+        let mut wanted = self.container_images.iter();
+        self.container_images.is_empty() || wanted.any(|name| images.there.contains(&image_name(name)))
+    }
+
+    /// Whether a worker with this offer would first have to pull the image of its container.
+    #[must_use]
+    pub fn must_pull(&self, offer: &Offer) -> bool {
+        !self.container_images.is_empty()
+            && offer.containers.as_ref().is_some_and(|images| !self.has_image(images))
     }
 
     /// Whether it takes up memory or disk space that is counted.
@@ -253,9 +309,13 @@ impl fmt::Display for Requirements {
             parts.push(format!("arch {arch}"));
         }
         if !self.executors.is_empty() {
-            let images: Vec<_> = self.vm_images.iter().map(String::as_str).collect();
+            let or = |images: &BTreeSet<String>| images.iter().map(String::as_str).collect::<Vec<_>>().join(" or ");
+            let (machines, containers) = (&self.vm_images, &self.container_images);
             let kinds = self.executors.iter().map(|kind| match kind {
-                ExecutorKind::Vm if !images.is_empty() => format!("vm of image {}", images.join(" or ")),
+                ExecutorKind::Vm if !machines.is_empty() => format!("vm of image {}", or(machines)),
+                ExecutorKind::Container if !containers.is_empty() => {
+                    format!("container of image {}", or(containers))
+                }
                 kind => kind.to_string(),
             });
             parts.push(kinds.collect::<Vec<_>>().join(" or "));
@@ -392,5 +452,41 @@ mod tests {
             serde_json::json!({"executors": ["vm"], "vm_images": ["trixie"]}),
             &["executor vm (offered: container, vm)", "image trixie (there: noble)"],
         );
+        let with_images = |pulls: bool| Offer {
+            executors: [ExecutorKind::Container].into(),
+            containers: Some(ContainerImages { there: ["fedora:42".to_owned()].into(), pulls }),
+            ..offer.clone()
+        };
+        let check = |pulls: bool, needs: serde_json::Value, must_pull: bool, expect: &[&str]| {
+            let needs: Requirements = serde_json::from_value(needs).unwrap();
+            let offer = with_images(pulls);
+            assert_eq!((needs.lacking(&offer), needs.must_pull(&offer)), (texts(expect), must_pull));
+        };
+        let image = |name: &str| serde_json::json!({"executors": ["container"], "container_images": [name]});
+        check(false, image("fedora:42"), false, &[]);
+        check(false, image("docker.io/library/fedora:42"), false, &[]);
+        check(false, serde_json::json!({"executors": ["container"]}), false, &[]);
+        check(true, image("fedora:43"), true, &[]);
+        check(
+            false,
+            image("fedora:43"),
+            true,
+            &["executor container (offered: container)", "image fedora:43 (it pulls none; there: fedora:42)"],
+        );
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn names_of_images() {
+        let check = |name: &str, expect: &str| assert_eq!(image_name(name), expect);
+        check("fedora", "fedora:latest");
+        check("docker.io/library/fedora", "fedora:latest");
+        check("docker.io/group/name:1", "group/name:1");
+        check("localhost/taskbot-test/busybox:1", "taskbot-test/busybox:1");
+        check("localhost:5000/name", "localhost:5000/name:latest");
+        check("registry.example.org/name@sha256:ab", "registry.example.org/name@sha256:ab");
     }
 }

@@ -597,6 +597,7 @@ impl TaskFile {
             arch,
             providers: providers.collect(),
             vm_images,
+            container_images: self.container_images().unwrap_or_default(),
             memory_bytes: sizes.and_then(|sizes| sizes.into_iter().min()),
             ..Requirements::default()
         })
@@ -607,6 +608,16 @@ impl TaskFile {
     fn vm_images(&self) -> Option<std::collections::BTreeSet<String>> {
         let wishes = self.environment.iter().filter_map(|environment| match environment {
             Environment::Vm(wish) => Some(wish),
+            _ => None,
+        });
+        wishes.map(|wish| wish.image.clone().filter(|image| !image.contains("${"))).collect()
+    }
+
+    /// The images of its containers, one of which must be there or be pulled; nothing when one of its containers
+    /// names none, or one that is not known yet.
+    fn container_images(&self) -> Option<std::collections::BTreeSet<String>> {
+        let wishes = self.environment.iter().filter_map(|environment| match environment {
+            Environment::Container(wish) => Some(wish),
             _ => None,
         });
         wishes.map(|wish| wish.image.clone().filter(|image| !image.contains("${"))).collect()

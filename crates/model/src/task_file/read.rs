@@ -280,6 +280,7 @@ pub fn read_needs(reader: &Reader, node: &Node) -> Requirements {
         providers: std::collections::BTreeSet::new(),
         foreign: None,
         vm_images: std::collections::BTreeSet::new(),
+        container_images: std::collections::BTreeSet::new(),
     };
     fields.finish(reader);
     needs

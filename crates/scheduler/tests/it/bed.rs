@@ -336,6 +336,7 @@ pub(crate) fn claim(worker: &str, free_slots: u32, wait_seconds: u32) -> ClaimRe
             vm_arches: [].into(),
             providers: [].into(),
             vm_images: None,
+            containers: None,
             executors: [ExecutorKind::Container, ExecutorKind::Local, ExecutorKind::Sandbox].into(),
             labels: [].into(),
             memory_bytes: 1 << 33,

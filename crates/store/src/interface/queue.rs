@@ -17,6 +17,8 @@ use std::fmt;
 pub const WORKER_ALIVE_MS: u64 = 180_000;
 /// How long a task that does not fit may be passed over by others, in milliseconds since it was queued.
 pub const PASSED_OVER_MAX_MS: u64 = 600_000;
+/// For how long a task is left to workers that have its image, before one takes it that must pull it.
+pub const IMAGE_PATIENCE_MS: u64 = 5_000;
 /// The longest reason for a worker's mode, in characters.
 pub const WORKER_WHY_CHARS_MAX: usize = 500;
 

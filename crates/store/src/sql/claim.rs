@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore,
-    lanes::Lane,
+    lanes::{Lane, known_workers},
     outgoing::Outgoing,
     session::{Bulk, Dialect, Kind, Session, Sql},
     task_row::{TaskRow, select_task},
@@ -10,7 +10,7 @@ use super::{
     value::{Row, Value, values},
     workers::{reserved_by, wish_of},
 };
-use crate::{Claim, PASSED_OVER_MAX_MS, Reserved, Result};
+use crate::{Claim, IMAGE_PATIENCE_MS, PASSED_OVER_MAX_MS, Reserved, Result};
 use chrono::{DateTime, Utc};
 use model::{
     Task, TaskId, TaskState,
@@ -19,7 +19,10 @@ use model::{
     message::TaskChange,
     protocol::Assignment,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How many delayed tasks whose time has come a claim lets into their lanes.
 const PROMOTED_MAX: u32 = 1000;
@@ -143,7 +146,8 @@ async fn take(
     let mut values = values![&claim.worker, now, now + milliseconds(claim.lease_ms)];
     let ids: Vec<_> = lanes.iter().map(|lane| lane.id).collect();
     let sized = lanes.iter().any(|lane| lane.needs.has_size());
-    if session.dialect() == Dialect::Postgres && !sized {
+    let elsewhere = images_elsewhere(session, claim, lanes).await?;
+    if session.dialect() == Dialect::Postgres && !sized && elsewhere.is_empty() {
         values.insert(0, Value::Ints(ids));
         values.extend(values![claim.max]);
         values.push(Value::Ints(lanes.iter().map(|lane| rank(claim, lane)).collect()));
@@ -155,7 +159,7 @@ async fn take(
         reserved = reserved_by(store, session, &claim.worker).await?;
     }
     let heads = heads(session, claim, lanes).await?;
-    let picked = pick(&heads, lanes, claim, reserved, now);
+    let picked = pick(&heads, lanes, claim, (reserved, &elsewhere), now);
     if picked.is_empty() {
         return Ok(Vec::new());
     }
@@ -212,12 +216,27 @@ async fn heads(session: &mut Session, claim: &Claim, lanes: &[Arc<Lane>]) -> Res
     Ok(heads)
 }
 
+/// The lanes whose image this worker would have to pull, and another has.
+async fn images_elsewhere(
+    session: &mut Session,
+    claim: &Claim,
+    lanes: &[Arc<Lane>],
+) -> Result<BTreeSet<i64>> {
+    let pulled: Vec<_> = lanes.iter().filter(|lane| lane.needs.must_pull(&claim.offer)).collect();
+    if pulled.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let workers = known_workers(session, session.now).await?;
+    let has = |lane: &Lane| workers.iter().any(|one| one.serves(lane) && !lane.needs.must_pull(&one.offer));
+    Ok(pulled.into_iter().filter(|lane| has(lane)).map(|lane| lane.id).collect())
+}
+
 /// Those that fit, in order. What does not fit is passed over, but not for ever.
 fn pick(
     heads: &[Head],
     lanes: &[Arc<Lane>],
     claim: &Claim,
-    mut reserved: Reserved,
+    (mut reserved, elsewhere): (Reserved, &BTreeSet<i64>),
     now: DateTime<Utc>,
 ) -> Vec<TaskId> {
     let needs: BTreeMap<_, _> = lanes.iter().map(|lane| (lane.id, &lane.needs)).collect();
@@ -226,6 +245,10 @@ fn pick(
         let Some(needs) = needs.get(&head.lane) else { continue };
         if picked.len() >= claim.max as usize {
             break;
+        }
+        let patient = now - head.since < milliseconds(IMAGE_PATIENCE_MS);
+        if patient && elsewhere.contains(&head.lane) {
+            continue;
         }
         if needs.has_size() {
             if held_back {

@@ -366,6 +366,7 @@ pub(crate) fn offer() -> Offer {
         vm_arches: [].into(),
         providers: [].into(),
         vm_images: None,
+        containers: None,
         executors: [model::requirements::ExecutorKind::Container].into(),
         labels: [].into(),
         memory_bytes: 1 << 32,

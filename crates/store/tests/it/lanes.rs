@@ -1,11 +1,12 @@
 //! What a task needs, what workers offer, and the tasks that nobody can run.
 
 use crate::harness::*;
-use model::{Offer, Requirements, TaskId, TaskState};
-use store::{Claim, NewTask, PASSED_OVER_MAX_MS, WORKER_ALIVE_MS, WorkerMode, WorkerWish};
+use model::{Offer, Requirements, TaskId, TaskState, requirements::ContainerImages};
+use store::{Claim, IMAGE_PATIENCE_MS, NewTask, PASSED_OVER_MAX_MS, WORKER_ALIVE_MS, WorkerMode, WorkerWish};
 
 conformance!(
     workers_get_what_they_can_run,
+    images_are_where_tasks_go_first,
     unmet_tasks_say_why_until_a_worker_comes,
     the_drained_and_the_silent_meet_nothing,
     forgotten_workers_leave_their_tasks_unmet,
@@ -173,6 +174,39 @@ async fn workers_get_what_they_can_run(bed: &Bed) {
     let mut ids: Vec<_> = claimed.iter().map(|one| one.task.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, [tasks[1].id, tasks[3].id]);
+}
+
+async fn images_are_where_tasks_go_first(bed: &Bed) {
+    let with = |image: &str| {
+        let needs =
+            Requirements { executors: offer().executors, container_images: [image.to_owned()].into(), ..Requirements::default() };
+        NewTask { needs, ..ready("a") }
+    };
+    let has = |image: &str, pulls: bool| Offer {
+        containers: Some(ContainerImages { there: [image.to_owned()].into(), pulls }),
+        ..offer()
+    };
+    let (here, there, nowhere) = (with("here:1"), with("there:1"), with("nowhere:1"));
+    bed.store.hello(&"w1".into(), "1", &has("here:1", true)).await.unwrap();
+    bed.store.hello(&"w2".into(), "1", &has("there:1", false)).await.unwrap();
+    bed.queue(&[here.clone(), there.clone(), nowhere.clone()]).await;
+    let take = async |worker: &str, offer: Offer| {
+        let claimed = bed.store.claim(&Claim { offer, ..claim(worker, 9) }).await.unwrap();
+        claimed.iter().map(|one| one.task.id).collect::<Vec<_>>()
+    };
+    assert_eq!(take("w1", has("here:1", true)).await, [here.id, nowhere.id], "what is elsewhere is left");
+    bed.pass(i64::try_from(IMAGE_PATIENCE_MS).unwrap() + 1).await;
+    assert_eq!(take("w1", has("here:1", true)).await, [there.id], "but not for long");
+    // Nobody pulls any more.
+    bed.store.hello(&"w1".into(), "1", &has("here:1", false)).await.unwrap();
+    let late = with("nowhere:1");
+    bed.queue(std::slice::from_ref(&late)).await;
+    let why = unmet(bed, late.id).await.unwrap();
+    assert!(why.contains("w1 lacks") && why.contains("image nowhere:1 (it pulls none; there: here:1)"), "{why}");
+    assert_eq!(take("w2", has("there:1", false)).await, []);
+    bed.store.hello(&"w2".into(), "1", &has("nowhere:1", false)).await.unwrap();
+    assert_eq!(unmet(bed, late.id).await, None);
+    assert_eq!(take("w2", has("nowhere:1", false)).await, [late.id]);
 }
 
 async fn unmet_tasks_say_why_until_a_worker_comes(bed: &Bed) {

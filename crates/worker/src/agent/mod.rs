@@ -398,7 +398,7 @@ impl Agent {
     async fn probe(&self) {
         let mut working = std::collections::BTreeSet::new();
         let mut providers = std::collections::BTreeSet::new();
-        let mut vm_images = None;
+        let (mut vm_images, mut containers) = (None, None);
         for executor in &self.runner.executors {
             let probed = tokio::time::timeout(PROBE_LIMIT, executor.probe());
             match probed.await.unwrap_or_else(|_| Err("probing it takes too long".to_owned())) {
@@ -407,6 +407,9 @@ impl Agent {
                     working.insert(executor.kind());
                     providers.extend(executor.providers());
                     vm_images = vm_images.or_else(|| executor.images());
+                    if executor.kind() == ExecutorKind::Container {
+                        containers = executor.container_images().await;
+                    }
                 }
                 Err(error) => tracing::warn!(executor = %executor.kind(), error, "executor does not work"),
             }
@@ -424,6 +427,7 @@ impl Agent {
             executors: working,
             providers,
             vm_images,
+            containers,
             labels: config.labels.clone(),
             memory_bytes: config.memory_bytes,
             disk_bytes: config.disk_bytes,

@@ -35,7 +35,7 @@ use chrono::{DateTime, Utc};
 use model::{
     TaskId, WorkerName,
     attempt::EnvironmentReport,
-    requirements::ExecutorKind,
+    requirements::{ContainerImages, ExecutorKind},
     task::Trust,
     task_file::{Environment, Relaxed, Sizes},
 };
@@ -313,6 +313,11 @@ pub trait Executor: Send + Sync {
 
     /// The images by name that it has, where tasks can have no others, as of now.
     fn images(&self) -> Option<BTreeSet<String>> {
+        None
+    }
+
+    /// The images of containers that it has, as of now; nothing where they cannot be told.
+    async fn container_images(&self) -> Option<ContainerImages> {
         None
     }
 

@@ -17,10 +17,13 @@ use bollard::{
 };
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
-use model::WorkerName;
+use model::{
+    WorkerName,
+    requirements::{ContainerImages, IMAGES_TOLD_MAX, image_name},
+};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -129,6 +132,34 @@ pub(super) async fn provide(
         _ => std::env::consts::ARCH,
     };
     Ok(Image { name: name.clone(), id, digest, arch: arch.to_owned() })
+}
+
+/// What is told of the engine's images, but for our own layers; nothing when it does not say, or has more than can
+/// be told of and pulls none.
+pub(super) async fn told(engine: &Engine, pulls: bool) -> Option<ContainerImages> {
+    let options = ListImagesOptionsBuilder::default().build();
+    let found = match engine.docker.list_images(Some(options)).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(error = reason(&error), "the engine does not tell its images");
+            return None;
+        }
+    };
+    let names = found.iter().flat_map(|image| image.repo_tags.iter().chain(&image.repo_digests));
+    let own = |name: &str| {
+        let last = name.rsplit('/').next().unwrap_or(name);
+        last.starts_with(LAYER_REPO) || last.starts_with(ATTEMPT_REPO) || name.contains("<none>")
+    };
+    let mut there: BTreeSet<_> =
+        names.filter(|name| !own(name)).map(|name| image_name(name)).collect();
+    there.retain(|name| name.len() <= NAME_BYTES_MAX);
+    if there.len() > IMAGES_TOLD_MAX {
+        if !pulls {
+            return None;
+        }
+        there = there.into_iter().take(IMAGES_TOLD_MAX).collect();
+    }
+    Some(ContainerImages { there, pulls })
 }
 
 async fn pull(

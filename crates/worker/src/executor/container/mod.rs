@@ -24,7 +24,12 @@ use bollard::query_parameters::{
 use chrono::{DateTime, Utc};
 use engine::Engine;
 use image::Layers;
-use model::{Clock, WorkerName, attempt::EnvironmentReport, requirements::ExecutorKind, task_file::Relaxed};
+use model::{
+    Clock, WorkerName,
+    attempt::EnvironmentReport,
+    requirements::{ContainerImages, ExecutorKind},
+    task_file::Relaxed,
+};
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
@@ -160,6 +165,11 @@ impl Executor for Containers {
             version: engine.version.clone(),
             notes: vec![format!("socket {}", engine.socket.display())],
         })
+    }
+
+    async fn container_images(&self) -> Option<ContainerImages> {
+        let engine = self.engine().await.ok()?;
+        image::told(&engine, self.config.pull != Pull::Never).await
     }
 
     async fn provision(

@@ -1,5 +1,6 @@
 # The agent inside of a virtual machine: runs scripts that the worker sends, one at a time.
-# It needs a POSIX shell, dd, cat and tar, as BusyBox or coreutils bring them. MARK is set before this text.
+# It needs a POSIX shell, dd, cat and tar, as BusyBox or coreutils bring them. MARK, WORK, OUTPUT and
+# HOME_DIR are set before this text.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
@@ -28,7 +29,7 @@ done
 exec 3<"$control" 4>"$output" || exit 1
 RUN=/run/taskbot-agent
 SECRETS=/run/taskbot-secrets
-mkdir -p "$RUN" && chmod 700 "$RUN"
+mkdir -p -m 700 "$RUN"
 export IN OUT RUN
 GROUP=/sys/fs/cgroup/taskbot
 mkdir "$GROUP" 2>/dev/null && [ -e "$GROUP/cgroup.procs" ] || GROUP=
@@ -61,28 +62,42 @@ run() {
   [ -d "$RUN" ] || { printf '\036%s end %s 127 0\n' "$MARK" "$1" >&4; return; }
   before=$(ooms)
   echo 1 2>/dev/null >/proc/sys/vm/drop_caches
-  dd if="$IN" bs=1024 skip="$2" count=$((($3 + 1023) / 1024)) 2>/dev/null | head -c "$3" >"$RUN/script"
+  # It ends in blank lines, so that it fills its blocks.
+  dd if="$IN" bs=1024 skip="$2" count=$(($3 / 1024)) 2>/dev/null >"$RUN/script"
   (
     {
+      set -- /proc/[0-9]*
+      there=$*
       (
         # `$$` would be the agent.
         [ -z "$GROUP" ] || { read -r own rest </proc/self/stat && echo "$own" >"$GROUP/cgroup.procs"; }
         TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&- 5>&- 6<&-
       )
       echo $? >&5
-      end_all
+      set -- /proc/[0-9]*
+      # Where there are the same processes as before, there is none to be ended.
+      [ "$*" = "$there" ] || end_all
     } 2>/dev/null | cat >&4
-    after=$(ooms)
     code=
     read -r code <&6
+    after=$before
+    [ "$code" = 0 ] || after=$(ooms)
     printf '\036%s end %s %s %s\n' "$MARK" "$1" "${code:-255}" "$((${after:-0} - ${before:-0}))" >&4
   ) 3<&- 5>"$RUN/code" 6<"$RUN/code" &
+}
+
+# Unpacks what is moved in. Arguments: its number, where it is on the disk in MiB, its bytes.
+take() {
+  mkdir -p "$WORK/$OUTPUT" "$HOME_DIR" &&
+    (cd "$WORK" && dd if="$IN" bs=1048576 skip="$2" count=$((($3 + 1048575) / 1048576)) 2>/dev/null | tar -x -f - >&4 2>&1)
+  printf '\036%s end %s %s 0\n' "$MARK" "$1" $? >&4
 }
 
 printf '\036%s ready 0 0 0\n' "$MARK" >&4
 while read -r word number start bytes <&3; do
   case $word in
     run) run "$number" "$start" "$bytes" ;;
+    take) take "$number" "$start" "$bytes" ;;
     end) end_all ;;
     # A file system in memory, also where /run is on a disk.
     keep)

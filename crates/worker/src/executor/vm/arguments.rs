@@ -81,6 +81,8 @@ impl Machine {
             (true, _) => "host",
             // The full algorithm for pointer authentication costs most of the time in emulation.
             (false, "aarch64") => "max,pauth-impdef=on",
+            // Nor are five levels of page tables for free: no guest of ours has 64 TiB.
+            (false, "x86_64") => "max,la57=off",
             (false, _) => "max",
         };
         let spawn = if matches!(self.network, Network::Only(_)) { "allow" } else { "deny" };

@@ -55,8 +55,7 @@ impl<W: Write> Cpio<W> {
                 } else {
                     target
                 };
-                let size = target.len() as u64;
-                self.entry(&name, LINK | 0o777, size, &mut target.as_bytes())?;
+                self.link(&name, &target)?;
             }
         }
         self.end()
@@ -74,6 +73,10 @@ impl<W: Write> Cpio<W> {
         content: &mut impl Read,
     ) -> io::Result<()> {
         self.entry(name, FILE | mode, size, content)
+    }
+
+    pub(super) fn link(&mut self, name: &str, target: &str) -> io::Result<()> {
+        self.entry(name, LINK | 0o777, target.len() as u64, &mut target.as_bytes())
     }
 
     /// Ends an archive.

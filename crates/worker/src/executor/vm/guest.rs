@@ -1,9 +1,10 @@
 //! The line to our agent in a machine: scripts go in by a disk, output comes back in order by a port.
 
 use super::{
-    super::{ExecError, host::infra},
+    super::{ExecError, OUTPUT_DIR, host::infra},
     process::Process,
     qmp::connect,
+    scripts::{HOME, WORK_DIR},
 };
 use crate::secrets::{Secret, octal};
 use bytes::{Bytes, BytesMut};
@@ -34,7 +35,9 @@ const WORD_BYTES_MAX: usize = 200;
 const STEP: u64 = 16 << 20;
 /// How long the agent may take to end a script's processes before the machine is switched off.
 const END_LIMIT: Duration = Duration::from_secs(5);
-/// The agent, without the mark.
+/// Scripts fill blocks of so many bytes on the disk.
+const SCRIPT_BLOCK: usize = 1024;
+/// The agent, without what is set before it.
 const AGENT: &str = include_str!("agent.sh");
 
 /// How a script ended.
@@ -54,7 +57,7 @@ enum Said {
 
 /// The agent's text for a machine with this mark.
 pub(super) fn agent(mark: &str) -> String {
-    format!("MARK={mark}\n{AGENT}")
+    format!("MARK={mark}\nWORK={WORK_DIR}\nOUTPUT={OUTPUT_DIR}\nHOME_DIR={HOME}\n{AGENT}")
 }
 
 /// The line to one machine's agent.
@@ -123,9 +126,32 @@ impl Guest {
         script: String,
     ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
     {
-        let (at, bytes) = self.put(move |file| file.write_all(script.as_bytes())).await?;
+        let mut script = script.into_bytes();
+        // The machine then has it with one program fewer.
+        script.resize(script.len().next_multiple_of(SCRIPT_BLOCK), b'\n');
+        let (at, bytes) = self.put(move |file| file.write_all(&script)).await?;
+        self.ask("run", at * 1024, bytes).await
+    }
+
+    /// Unpacks an archive that is on the disk, as [`start`](Self::start).
+    pub(super) async fn take(
+        &self,
+        at_mib: u64,
+        bytes: u64,
+    ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
+    {
+        self.ask("take", at_mib, bytes).await
+    }
+
+    async fn ask(
+        &self,
+        word: &str,
+        at: u64,
+        bytes: u64,
+    ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
+    {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        self.tell(&format!("run {number} {} {bytes}\n", at * 1024)).await?;
+        self.tell(&format!("{word} {number} {at} {bytes}\n")).await?;
         let (end, ended) = oneshot::channel();
         let output = stream::unfold(Some((&self.said, end)), move |state| async move {
             let (said, end) = state?;

@@ -2,20 +2,13 @@
 # The first process of a machine that was given a kernel and an initial RAM disk.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-mkdir -p /proc /sys /dev /run /tmp
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
+# Emulated, every program that is started takes its time: what can be is done by one. The folders came with this file.
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
-mount -t tmpfs tmpfs /run
-chmod 1777 /tmp
-mkdir -p /dev/shm /dev/pts
-mount -t devpts devpts /dev/pts 2>/dev/null
-mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
-[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
-[ -e /dev/stdin ] || { ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr; }
+cp -a /taskbot/dev / 2>/dev/null
+mount -a -T /taskbot/fstab 2>/dev/null
+[ -e /proc/mounts ] || while read -r what where type options rest; do mount -t "$type" "$what" "$where"; done </taskbot/fstab
 ip link set lo up 2>/dev/null
-# In the order of their dependencies; what the kernel has built in is missing here, and not missed. Looked for once:
-# emulated, every program that is started takes its time.
+# In the order of their dependencies; what the kernel has built in is missing here, and not missed. Looked for once.
 there=$(find /lib/modules -name "*.ko*" -o -name modules.dep 2>/dev/null)
 for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_mmio virtio_blk \
   virtio_console failover net_failover virtio_net; do
@@ -26,7 +19,7 @@ for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_p
     case $f in *"/$m.ko"*) insmod "$f" 2>/dev/null && break ;; esac
   done
 done
-hostname taskbot 2>/dev/null
+echo taskbot 2>/dev/null >/proc/sys/kernel/hostname
 n=0
 until [ -d /sys/class/virtio-ports ] && sh /taskbot/agent; do
   n=$((n + 1))

@@ -12,14 +12,15 @@ use super::{
     archive::{pack, take},
     arguments::{INPUT_DISK, Kernel, Machine, Network, OUTPUT_DISK},
     boot::{Patience, Running, Setback},
-    guest::{self, Ender, Input, ScriptEnd},
+    guest::{self, Ender, Guest, Input, ScriptEnd},
     media,
     process::{self, Process},
     scripts,
 };
 use crate::secrets::Secret;
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use model::{
     attempt::EnvironmentReport,
     requirements::ExecutorKind,
@@ -34,7 +35,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How large the disk is that files go in by, in bytes; it is sparse.
@@ -229,8 +230,7 @@ impl Vm {
         archive: (u64, u64),
         log: &dyn LogSink,
     ) -> Result<(), ExecError> {
-        self.moved_in.push(archive);
-        self.ours("moving files in", scripts::unpack(archive.0, archive.1)).await?;
+        self.take_in(archive).await?;
         let hosts = match &self.network {
             Network::Only(ways) => ways.iter().map(|way| (way.address.clone(), way.host.clone())).collect(),
             Network::None | Network::All => Vec::new(),
@@ -320,13 +320,35 @@ impl Vm {
 
     /// Runs a script of ours; its output is for reasons only.
     async fn ours(&mut self, what: &str, script: String) -> Result<(), ExecError> {
-        let limit = self.limit(SCRIPT_LIMIT);
-        let running = self.running.as_ref().filter(|running| running.process.is_running());
-        let Some((running, guest)) = running.and_then(|running| Some((running, running.guest.as_ref()?)))
-        else {
-            return Err(ExecError::BadTask(format!("{what}: the machine has ended")));
-        };
+        let (running, guest) = self.alive(what)?;
         let (output, ended) = guest.start(script).await?;
+        self.to_its_end(what, running, output, ended).await
+    }
+
+    /// Unpacks an archive that is on the disk that the machine reads.
+    async fn take_in(&mut self, (at_mib, bytes): (u64, u64)) -> Result<(), ExecError> {
+        self.moved_in.push((at_mib, bytes));
+        let what = "moving files in";
+        let (running, guest) = self.alive(what)?;
+        let (output, ended) = guest.take(at_mib, bytes).await?;
+        self.to_its_end(what, running, output, ended).await
+    }
+
+    fn alive(&self, what: &str) -> Result<(&Running, &Guest), ExecError> {
+        let running = self.running.as_ref().filter(|running| running.process.is_running());
+        running
+            .and_then(|running| Some((running, running.guest.as_ref()?)))
+            .ok_or_else(|| ExecError::BadTask(format!("{what}: the machine has ended")))
+    }
+
+    async fn to_its_end(
+        &self,
+        what: &str,
+        running: &Running,
+        output: impl Stream<Item = Result<Bytes, String>> + Send,
+        ended: oneshot::Receiver<ScriptEnd>,
+    ) -> Result<(), ExecError> {
+        let limit = self.limit(SCRIPT_LIMIT);
         let mut output = pin!(output);
         let mut said = Vec::new();
         let listening = async {
@@ -507,9 +529,8 @@ impl Provisioned for Vm {
             return self.place.take_in(from).map_err(|error| infra(format!("{}: {error}", from.display())));
         };
         let from = from.to_owned();
-        let (at, bytes) = guest.put(move |file| pack(&from, &BTreeSet::new(), file)).await?;
-        self.moved_in.push((at, bytes));
-        self.ours("moving files in", scripts::unpack(at, bytes)).await
+        let archive = guest.put(move |file| pack(&from, &BTreeSet::new(), file)).await?;
+        self.take_in(archive).await
     }
 
     async fn start(&mut self, log: &dyn LogSink, stop: &CancellationToken) -> Result<(), StartError> {

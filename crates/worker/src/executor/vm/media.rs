@@ -26,7 +26,29 @@ const QCOW2: &[u8; 4] = b"QFI\xfb";
 const TAR_MAGIC_AT: u64 = 257;
 /// The first process of a machine with our agent in its initial RAM disk.
 const INIT: &str = include_str!("init.sh");
-/// Where that is.
+/// What it mounts.
+const FSTAB: &str = "proc /proc proc defaults 0 0
+sysfs /sys sysfs defaults 0 0
+tmpfs /run tmpfs defaults 0 0
+devpts /dev/pts devpts defaults 0 0
+cgroup2 /sys/fs/cgroup cgroup2 defaults 0 0
+";
+/// The folders that it needs, and those below its `/dev`.
+const FOLDERS: [(&str, u32); 9] = [
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("dev", 0o755),
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("taskbot", 0o755),
+    ("taskbot/dev", 0o755),
+    ("taskbot/dev/shm", 0o1777),
+    ("taskbot/dev/pts", 0o755),
+];
+/// The links below its `/dev`.
+const LINKS: [(&str, &str); 4] =
+    [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
+/// Where it is.
 pub(super) const INIT_PATH: &str = "/taskbot/init";
 /// What starts the agent early in a boot with cloud-init, and once the system is up.
 const START_AGENT: &str = r#"mkdir -p /run/taskbot-boot
@@ -126,8 +148,18 @@ pub(super) fn initrd(archives: &[PathBuf], mark: Option<&str>, to: &Path) -> Res
     }
     if let Some(mark) = mark {
         let agent = guest::agent(mark);
-        cpio.folder("taskbot", 0o755).map_err(infra)?;
-        for (name, mode, text) in [("taskbot/init", 0o755, INIT), ("taskbot/agent", 0o644, agent.as_str())] {
+        for (name, mode) in FOLDERS {
+            cpio.folder(name, mode).map_err(infra)?;
+        }
+        for (name, target) in LINKS {
+            cpio.link(&format!("taskbot/dev/{name}"), target).map_err(infra)?;
+        }
+        let files = [
+            ("taskbot/init", 0o755, INIT),
+            ("taskbot/agent", 0o644, agent.as_str()),
+            ("taskbot/fstab", 0o644, FSTAB),
+        ];
+        for (name, mode, text) in files {
             cpio.file(name, mode, text.len() as u64, &mut text.as_bytes()).map_err(infra)?;
         }
         cpio.end().map_err(infra)?;

@@ -1,16 +1,13 @@
 //! What our agent is told to run. Everything that comes from elsewhere is quoted.
 
-use super::super::{
-    ExecRequest, OUTPUT_DIR,
-    supervise::{WRAPPER, variables},
-};
+use super::super::{ExecRequest, OUTPUT_DIR, supervise::variables};
 use crate::secrets::{SECRETS_DIR, SECRETS_VARIABLE};
 use std::fmt::Write as _;
 
 /// The work folder in machines: on a disk where there is one.
 pub(super) const WORK_DIR: &str = "/var/task";
 /// Where commands have their home.
-const HOME: &str = "/var/tmp/taskbot-home";
+pub(super) const HOME: &str = "/var/tmp/taskbot-home";
 
 /// A text as one word of a shell.
 fn quoted(text: &str) -> String {
@@ -28,16 +25,15 @@ pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> Stri
         let _ = writeln!(script, "export {SECRETS_VARIABLE}={SECRETS_DIR}");
     }
     let folder = super::super::host::start_folder(WORK_DIR, request.dir);
-    let args = [HOME, WRAPPER, "/run/taskbot-agent/started", &folder, line].map(quoted);
+    let [home, folder, line] = [HOME, &folder, line].map(quoted);
     let _ = writeln!(
         script,
-        "mkdir -p {0}\nunset IN OUT RUN MARK\nexec sh -c {1} {2} {3} {4}",
-        args[0], args[1], args[2], args[3], args[4]
+        "unset IN OUT RUN MARK\n[ -d {home} ] || mkdir -p {home}\ncd -- {folder} || exit 126\nexec sh -e -c {line}"
     );
     script
 }
 
-/// Unpacks an archive that begins so many MiB into the disk.
+/// Unpacks an archive that begins so many MiB into the disk, as the agent's own `take` does.
 pub(super) fn unpack(at_mib: u64, bytes: u64) -> String {
     let count = bytes.div_ceil(1 << 20);
     format!(
