@@ -309,7 +309,9 @@ impl fmt::Display for Requirements {
             parts.push(format!("arch {arch}"));
         }
         if !self.executors.is_empty() {
-            let or = |images: &BTreeSet<String>| images.iter().map(String::as_str).collect::<Vec<_>>().join(" or ");
+            let or = |images: &BTreeSet<String>| {
+                images.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
+            };
             let (machines, containers) = (&self.vm_images, &self.container_images);
             let kinds = self.executors.iter().map(|kind| match kind {
                 ExecutorKind::Vm if !machines.is_empty() => format!("vm of image {}", or(machines)),

@@ -32,7 +32,10 @@ fn the_whole_form_is_read() {
     let (file, report) = parse("task.yaml", WHOLE).unwrap_or_else(|report| panic!("{report}"));
     assert!(report.diagnostics.is_empty(), "{report}");
     assert_eq!(file.testcase(), "dist.rpmlint");
-    assert_eq!(file.requirements().to_string(), "container of image fedora:42 or vm of image fedora-42-cloud or sandbox");
+    assert_eq!(
+        file.requirements().to_string(),
+        "container of image fedora:42 or vm of image fedora-42-cloud or sandbox"
+    );
     assert_eq!(file.secrets, ["repo-token"]);
     assert_eq!(file.timeout.idle, Some(Duration::from_secs(300)));
     let again: TaskFile = serde_json::from_value(serde_json::to_value(&file).unwrap()).unwrap();

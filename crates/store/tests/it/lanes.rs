@@ -178,8 +178,11 @@ async fn workers_get_what_they_can_run(bed: &Bed) {
 
 async fn images_are_where_tasks_go_first(bed: &Bed) {
     let with = |image: &str| {
-        let needs =
-            Requirements { executors: offer().executors, container_images: [image.to_owned()].into(), ..Requirements::default() };
+        let needs = Requirements {
+            executors: offer().executors,
+            container_images: [image.to_owned()].into(),
+            ..Requirements::default()
+        };
         NewTask { needs, ..ready("a") }
     };
     let has = |image: &str, pulls: bool| Offer {
@@ -202,7 +205,10 @@ async fn images_are_where_tasks_go_first(bed: &Bed) {
     let late = with("nowhere:1");
     bed.queue(std::slice::from_ref(&late)).await;
     let why = unmet(bed, late.id).await.unwrap();
-    assert!(why.contains("w1 lacks") && why.contains("image nowhere:1 (it pulls none; there: here:1)"), "{why}");
+    assert!(
+        why.contains("w1 lacks") && why.contains("image nowhere:1 (it pulls none; there: here:1)"),
+        "{why}"
+    );
     assert_eq!(take("w2", has("there:1", false)).await, []);
     bed.store.hello(&"w2".into(), "1", &has("nowhere:1", false)).await.unwrap();
     assert_eq!(unmet(bed, late.id).await, None);

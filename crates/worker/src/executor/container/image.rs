@@ -150,8 +150,7 @@ pub(super) async fn told(engine: &Engine, pulls: bool) -> Option<ContainerImages
         let last = name.rsplit('/').next().unwrap_or(name);
         last.starts_with(LAYER_REPO) || last.starts_with(ATTEMPT_REPO) || name.contains("<none>")
     };
-    let mut there: BTreeSet<_> =
-        names.filter(|name| !own(name)).map(|name| image_name(name)).collect();
+    let mut there: BTreeSet<_> = names.filter(|name| !own(name)).map(|name| image_name(name)).collect();
     there.retain(|name| name.len() <= NAME_BYTES_MAX);
     if there.len() > IMAGES_TOLD_MAX {
         if !pulls {
