@@ -2,10 +2,13 @@
 
 use crate::message::{Message, NewMessage};
 use async_trait::async_trait;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The longest name of a sink in bytes.
 pub const SINK_NAME_BYTES_MAX: usize = 64;
+
+/// How long a delivery may take where a sink does not say.
+pub const DELIVERY_MAX: Duration = Duration::from_secs(60);
 
 /// A place that results and messages also go to. Each has its own place in what is told, its own retries and its own
 /// dead letters, so that none holds up another.
@@ -16,6 +19,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
 
     /// Whether a message is for it: by its topic as a rule.
     fn wants(&self, message: &NewMessage) -> bool;
+
+    /// How long one delivery may take.
+    fn patience(&self) -> Duration {
+        DELIVERY_MAX
+    }
 
     /// Takes a message there. It may come again after a crash, and whenever this did not return.
     ///

@@ -133,6 +133,18 @@ impl Files {
         Ok((size_bytes, hex::encode(hash.finalize())))
     }
 
+    /// The size of an object in bytes; nothing when it is not there.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, FileError> {
+        match self.store.head(&Path::from(key)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes an object; one that is not there is fine.
     ///
     /// # Errors
@@ -271,11 +283,7 @@ impl Files {
 
     /// Whether the file was joined: its sum was checked then.
     async fn is_whole(&self, key: &str, declared: &Declared) -> Result<bool, FileError> {
-        match self.store.head(&Path::from(key)).await {
-            Ok(meta) => Ok(meta.size == declared.size_bytes),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.size(key).await? == Some(declared.size_bytes))
     }
 
     /// Writes what comes as one part, also when the sender breaks off. Returns the offset after it.

@@ -30,6 +30,7 @@ pub mod resolve;
 
 pub mod dispatch;
 
+pub mod copies;
 pub mod live;
 pub mod relay;
 pub mod sinks;

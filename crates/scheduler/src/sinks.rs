@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The most messages that are read at a time.
 const BATCH_MAX: u32 = 200;
-/// How long a delivery may take.
-const DELIVERY_MAX: Duration = Duration::from_secs(60);
+/// How long a delivery that is under way may go on when the server is to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The first pause after a failure; it doubles.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -145,7 +145,16 @@ async fn step(
         }
         let message = crate::relay::with_whole_links(scheduler, message);
         let tried = tries.saturating_add(1);
-        match try_once(served, &message).await {
+        let stopping = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        let done = tokio::select! {
+            done = try_once(served, &message) => done,
+            // It is taken there again, by whoever serves the sink next.
+            () = stopping => break,
+        };
+        match done {
             Ok(()) => {}
             Err(SinkError::Away(problem)) => failed = Some(problem),
             Err(SinkError::Broken(problem)) if tried < BROKEN_TRIES_MAX => failed = Some(problem),
@@ -174,7 +183,7 @@ async fn step(
 }
 
 async fn try_once(served: &Served, message: &Message) -> Result<(), SinkError> {
-    let limit = DELIVERY_MAX;
+    let limit = served.sink.patience();
     match tokio::time::timeout(limit, served.sink.deliver(message)).await {
         Ok(done) => done,
         Err(_) => Err(SinkError::Away(format!("no answer within {} s", limit.as_secs()))),

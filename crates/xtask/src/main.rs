@@ -38,7 +38,7 @@ Commands:
   ci                           formatting, lints, tests, documentation and the README's first command
 
 An existing service is used, and left running, when its variable is set: TASKBOT_TEST_NATS_URL,
-TASKBOT_TEST_POSTGRES_URL, TASKBOT_TEST_DOCKER_SOCKET.
+TASKBOT_TEST_POSTGRES_URL, TASKBOT_TEST_S3_URL, TASKBOT_TEST_DOCKER_SOCKET.
 
 Examples:
   cargo xtask test -- -p taskbot-store

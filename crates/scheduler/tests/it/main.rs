@@ -4,6 +4,7 @@
 
 mod at_work;
 mod bed;
+mod copies;
 mod dispatch;
 mod heard;
 mod ingest;

@@ -15,7 +15,7 @@ pub(crate) use alts::{Alts, by_secret, secret_of};
 pub(crate) use bus::{Outlet, Source, read_secret};
 pub(crate) use show::without_password;
 pub(crate) use signed::{Signed, verifier, web_url};
-pub(crate) use sinks::ConfiguredSink;
+pub(crate) use sinks::{ConfiguredSink, Surroundings};
 
 use crate::{
     cli::{Given, Givens, Overrides, WorkerArgs},
@@ -288,7 +288,7 @@ pub(crate) struct Git {
 }
 
 /// `files`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Files {
     /// Where: `s3://…` and the like, or `file:///…`; a folder in the data folder when missing.
     pub(crate) url: Option<String>,

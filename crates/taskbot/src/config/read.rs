@@ -86,7 +86,7 @@ fn whole(mut section: Section<'_, '_>, config: &mut Config) {
         config.outlet = bus::outlet(section.file, node, &config.installation);
     }
     if let Some(node) = section.node("sinks") {
-        config.sinks = sinks::read(section.file, node);
+        config.sinks = sinks::read_all(section.file, node);
     }
     if let Some(section) = section.section("files", "`files`") {
         files(section, &mut config.files);
@@ -370,7 +370,7 @@ fn git(mut section: Section<'_, '_>, git: &mut Git) {
     section.finish();
 }
 
-fn files(mut section: Section<'_, '_>, files: &mut Files) {
+pub(super) fn files(mut section: Section<'_, '_>, files: &mut Files) {
     section.parsed("url", &mut files.url, |text| {
         let url = reqwest::Url::parse(text).map_err(|_| {
             format!("`{text}` is no URL; expected file:///PATH, s3://BUCKET/PREFIX, az://… or gs://…")

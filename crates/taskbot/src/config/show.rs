@@ -131,11 +131,7 @@ fn values(config: &Config) -> Value {
             json!({"nats": nats})
         }).collect::<Vec<_>>(),
         "outlet": config.outlet.as_ref().map(|outlet| json!({"nats": outlet.config()})),
-        "files": {
-            "url": files.url.as_deref().map(without_password),
-            "options": files.options.keys().map(|name| (name.clone(), json!("***"))).collect::<serde_json::Map<_, _>>(),
-            "options_file": path(files.options_file.as_ref()),
-        },
+        "files": shown_files(files),
         "retention": {
             "bodies": keep(retention.bodies),
             "events": keep(retention.events),
@@ -182,6 +178,16 @@ fn values(config: &Config) -> Value {
         },
         "sinks": config.sinks.iter().map(super::sinks::ConfiguredSink::shown).collect::<Vec<_>>(),
         "worker": worker(&config.worker),
+    })
+}
+
+/// A place of files; its options may be secrets.
+pub(super) fn shown_files(files: &super::Files) -> Value {
+    let hidden = files.options.keys().map(|name| (name.clone(), json!("***")));
+    json!({
+        "url": files.url.as_deref().map(without_password),
+        "options": hidden.collect::<serde_json::Map<_, _>>(),
+        "options_file": path(files.options_file.as_ref()),
     })
 }
 

@@ -1,8 +1,13 @@
 //! `sinks`: where results and messages also go.
 
-use super::section::{File, Section};
+use super::{
+    Files, read,
+    section::{File, Section},
+    show::shown_files,
+};
 use anyhow::{Result, anyhow};
 use model::{
+    result::StoredResult,
     sink::{SINK_NAME_BYTES_MAX, Sink},
     topic::TopicPattern,
     yaml::Node,
@@ -11,8 +16,10 @@ use results::sink::{
     ResultsDbSink, WebhookSink,
     resultsdb::{RESULT_TOPIC, Words},
 };
+use scheduler::copies::{self, Copies, Places};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use store::Store;
 
 /// The most sinks.
 const SINKS_MAX: usize = 32;
@@ -32,19 +39,41 @@ enum Kind {
     Webhook { url: String, secret_file: Option<PathBuf>, topics: Vec<TopicPattern> },
     /// The bus once more, in the words of ResultsDB.
     Message { topic: String, words: Words },
+    /// Copies of what tasks leave.
+    Files(Box<Copied>),
+    /// Results as JUnit XML.
+    Junit(Files),
+}
+
+/// Where copies of what tasks leave go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Copied {
+    artifacts: Option<Files>,
+    logs: Option<Files>,
+    summaries: Option<Files>,
+}
+
+/// What sinks are opened with.
+pub(crate) struct Surroundings<'a> {
+    /// This installation's name.
+    pub(crate) installation: &'a str,
+    /// What links begin with.
+    pub(crate) public_url: Option<&'a String>,
+    /// The bus, where one is configured.
+    pub(crate) outlet: Option<&'a Arc<dyn events::Outlet>>,
+    /// The database.
+    pub(crate) store: &'a Arc<dyn Store>,
+    /// Where logs and artifacts lie.
+    pub(crate) files: &'a scheduler::files::Files,
 }
 
 impl ConfiguredSink {
-    /// The sink itself. `publish` takes messages to the bus, where one is configured.
+    /// The sink itself.
     ///
     /// # Errors
-    /// A secret cannot be read, the URL is none, or there is no bus.
-    pub(crate) fn open(
-        &self,
-        installation: &str,
-        public_url: Option<&String>,
-        outlet: Option<&Arc<dyn events::Outlet>>,
-    ) -> Result<Arc<dyn Sink>> {
+    /// A secret cannot be read, a URL is none, or there is no bus.
+    pub(crate) fn open(&self, around: &Surroundings<'_>) -> Result<Arc<dyn Sink>> {
+        let Surroundings { installation, public_url, outlet, .. } = *around;
         let wrong = |error: String| anyhow!("sink {}: {error}", self.name);
         let linked = |words: &Words| Words { public_url: public_url.cloned(), ..words.clone() };
         let secret = |file: &Option<PathBuf>| file.as_deref().map(super::read_secret).transpose();
@@ -68,7 +97,35 @@ impl ConfiguredSink {
                     outlet: Arc::clone(outlet),
                 })
             }
+            Kind::Files(copied) => {
+                let at = |part: &str, place: &Option<Files>| {
+                    place.as_ref().map(|place| self.place(part, place)).transpose()
+                };
+                let places = Places {
+                    artifacts: at("artifacts", &copied.artifacts)?,
+                    logs: at("logs", &copied.logs)?,
+                    summaries: at("summaries", &copied.summaries)?,
+                    reports: None,
+                };
+                self.copies(around, places)
+            }
+            Kind::Junit(place) => {
+                let report = Box::new(|results: &[StoredResult]| {
+                    results::junit_writer::document(&results::junit_writer::suites(results))
+                });
+                let reports = Some((self.place("junit", place)?, report as Box<copies::Report>));
+                self.copies(around, Places { reports, ..Places::default() })
+            }
         })
+    }
+
+    fn place(&self, part: &str, place: &Files) -> Result<scheduler::files::Files> {
+        let what = format!("sink {}: {part}", self.name);
+        Ok(scheduler::files::Files::new(crate::server::object_stores::open(&what, place)?))
+    }
+
+    fn copies(&self, around: &Surroundings<'_>, places: Places) -> Arc<dyn Sink> {
+        Arc::new(Copies::new(&self.name, Arc::clone(around.store), around.files.clone(), places))
     }
 
     /// As `config show` shows it.
@@ -95,12 +152,23 @@ impl ConfiguredSink {
                     "message": {"topic": topic, "extra_outcomes": extra_outcomes, "all": all},
                 })
             }
+            Kind::Files(copied) => {
+                let at = |place: &Option<Files>| place.as_ref().map(shown_files);
+                json!({
+                    "name": self.name,
+                    "files": {
+                        "artifacts": at(&copied.artifacts), "logs": at(&copied.logs),
+                        "summaries": at(&copied.summaries),
+                    },
+                })
+            }
+            Kind::Junit(place) => json!({"name": self.name, "junit": shown_files(place)}),
         }
     }
 }
 
 /// Reads `sinks`.
-pub(super) fn read(file: &File<'_>, node: &Node) -> Vec<ConfiguredSink> {
+pub(super) fn read_all(file: &File<'_>, node: &Node) -> Vec<ConfiguredSink> {
     let Some(items) = file.reader.list_of(node, "`sinks`") else { return Vec::new() };
     if items.len() > SINKS_MAX {
         let message = format!("`sinks` has {} entries, at most {SINKS_MAX} are read", items.len());
@@ -137,13 +205,15 @@ fn one(file: &File<'_>, node: &Node, prefix: &str) -> Option<ConfiguredSink> {
         section.section("resultsdb", "`resultsdb`").map(resultsdb),
         section.section("webhook", "`webhook`").map(webhook),
         section.section("message", "`message`").map(message),
+        section.section("files", "`files`").map(files),
+        section.section("junit", "`junit`").map(|section| Kind::Junit(place(section))),
     ];
     section.finish();
     let mut kinds = kinds.into_iter().flatten();
     match (kinds.next(), kinds.next()) {
         (Some(kind), None) => Some(ConfiguredSink { name, kind }),
         _ => {
-            let message = "a sink is one of `resultsdb`, `webhook` and `message`";
+            let message = "a sink is one of `resultsdb`, `webhook`, `message`, `files` and `junit`";
             file.reader.error_help(&node.span, message, "write {name: NAME, webhook: {url: https://…}}");
             None
         }
@@ -192,4 +262,29 @@ fn message(mut section: Section<'_, '_>) -> Kind {
     section.bool("all", &mut words.all);
     section.finish();
     Kind::Message { topic, words }
+}
+
+fn files(mut section: Section<'_, '_>) -> Kind {
+    let mut copied = Copied::default();
+    for (name, what, into) in [
+        ("artifacts", "`artifacts`", &mut copied.artifacts),
+        ("logs", "`logs`", &mut copied.logs),
+        ("summaries", "`summaries`", &mut copied.summaries),
+    ] {
+        *into = section.section(name, what).map(place);
+    }
+    if copied == Copied::default() {
+        let message = "`files` needs one of `artifacts`, `logs` and `summaries`, each with a `url`";
+        section.file.reader.error(section.span(), message);
+    }
+    section.finish();
+    Kind::Files(Box::new(copied))
+}
+
+/// A place of files, which must say where it is.
+fn place(mut section: Section<'_, '_>) -> Files {
+    let mut files = Files::default();
+    section.require("url");
+    read::files(section, &mut files);
+    files
 }

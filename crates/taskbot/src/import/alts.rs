@@ -187,7 +187,10 @@ impl Azure {
         ours.set("  options_file: azure.options");
         ours.secret("azure.options", format!("azure_connection_string={connection}"));
         if let Some(logs) = self.logs.filter(|logs| *logs != container) {
-            ours.note(format!("azure_logs_container {logs}: logs lie beside the artifacts"));
+            ours.set("sinks:");
+            ours.set("  - name: logs");
+            let at = quoted(&url("az", &logs, None));
+            ours.set(format!("    files: {{logs: {{url: {at}, options_file: azure.options}}}}"));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod machine;
+pub(crate) mod object_stores;
 pub(crate) mod open;
 pub(crate) mod repositories;
 mod result_messages;

@@ -1,5 +1,6 @@
 //! The store, the files and the buses of a configuration.
 
+use super::object_stores;
 use crate::{
     config::Config,
     fault::{self, Fault},
@@ -10,7 +11,7 @@ use events::{
     nats::{JetStreamOutlet, JetStreamSource},
 };
 use model::{Clock, Ids};
-use object_store::{ObjectStore, local::LocalFileSystem, parse_url_opts, prefix::PrefixStore};
+use object_store::{ObjectStore, local::LocalFileSystem};
 use scheduler::files::Files;
 use std::{
     fs,
@@ -164,29 +165,14 @@ pub(crate) fn files(config: &Config) -> Result<Files> {
 /// # Errors
 /// See [`files`].
 pub(crate) fn object_store(config: &Config) -> Result<Arc<dyn ObjectStore>> {
-    let Some(url) = &config.files.url else {
+    if config.files.url.is_none() {
         let folder = config.data_dir.join(FILES_FOLDER);
         private_folder(&folder)?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .with_context(|| format!("the folder {}", folder.display()))?;
         return Ok(Arc::new(store));
-    };
-    let mut options: Vec<(String, String)> = config.files.options.clone().into_iter().collect();
-    if let Some(file) = &config.files.options_file {
-        let text = crate::config::read_secret(file)?;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (name, value) = line.split_once('=').ok_or_else(|| {
-                Fault::usage(format!("{}: expected NAME=VALUE on each line", file.display()))
-            })?;
-            options.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
     }
-    let parsed = reqwest::Url::parse(url).context("files.url")?;
-    if parsed.scheme() == "file" {
-        private_folder(Path::new(parsed.path()))?;
-    }
-    let (store, path) = parse_url_opts(&parsed, options).with_context(|| format!("files.url: {url}"))?;
-    Ok(Arc::new(PrefixStore::new(store, path)))
+    object_stores::open("files", &config.files)
 }
 
 /// Connects the sources. A bus that is away is waited for; only what can never work is an error.

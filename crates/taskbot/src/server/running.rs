@@ -6,7 +6,7 @@ use super::{
     repositories::{GitRepositories, GitRules, git_config},
 };
 use crate::{
-    config::{Config, ConfiguredSink, read_secret, verifier},
+    config::{Config, Surroundings, read_secret, verifier},
     fault::{self, Fault},
 };
 use anyhow::{Context, Result, anyhow};
@@ -72,22 +72,28 @@ impl Running {
         };
         let outlet = open::outlet(config, &clock).await?;
         let told = outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>);
-        let open = |sink: &ConfiguredSink| {
-            sink.open(&config.installation, config.server.public_url.as_ref(), told.as_ref())
+        let files = open::files(config)?;
+        let around = Surroundings {
+            installation: &config.installation,
+            public_url: config.server.public_url.as_ref(),
+            outlet: told.as_ref(),
+            store: &store,
+            files: &files,
         };
+        let sinks = config.sinks.iter().map(|sink| sink.open(&around)).collect::<Result<Vec<_>>>()?;
         let scheduler = Scheduler::new(Parts {
             settings: settings(config, address),
             clock: Arc::clone(&clock),
             ids,
             store,
-            files: open::files(config)?,
+            files,
             rulebook: match GitRules::of(config, &git) {
                 Some(rules) => Rulebook::from_git(options, Arc::new(rules)),
                 None => Rulebook::new(options, config.rules.folder.clone()),
             },
             repositories: Arc::new(GitRepositories(git)),
             outlet: told.clone(),
-            sinks: config.sinks.iter().map(open).collect::<Result<Vec<_>>>()?,
+            sinks,
             results_elsewhere: config.retest_resultsdb.as_deref().map(results_elsewhere).transpose()?,
         });
         // Before anything comes in, so that nothing is judged by rules of yesterday.

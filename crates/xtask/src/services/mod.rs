@@ -11,6 +11,8 @@ mod machines;
 mod nats;
 mod podman;
 pub(crate) mod postgres;
+mod s3;
+mod wheel;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -51,6 +53,7 @@ const SERVICES: &[Service] = &[
     Service { name: "virtual machines", variable: machines::KERNEL, start: machines::start },
     Service { name: "kernel packages", variable: kernels::PACKAGES, start: kernels::start },
     Service { name: "Docker engine", variable: docker::SOCKET, start: docker::start },
+    Service { name: "S3", variable: s3::URL, start: s3::start },
     Service { name: "Podman", variable: podman::SOCKET, start: podman::start },
 ];
 
