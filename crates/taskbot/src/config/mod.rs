@@ -375,6 +375,8 @@ pub(crate) struct Executors {
     pub(crate) registry_config: Option<PathBuf>,
     /// The engine's network.
     pub(crate) network: String,
+    /// Whether containers with network reach link-local addresses.
+    pub(crate) link_local: bool,
     /// The engine's runtime.
     pub(crate) runtime: Option<String>,
     /// What the sandbox sees besides.
@@ -457,6 +459,7 @@ impl Default for Config {
                     pull: "if_missing".to_owned(),
                     registry_config: None,
                     network: "bridge".to_owned(),
+                    link_local: false,
                     runtime: None,
                     binds: Vec::new(),
                 },

@@ -458,6 +458,7 @@ fn executors(mut section: Section<'_, '_>, executors: &mut Executors) {
     });
     section.maybe_path("registry_config", &mut executors.registry_config);
     section.name("network", &mut executors.network);
+    section.bool("link_local", &mut executors.link_local);
     section.maybe_name("runtime", &mut executors.runtime);
     section.paths("binds", &mut executors.binds);
     section.finish();

@@ -221,6 +221,7 @@ fn worker(worker: &super::Worker) -> Value {
             "pull": executors.pull,
             "registry_config": path(executors.registry_config.as_ref()),
             "network": executors.network,
+            "link_local": executors.link_local,
             "runtime": executors.runtime,
             "binds": executors.binds,
         },

@@ -225,6 +225,7 @@ pub(crate) fn executors(
             },
             registry_config: set.registry_config.clone(),
             network: set.network.clone(),
+            link_local: set.link_local,
             runtime: set.runtime.clone(),
             sizes: sizes.clone(),
             allow: allow.clone(),

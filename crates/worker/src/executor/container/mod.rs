@@ -6,6 +6,7 @@
 
 mod engine;
 mod image;
+mod nowhere;
 mod run;
 mod sweep;
 mod transfer;
@@ -82,6 +83,8 @@ pub struct ContainerConfig {
     pub registry_config: Option<PathBuf>,
     /// The engine's network that `prepare`, and `run` where it is allowed, are in.
     pub network: String,
+    /// Whether containers with network reach link-local addresses, where clouds have their metadata service.
+    pub link_local: bool,
     /// The engine's runtime, such as `runsc`; its default when missing.
     pub runtime: Option<String>,
     /// What an attempt may use.
@@ -106,6 +109,7 @@ impl ContainerConfig {
             pull: Pull::IfMissing,
             registry_config: None,
             network: "bridge".to_owned(),
+            link_local: false,
             runtime: None,
             sizes: SizeLimits::default(),
             allow: Allow::default(),
@@ -161,10 +165,15 @@ impl Executor for Containers {
 
     async fn probe(&self) -> Result<Probe, String> {
         let engine = self.engine().await?;
-        Ok(Probe {
-            version: engine.version.clone(),
-            notes: vec![format!("socket {}", engine.socket.display())],
-        })
+        let mut notes = vec![format!("socket {}", engine.socket.display())];
+        if self.config.network != "none" {
+            if engine.podman {
+                notes.push(format!("{}: Podman has no means against it", nowhere::OPEN));
+            } else if self.config.link_local || self.config.network == "host" {
+                notes.push(format!("{}: by configuration", nowhere::OPEN));
+            }
+        }
+        Ok(Probe { version: engine.version.clone(), notes })
     }
 
     async fn container_images(&self) -> Option<ContainerImages> {

@@ -186,6 +186,9 @@ impl Container {
         }
         let created = created.map_err(|error| self.engine.infra("create a container", &error))?;
         self.holder = Some(created.id.clone());
+        if self.is_kept_from_link_local(self.network(request.profile)) {
+            self.keep_from_link_local(&created.id).await?;
+        }
         Ok(created.id)
     }
 
@@ -245,6 +248,12 @@ impl Container {
         labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
+    /// The engine's network that a container is in.
+    fn network(&self, profile: Profile) -> &str {
+        let open = profile == Profile::Install || self.relaxed.network;
+        if open { &self.config.network } else { "none" }
+    }
+
     fn host_config(&self, profile: Profile, root: bool) -> HostConfig {
         let install = profile == Profile::Install;
         let sizes = &self.sizes;
@@ -260,7 +269,6 @@ impl Container {
         if root {
             capabilities.extend(INSTALL_CAPABILITIES.map(str::to_owned));
         }
-        let network = if install || self.relaxed.network { self.config.network.as_str() } else { "none" };
         let work = Mount {
             target: Some(VOLUME_DIR.to_owned()),
             source: Some(self.volume()),
@@ -281,7 +289,7 @@ impl Container {
             tmpfs: Some(
                 folders.iter().map(|folder| ((*folder).to_owned(), tmpfs.clone())).chain(secrets).collect(),
             ),
-            network_mode: Some(network.to_owned()),
+            network_mode: Some(self.network(profile).to_owned()),
             init: Some(true),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             mounts: Some(vec![work]),

@@ -1,12 +1,13 @@
 //! What a task must not reach: the worker's token, its loopback, and the metadata address.
 
 use super::{ISOLATED, Stand};
-use crate::engine::service;
+use crate::engine::{self, service};
 use model::requirements::ExecutorKind;
 use std::{
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -83,6 +84,11 @@ for url in "$@"; do
     timeout 4 $get "http://$url/latest/meta-data" 2>/dev/null | grep -q reached && echo "$url answered"
   done
 done
+# The static BusyBox of small images has a wget that dies of looking up names.
+for url in "$@"; do
+  case $url in *:*) port=${url##*:} ;; *) port=80 ;; esac
+  printf 'GET / HTTP/1.0\r\n\r\n' | timeout 4 nc -w 2 "${url%:*}" "$port" 2>/dev/null | grep -q reached && echo "$url answered"
+done
 echo "called all"
 "#;
 
@@ -103,6 +109,72 @@ async fn the_workers_loopback_and_the_metadata_address() {
         assert_eq!(loopback.asked(), 0, "{kind} reached the worker's loopback");
         stand.clean().await;
     }
+}
+
+/// The metadata service of a cloud that the engine's host is in: another host behind a bridge, and a route to it.
+struct Cloud {
+    server: String,
+}
+
+const METADATA: &str = "169.254.169.254";
+
+impl Cloud {
+    fn start() -> Self {
+        let serve =
+            format!("ip addr add {METADATA}/32 dev lo; while :; do echo reached | nc -l -p 80; done");
+        let server = Self::docker(&["run", "-d", "IMAGE", "sh", "-c", &serve]);
+        let address = Self::docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &server]);
+        let cloud = Self { server };
+        cloud.route(&["replace", METADATA, "via", &address]);
+        cloud
+    }
+
+    fn route(&self, words: &[&str]) {
+        Self::docker(&[&["run", "--rm", "--network", "host", "IMAGE", "ip", "route"], words].concat());
+    }
+
+    /// Asks it from a container in this network.
+    fn asked_from(network: &str) -> String {
+        let ask = format!("echo | nc -w 2 {METADATA} 80");
+        Self::docker(&["run", "--rm", "--network", network, "IMAGE", "sh", "-c", &ask])
+    }
+
+    fn docker(words: &[&str]) -> String {
+        let mut command = Command::new("docker");
+        command.arg("--host").arg(format!("unix://{}", engine::socket(engine::Kind::Docker).display()));
+        for word in words {
+            match *word {
+                "IMAGE" => command.arg(engine::image()),
+                "run" => command.args(["run", "--cap-drop", "ALL", "--cap-add", "NET_ADMIN"]),
+                word => command.arg(word),
+            };
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.route(&["del", METADATA]);
+        Self::docker(&["rm", "-f", &self.server]);
+    }
+}
+
+#[tokio::test]
+async fn prepare_has_network_and_no_way_to_the_metadata_service() {
+    let _cloud = Cloud::start();
+    assert_eq!(Cloud::asked_from("bridge"), "reached", "it is there");
+    let stand = Stand::new(ExecutorKind::Container);
+    let line = "ip route; sh ./call 169.254.169.254";
+    let went = stand.run(&format!("prepare: {line}\nrun: {line}"), &[("call", CALL)]).await;
+    went.is("passed", "");
+    assert!(went.log.contains("default via"), "prepare has network: {}", went.log);
+    assert_eq!(went.log.matches("called all").count(), 2, "{}", went.log);
+    assert!(!went.log.contains("answered"), "{}", went.log);
+    assert_eq!(Cloud::asked_from("host"), "reached", "the host's own way to it is as it was");
+    stand.clean().await;
 }
 
 #[tokio::test]
