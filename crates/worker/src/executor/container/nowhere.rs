@@ -20,7 +20,8 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 /// Where containers have their addresses in it: none is one that clouds have services at.
 const OWN_ADDRESSES: &str = "169.254.192.0/18";
 /// What workers say where it cannot be had.
-pub(super) const OPEN: &str = "`prepare` reaches link-local addresses, and with them a cloud's metadata service";
+pub(super) const OPEN: &str =
+    "`prepare` reaches link-local addresses, and with them a cloud's metadata service";
 
 impl Container {
     /// Whether a container in the configured network can be in this one, too.

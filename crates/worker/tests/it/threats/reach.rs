@@ -120,8 +120,7 @@ const METADATA: &str = "169.254.169.254";
 
 impl Cloud {
     fn start() -> Self {
-        let serve =
-            format!("ip addr add {METADATA}/32 dev lo; while :; do echo reached | nc -l -p 80; done");
+        let serve = format!("ip addr add {METADATA}/32 dev lo; while :; do echo reached | nc -l -p 80; done");
         let server = Self::docker(&["run", "-d", "IMAGE", "sh", "-c", &serve]);
         let address = Self::docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &server]);
         let cloud = Self { server };
