@@ -191,9 +191,15 @@ pub(crate) async fn identify(
         Some(text) => Some(check(&state, text).await?),
         None => {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-            let role = state.access().of(peer);
-            if let Some(role) = role {
-                refuse_foreign_pages(role, request.headers())?;
+            let mut role = state.access().of(peer);
+            if let Some(allowed) = role
+                && let Err(refused) = refuse_foreign_pages(allowed, request.headers())
+            {
+                if !state.is_read_by_other_sites() {
+                    return Err(refused);
+                }
+                // They read, and do nothing else.
+                role = Some(Role::Viewer);
             }
             role.map(|role| Caller { name: "anonymous".to_owned(), role, bounds: Bounds::default() })
         }

@@ -6,8 +6,8 @@
 //!
 //! The modules: who may do what ([`auth`], [`jwt`]), what may be asked by (`parameters`), how others are asked (`outward`), how errors look ([`problem`]),
 //! what all handlers share ([`state`]), the routes by the kind of thing that they are about, the interfaces of other
-//! systems ([`resultsdb`], [`rats`], [`testflinger`], [`alts`]), and the
-//! [`server`] that serves them all.
+//! systems ([`resultsdb`], [`rats`], [`testflinger`], [`alts`], [`paddles`]), and
+//! the [`server`] that serves them all.
 
 pub mod auth;
 pub mod jwt;
@@ -18,6 +18,7 @@ mod range;
 mod routes;
 
 pub mod alts;
+pub mod paddles;
 pub mod rats;
 pub mod resultsdb;
 pub mod testflinger;

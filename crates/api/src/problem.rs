@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::{alts, resultsdb, testflinger};
+use crate::{alts, paddles, resultsdb, testflinger};
 use axum::{
     Json,
     extract::Request,
@@ -87,6 +87,9 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     if is_error && kind.is_none_or(|kind| kind != JSON) && alts::is_here(&path) {
         return in_anothers_form(response, alts::in_this_form).await;
     }
+    if is_error && kind.is_none_or(|kind| kind != JSON) && paddles::is_own_path(&path) {
+        return in_anothers_form(response, paddles::in_this_form).await;
+    }
     if !is_error || kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON) {
         return response;
     }
@@ -111,6 +114,16 @@ pub(crate) async fn in_form_of_alts(request: Request, next: Next) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
         return in_anothers_form(response, alts::in_this_form).await;
+    }
+    response
+}
+
+/// Gives all errors of a listener the form that paddles' clients read.
+pub(crate) async fn in_form_of_paddles(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
+        return in_anothers_form(response, paddles::in_this_form).await;
     }
     response
 }

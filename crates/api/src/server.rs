@@ -1,7 +1,7 @@
 //! The routes put together and served, with limits for clients that are slow or hostile.
 
 use crate::{
-    auth,
+    auth, paddles,
     problem::{self, Problem},
     routes,
     state::{ApiState, Interface, Interfaces},
@@ -75,6 +75,9 @@ pub fn router(state: ApiState) -> Router {
     if state.interfaces().testflinger.is_some() {
         all = all.merge(testflinger::routes(&state));
     }
+    if state.interfaces().paddles.is_some() {
+        all = all.merge(paddles::routes());
+    }
     finished(all, state)
 }
 
@@ -84,6 +87,11 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
         // Its clients' roles are not ours.
         let routes = testflinger::routes(&state);
         return finished(routes, state);
+    }
+    if interface == Interface::Paddles {
+        // Pages of other sites show what it has, by its own address.
+        let state = state.read_by_other_sites();
+        return finished(paddles::own_routes(), state).layer(middleware::from_fn(problem::in_form_of_paddles));
     }
     let (guarded, openapi) = routes::guarded(routes::of_interface(interface, state.interfaces()));
     if interface == Interface::Alts {

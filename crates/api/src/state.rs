@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use crate::{alts, auth::Access, jwt::Verifier, rats, resultsdb, routes::HookSecret, testflinger};
+use crate::{alts, auth::Access, jwt::Verifier, paddles, rats, resultsdb, routes::HookSecret, testflinger};
 use scheduler::Scheduler;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,8 @@ pub struct Interfaces {
     pub testflinger: Option<testflinger::Settings>,
     /// ALTS'.
     pub alts: Option<alts::Settings>,
+    /// paddles'.
+    pub paddles: Option<paddles::Settings>,
 }
 
 impl Default for Interfaces {
@@ -26,6 +28,7 @@ impl Default for Interfaces {
             rats: Some(rats::Settings::default()),
             testflinger: Some(testflinger::Settings::default()),
             alts: Some(alts::Settings::default()),
+            paddles: Some(paddles::Settings::default()),
         }
     }
 }
@@ -41,6 +44,8 @@ pub enum Interface {
     Testflinger,
     /// ALTS'.
     Alts,
+    /// paddles'.
+    Paddles,
 }
 
 impl Interface {
@@ -52,6 +57,7 @@ impl Interface {
             Self::Rats => "rats",
             Self::Testflinger => "testflinger",
             Self::Alts => "alts",
+            Self::Paddles => "paddles",
         }
     }
 }
@@ -69,6 +75,7 @@ struct Shared {
     testflinger: testflinger::Settings,
     alts_tokens: Verifier,
     rules_hook: Option<HookSecret>,
+    other_sites_read: bool,
     stop: CancellationToken,
 }
 
@@ -98,6 +105,7 @@ impl ApiState {
             testflinger,
             alts_tokens,
             rules_hook: None,
+            other_sites_read: false,
             stop,
         }))
     }
@@ -106,6 +114,18 @@ impl ApiState {
     #[must_use]
     pub fn taking_webhooks(self, rules_hook: Option<HookSecret>) -> Self {
         Self(Arc::new(Shared { rules_hook, ..(*self.0).clone() }))
+    }
+
+    /// Lets pages of other sites read without a token, where everybody may.
+    #[must_use]
+    pub(crate) fn read_by_other_sites(self) -> Self {
+        Self(Arc::new(Shared { other_sites_read: true, ..(*self.0).clone() }))
+    }
+
+    /// Whether pages of other sites may read without a token.
+    #[must_use]
+    pub(crate) fn is_read_by_other_sites(&self) -> bool {
+        self.0.other_sites_read
     }
 
     /// The scheduler.

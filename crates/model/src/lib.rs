@@ -37,6 +37,7 @@ pub mod outcome;
 pub mod result;
 
 pub mod message;
+pub mod paddles;
 pub mod protocol;
 pub mod sink;
 

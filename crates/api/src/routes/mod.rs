@@ -72,7 +72,7 @@ pub(crate) fn of_interface(
     interfaces: &Interfaces,
 ) -> Vec<(Role, OpenApiRouter<ApiState>)> {
     match interface {
-        Interface::Testflinger => Vec::new(),
+        Interface::Testflinger | Interface::Paddles => Vec::new(),
         Interface::Rats => {
             let settings = interfaces.rats.clone().unwrap_or_default();
             vec![(Role::Submitter, rats::submitter(&settings))]

@@ -6,6 +6,7 @@ mod error;
 mod foreign;
 mod inbox;
 mod outbox;
+mod paddles;
 mod queue;
 mod results;
 mod resultsdb;
@@ -22,6 +23,7 @@ pub use error::*;
 pub use foreign::*;
 pub use inbox::*;
 pub use outbox::*;
+pub use paddles::*;
 pub use queue::*;
 pub use results::*;
 pub use resultsdb::*;
@@ -43,6 +45,7 @@ pub trait Store:
     + ResultsDb
     + Retests
     + ForeignJobs
+    + Paddles
     + Outbox
     + Sinks
     + DeadLetters
@@ -63,6 +66,7 @@ impl<T> Store for T where
         + ResultsDb
         + Retests
         + ForeignJobs
+        + Paddles
         + Outbox
         + Sinks
         + DeadLetters

@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
     (
         1,
         "start",
@@ -94,6 +94,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 10] = [
         "sinks",
         include_str!("../../../../migrations/sqlite/0070_sinks.sql"),
         include_str!("../../../../migrations/postgres/0070_sinks.sql"),
+    ),
+    (
+        80,
+        "paddles",
+        include_str!("../../../../migrations/sqlite/0080_paddles.sql"),
+        include_str!("../../../../migrations/postgres/0080_paddles.sql"),
     ),
 ];
 

@@ -61,6 +61,13 @@ mod foreign;
 mod foreign_read;
 mod foreign_records;
 
+mod paddles;
+mod paddles_job;
+mod paddles_nodes;
+mod paddles_queues;
+mod paddles_read;
+mod paddles_row;
+
 mod dead_letters;
 mod outbox;
 mod outgoing;

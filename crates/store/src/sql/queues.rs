@@ -3,6 +3,7 @@
 use super::{
     SqlStore, claim, finish,
     heartbeat::heartbeat,
+    paddles_queues,
     session::{Session, transaction},
     tasks::milliseconds,
     value::{Row, values},
@@ -25,12 +26,12 @@ const OPEN: &str = "select queue, state, count(*) as n, min(since) as oldest fro
     where state in ('waiting', 'queued', 'delayed', 'running') group by queue, state";
 const UNMET_COUNTS: &str = "select t.queue, count(*) as n from lane l join task t on t.lane_id = l.id \
     where l.unmet is not null and t.state in ('queued', 'delayed') group by t.queue";
-const PAUSE: &str = "update queue set paused_by = $2, paused_why = $3, paused_since = $4 where name = $1";
+const PAUSE: &str = "update queue set paused_by = $2, paused_why = $3, paused_since = $4, paused_until = null where name = $1";
 const MAKE_PAUSED: &str = "insert into queue (name, paused_by, paused_why, paused_since) values ($1, $2, $3, $4) \
     on conflict (name) do update set paused_by = excluded.paused_by, paused_why = excluded.paused_why, \
-    paused_since = excluded.paused_since";
+    paused_since = excluded.paused_since, paused_until = null";
 const RESUME: &str =
-    "update queue set paused_by = null, paused_why = null, paused_since = null where name = $1";
+    "update queue set paused_by = null, paused_why = null, paused_since = null, paused_until = null where name = $1";
 const FORGET: &str = "delete from worker where last_seen < $1";
 
 #[async_trait]
@@ -71,6 +72,10 @@ impl Queue for SqlStore {
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<Held>> {
+        let now = self.now_of_database().await?;
+        if paddles_queues::has_lapsed(&mut self.read().await?, now).await? {
+            transaction!(self, |session| paddles_queues::end_pauses(session))?;
+        }
         finish::reap(self, limit).await
     }
 

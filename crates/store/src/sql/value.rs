@@ -23,6 +23,7 @@ pub(crate) enum Value {
     Time(Option<DateTime<Utc>>),
     Id(Option<Uuid>),
     Bool(bool),
+    MaybeBool(Option<bool>),
     Ints(Vec<i64>),
     Texts(Vec<String>),
     Ids(Vec<Uuid>),
@@ -100,6 +101,12 @@ from! {
     BatchId => Id, BatchId::uuid;
     TokenId => Id, TokenId::uuid;
     ArtifactId => Id, ArtifactId::uuid;
+}
+
+impl From<Option<bool>> for Value {
+    fn from(value: Option<bool>) -> Self {
+        Self::MaybeBool(value)
+    }
 }
 
 impl From<bool> for Value {
@@ -181,6 +188,10 @@ impl Row {
 
     pub(crate) fn bool(&self, name: &str) -> Result<bool> {
         read!(self, name, bool)
+    }
+
+    pub(crate) fn bool_opt(&self, name: &str) -> Result<Option<bool>> {
+        read!(self, name, Option<bool>)
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<String> {

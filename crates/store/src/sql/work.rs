@@ -12,10 +12,10 @@ use super::{
 use crate::{Result, StoreError};
 use chrono::{DateTime, Utc};
 use model::{
-    TaskState,
+    Outcome, TaskState,
     ids::{BatchId, GroupName, QueueName, Submitter},
     message::{EndedTasks, NewMessage, TaskChange},
-    task::{Stop, WaitReason},
+    task::{Stop, TaskKind, WaitReason},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +60,8 @@ pub(crate) struct Work<'a> {
     turns: Turns,
     /// Tasks made and ended, and the depth of the last that ended.
     batches: BTreeMap<BatchId, (i64, i64, u32)>,
+    /// How the tasks of batches ended that somebody else counts.
+    counted: BTreeMap<BatchId, Vec<EndedTasks>>,
     left: BTreeSet<GroupName>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Work<'a> {
             unmet: BTreeMap::new(),
             turns: Turns::new(),
             batches: BTreeMap::new(),
+            counted: BTreeMap::new(),
             left: BTreeSet::new(),
         }
     }
@@ -187,6 +190,18 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Notes that a task which had ended goes on, or ends in another way. Only those that are reported to us do.
+    pub(crate) fn reopened(&mut self, row: &TaskRow) {
+        if let Some(batch) = row.task.batch {
+            self.batches.entry(batch).or_default().1 -= 1;
+        }
+    }
+
+    /// Says how the tasks of a batch ended, so that they need not be read.
+    pub(crate) fn ended_as(&mut self, batch: BatchId, ended: Vec<EndedTasks>) {
+        self.counted.insert(batch, ended);
+    }
+
     /// Notes that the next of a group may come in.
     pub(crate) fn let_in(&mut self, group: &GroupName) {
         self.left.insert(group.clone());
@@ -196,6 +211,10 @@ impl<'a> Work<'a> {
     pub(crate) async fn stop(&mut self, row: &mut TaskRow, stop: Stop) -> Result<bool> {
         let before = row.task.state.clone();
         row.task.state = before.clone().stop(stop, self.now).map_err(refused)?;
+        if matches!(row.task.kind, TaskKind::Reported) && !row.task.state.is_final() {
+            // Nobody of ours runs it, who could be told.
+            row.task.state = row.task.state.clone().finish(Outcome::Info, None, self.now).map_err(refused)?;
+        }
         if row.task.state == before {
             return Ok(false);
         }
@@ -203,6 +222,7 @@ impl<'a> Work<'a> {
             self.ended(row);
         }
         row.save(self.session).await?;
+        super::paddles_job::stopped(self.session, &row.task).await?;
         Ok(true)
     }
 
@@ -256,6 +276,16 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let name = row.text("name")?;
+        let ended = match self.counted.remove(&batch) {
+            Some(ended) => ended,
+            None => self.outcomes_of(batch).await?,
+        };
+        let message = NewMessage::batch(batch, &name, &ended, depth);
+        self.out.chain(message, format!("batch.finished/{batch}/{final_tasks}"), depth, None, self.now);
+        Ok(())
+    }
+
+    async fn outcomes_of(&mut self, batch: BatchId) -> Result<Vec<EndedTasks>> {
         let rows = self.session.all(BATCH_OUTCOMES, values![batch]).await?;
         let read = |row: &Row| {
             Ok(EndedTasks {
@@ -264,9 +294,6 @@ impl<'a> Work<'a> {
                 count: row.number("n")?,
             })
         };
-        let ended = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
-        let message = NewMessage::batch(batch, &name, &ended, depth);
-        self.out.chain(message, format!("batch.finished/{batch}/{final_tasks}"), depth, None, self.now);
-        Ok(())
+        rows.iter().map(read).collect()
     }
 }

@@ -22,6 +22,7 @@ mod limits;
 mod machine;
 mod opening;
 mod outbox;
+mod paddles;
 mod pins;
 mod results;
 mod resultsdb;

@@ -93,6 +93,19 @@ pub(crate) struct Interfaces {
     pub(crate) testflinger: Testflinger,
     /// `interfaces.alts`
     pub(crate) alts: Alts,
+    /// `interfaces.paddles`
+    pub(crate) paddles: Paddles,
+}
+
+/// `interfaces.paddles`
+#[derive(Debug, Clone)]
+pub(crate) struct Paddles {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// Where it listens by itself, beside the server's own address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// How it is served.
+    pub(crate) settings: api::paddles::Settings,
 }
 
 /// `interfaces.testflinger`
@@ -149,6 +162,7 @@ impl Default for Interfaces {
                 webhook_token_file: None,
             },
             alts: Alts::default(),
+            paddles: Paddles { enabled: true, listen: None, settings: api::paddles::Settings::default() },
         }
     }
 }
@@ -165,6 +179,7 @@ impl Interfaces {
             resultsdb: self.resultsdb.enabled.then_some(api::resultsdb::Settings { extra_outcomes }),
             rats: self.rats.enabled.then_some(api::rats::Settings { get: self.rats.get }),
             testflinger: self.testflinger.enabled.then(|| self.testflinger.settings.clone()),
+            paddles: self.paddles.enabled.then(|| self.paddles.settings.clone()),
         })
     }
 
@@ -173,12 +188,13 @@ impl Interfaces {
         let of = |enabled: bool, listen: Option<SocketAddr>, interface| {
             listen.filter(|_| enabled).map(|listen| (interface, listen))
         };
-        let Self { resultsdb, rats, testflinger, alts } = self;
+        let Self { resultsdb, rats, testflinger, alts, paddles } = self;
         let all = [
             of(resultsdb.enabled, resultsdb.listen, api::Interface::ResultsDb),
             of(rats.enabled, rats.listen, api::Interface::Rats),
             of(testflinger.enabled, testflinger.listen, api::Interface::Testflinger),
             of(alts.enabled, alts.listen, api::Interface::Alts),
+            of(paddles.enabled, paddles.listen, api::Interface::Paddles),
         ];
         all.into_iter().flatten().collect()
     }

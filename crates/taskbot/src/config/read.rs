@@ -2,7 +2,7 @@
 
 use super::{
     Anonymous, Config, Database, Executors, Fetch, Files, Git, Interfaces, Loaded, Machines, Network,
-    ResultsDb, Rules, Server, Testflinger, Worker, alts, bus,
+    Paddles, ResultsDb, Rules, Server, Testflinger, Worker, alts, bus,
     section::{File, Section},
     signed, sinks,
 };
@@ -236,6 +236,24 @@ fn interfaces(mut section: Section<'_, '_>, interfaces: &mut Interfaces) {
     if let Some(section) = section.section("alts", "`interfaces.alts`") {
         alts::read(section, &mut interfaces.alts);
     }
+    if let Some(section) = section.section("paddles", "`interfaces.paddles`") {
+        paddles(section, &mut interfaces.paddles);
+    }
+    section.finish();
+}
+
+fn paddles(mut section: Section<'_, '_>, paddles: &mut Paddles) {
+    section.bool("enabled", &mut paddles.enabled);
+    section.parsed("listen", &mut paddles.listen, |text| address(text).map(Some));
+    let settings = &mut paddles.settings;
+    section.parsed("shape", &mut settings.seed_shape, |text| match text {
+        "today" => Ok(false),
+        "seed" => Ok(true),
+        other => Err(format!("`{other}` is neither today nor seed")),
+    });
+    section.duration("lease", &mut settings.lease);
+    section.maybe_name("log_href", &mut settings.log_href);
+    section.count("runs", store::PADDLES_ROWS_MAX, &mut settings.runs);
     section.finish();
 }
 

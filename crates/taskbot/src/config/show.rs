@@ -154,6 +154,14 @@ fn values(config: &Config) -> Value {
         },
         "interfaces": {
             "alts": interfaces.alts.shown(),
+            "paddles": {
+                "enabled": interfaces.paddles.enabled,
+                "listen": interfaces.paddles.listen.map(|listen| listen.to_string()),
+                "shape": if interfaces.paddles.settings.seed_shape { "seed" } else { "today" },
+                "lease": time(interfaces.paddles.settings.lease),
+                "log_href": interfaces.paddles.settings.log_href,
+                "runs": interfaces.paddles.settings.runs,
+            },
             "rats": {
                 "enabled": interfaces.rats.enabled,
                 "listen": interfaces.rats.listen.map(|listen| listen.to_string()),
