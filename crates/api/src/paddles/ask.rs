@@ -34,8 +34,20 @@ impl Ask {
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let query = query.into_owned().collect();
         let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
-        let too_large = |_| Refusal::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_BYTES_MAX} bytes"));
-        Ok(Self { state, caller, base, query, body: body.map_err(too_large)?, head: parts.method == Method::HEAD })
+        let too_large = |_| {
+            Refusal::new(
+                axum::http::StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a body has at most {BODY_BYTES_MAX} bytes"),
+            )
+        };
+        Ok(Self {
+            state,
+            caller,
+            base,
+            query,
+            body: body.map_err(too_large)?,
+            head: parts.method == Method::HEAD,
+        })
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -58,7 +70,8 @@ impl Ask {
 
     /// An argument that is a number.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, Refusal> {
-        let number = |text: &str| text.trim().parse().map_err(|_| Refusal::bad(format!("{name} must be an integer")));
+        let number =
+            |text: &str| text.trim().parse().map_err(|_| Refusal::bad(format!("{name} must be an integer")));
         self.text(name).map(number).transpose()
     }
 
@@ -110,9 +123,10 @@ impl Ask {
     /// Refuses a queue that is not among those of the asker's token.
     pub(crate) fn check_queue(&self, queue: &str) -> Result<(), Refusal> {
         match &self.caller.bounds.queues {
-            Some(queues) if !queues.contains(&QueueName::from(queue)) => {
-                Err(Refusal::forbidden(format!("the token of `{}` is not for queue {queue}", self.caller.name)))
-            }
+            Some(queues) if !queues.contains(&QueueName::from(queue)) => Err(Refusal::forbidden(format!(
+                "the token of `{}` is not for queue {queue}",
+                self.caller.name
+            ))),
             _ => Ok(()),
         }
     }

@@ -119,6 +119,7 @@ fn new_task(ask: &Ask, run: &str, name: &RunName, report: &JobReport) -> NewTask
         dedupe: None,
         secrets: Vec::new(),
         approval: None,
+        hold: None,
     }
 }
 
@@ -287,7 +288,9 @@ pub(crate) async fn listed(ask: &Ask, query: PaddlesJobQuery) -> Answer {
 fn time(ask: &Ask, name: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
     let Some(text) = ask.text(name) else { return Ok(None) };
     let time = parse_time(text).ok_or_else(|| {
-        Refusal::bad(format!("{name} must be a day such as 2026-11-21, or a time such as 2026-11-21 00:23:52"))
+        Refusal::bad(format!(
+            "{name} must be a day such as 2026-11-21, or a time such as 2026-11-21 00:23:52"
+        ))
     })?;
     Ok(Some(time.and_utc()))
 }

@@ -188,7 +188,8 @@ pub(crate) async fn lock_many(ask: &Ask) -> Answer {
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let owner = text("locked_by").ok_or_else(|| refused(LockError::Nobody))?;
-    let machine_types = text("machine_type").map(kinds).filter(|kinds| !kinds.is_empty()).ok_or_else(fields)?;
+    let machine_types =
+        text("machine_type").map(kinds).filter(|kinds| !kinds.is_empty()).ok_or_else(fields)?;
     let own = |key: &str| text(key).map(str::to_owned);
     let query = PaddlesNodeQuery {
         machine_types,
@@ -201,7 +202,12 @@ pub(crate) async fn lock_many(ask: &Ask) -> Answer {
     let done = ask.store().lock_paddles_nodes(&query, wanted, owner, text("description")).await?;
     let nodes = many(done)?;
     let names: Vec<_> = nodes.iter().map(|node| &node.name).collect();
-    ask.audit("paddles.node.lock", format!("nodes/{}", nodes.len()), json!({"names": names, "locked_by": owner})).await?;
+    ask.audit(
+        "paddles.node.lock",
+        format!("nodes/{}", nodes.len()),
+        json!({"names": names, "locked_by": owner}),
+    )
+    .await?;
     Ok(document(nodes.iter().map(shape::node).collect::<Vec<_>>()))
 }
 
@@ -217,7 +223,12 @@ pub(crate) async fn unlock_many(ask: &Ask) -> Answer {
     let names = names.filter(|names| names.len() <= PADDLES_ROWS_MAX as usize).ok_or_else(fields)?;
     let owner = body.get("locked_by").and_then(Value::as_str).ok_or_else(fields)?;
     let nodes = many(ask.store().unlock_paddles_nodes(&names, owner).await?)?;
-    ask.audit("paddles.node.unlock", format!("nodes/{}", nodes.len()), json!({"names": names, "locked_by": owner})).await?;
+    ask.audit(
+        "paddles.node.unlock",
+        format!("nodes/{}", nodes.len()),
+        json!({"names": names, "locked_by": owner}),
+    )
+    .await?;
     Ok(document(nodes.iter().map(shape::node).collect::<Vec<_>>()))
 }
 

@@ -93,7 +93,8 @@ impl Place {
         if raw.len() > PARTS_MAX {
             return Err(nothing());
         }
-        let parts = raw.into_iter().map(|part| decoded(part).ok_or_else(nothing)).collect::<Result<_, _>>()?;
+        let parts =
+            raw.into_iter().map(|part| decoded(part).ok_or_else(nothing)).collect::<Result<_, _>>()?;
         Ok(Self {
             // More than one slash at the start would lead to another host.
             path: format!("/{}", path.trim_matches('/')).trim_end_matches('/').to_owned(),
@@ -118,7 +119,8 @@ fn decoded(part: &str) -> Option<String> {
         });
     }
     let text = String::from_utf8(bytes).ok()?;
-    let fits = text.len() <= PART_BYTES_MAX && !text.contains(char::is_control) && text != "." && text != "..";
+    let fits =
+        text.len() <= PART_BYTES_MAX && !text.contains(char::is_control) && text != "." && text != "..";
     fits.then_some(text)
 }
 
@@ -314,7 +316,14 @@ mod tests {
         let check = |uri: &str, expect: &[&str]| assert_eq!(place(uri).unwrap().parts, expect, "{uri}");
         check("/compat/paddles", &[]);
         check("/compat/paddles/runs/a%3Ab%20c/", &["runs", "a:b c"]);
-        for odd in ["/compat/paddles/runs/%ff", "/compat/paddles/runs/..", "/compat/paddles/runs/%2e%2e/", "/compat/paddles/runs/a%00", "/compat/paddles/%2", "/compat/paddles/%zz"] {
+        for odd in [
+            "/compat/paddles/runs/%ff",
+            "/compat/paddles/runs/..",
+            "/compat/paddles/runs/%2e%2e/",
+            "/compat/paddles/runs/a%00",
+            "/compat/paddles/%2",
+            "/compat/paddles/%zz",
+        ] {
             assert_eq!(place(odd), None, "{odd}");
         }
         let many = format!("/compat/paddles{}", "/a".repeat(PARTS_MAX + 1));

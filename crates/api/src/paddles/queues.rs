@@ -115,7 +115,8 @@ pub(crate) async fn stats(ask: &Ask) -> Answer {
     if known.is_none() && queued == 0 {
         return Err(no_queue());
     }
-    let plain = || PaddlesQueue { name: name.clone(), paused_by: None, paused_since: None, paused_until: None };
+    let plain =
+        || PaddlesQueue { name: name.clone(), paused_by: None, paused_since: None, paused_until: None };
     let mut shown = shown(&known.unwrap_or_else(plain));
     shown.insert("queued_jobs".to_owned(), queued.into());
     Ok(document(shown))

@@ -23,8 +23,13 @@ pub(crate) fn is_filter(part: &str) -> bool {
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
-    if name.len() > RUN_NAME_BYTES_MAX || name.contains(|c: char| c.is_control() || c == '/') || is_filter(name) {
-        let message = format!("the name of a run has at most {RUN_NAME_BYTES_MAX} bytes, no slash, and is no word of this interface");
+    if name.len() > RUN_NAME_BYTES_MAX
+        || name.contains(|c: char| c.is_control() || c == '/')
+        || is_filter(name)
+    {
+        let message = format!(
+            "the name of a run has at most {RUN_NAME_BYTES_MAX} bytes, no slash, and is no word of this interface"
+        );
         return Err(Refusal::bad(message));
     }
     Ok(())
@@ -96,14 +101,16 @@ fn read(parts: &[String], now: DateTime<Utc>) -> Result<(Wanted, PaddlesRunQuery
             first = false;
             continue;
         }
-        let known = FIELDS.iter().find(|(at_start, nested, _)| name == if first { *at_start } else { *nested });
+        let known =
+            FIELDS.iter().find(|(at_start, nested, _)| name == if first { *at_start } else { *nested });
         let Some((.., field)) = known else { return Err(Refusal::not_found("there is nothing here")) };
         first = false;
         let Some(value) = rest.next() else { return Ok((Wanted::Values(*field), query)) };
         match field {
             PaddlesField::Sha1 => query.sha1 = Some(value.to_owned()),
             PaddlesField::Date if value == "from" => {
-                let (from, to) = (rest.next(), rest.next().filter(|word| *word == "to").and_then(|_| rest.next()));
+                let (from, to) =
+                    (rest.next(), rest.next().filter(|word| *word == "to").and_then(|_| rest.next()));
                 let (Some(from), Some(to)) = (from, to) else {
                     return Err(Refusal::bad("expected date/from/YYYY-MM-DD/to/YYYY-MM-DD"));
                 };
@@ -193,21 +200,44 @@ mod tests {
         };
         let check = |path: &str, expect: &str| {
             let (wanted, query) = of(path).unwrap_or_else(|error| panic!("{path}: {error:?}"));
-            let day = |time: Option<DateTime<Utc>>| time.map(|time| time.format("%F").to_string()).unwrap_or_default();
-            let fields: Vec<_> = query.fields.iter().map(|(field, value)| format!("{field:?}={value}")).collect();
-            let got = format!("{wanted:?} {} {}..{} {:?} {}", fields.join(" "), day(query.from), day(query.until), query.sha1, query.queued);
+            let day = |time: Option<DateTime<Utc>>| {
+                time.map(|time| time.format("%F").to_string()).unwrap_or_default()
+            };
+            let fields: Vec<_> =
+                query.fields.iter().map(|(field, value)| format!("{field:?}={value}")).collect();
+            let got = format!(
+                "{wanted:?} {} {}..{} {:?} {}",
+                fields.join(" "),
+                day(query.from),
+                day(query.until),
+                query.sha1,
+                query.queued
+            );
             assert_eq!(got, expect, "{path}");
         };
         check("branch", "Values(Branch)  .. None false");
         check("flavors", "Values(Flavor)  .. None false");
-        check("suite/rados/branch/next/status/finished pass", "Runs Suite=rados Branch=next Status=finished pass .. None false");
+        check(
+            "suite/rados/branch/next/status/finished pass",
+            "Runs Suite=rados Branch=next Status=finished pass .. None false",
+        );
         check("flavors/basic/flavor/x", "Runs Flavor=basic Flavor=x .. None false");
         check("suite/rados/branch", "Values(Branch) Suite=rados .. None false");
         check("date/today/user/me", "Runs User=me 2026-03-01..2026-03-02 None false");
         check("date/yesterday", "Runs  2026-02-28..2026-03-01 None false");
-        check("date/from/2026-01-01/to/2026-01-31/sha1/abc", "Runs  2026-01-01..2026-02-01 Some(\"abc\") false");
+        check(
+            "date/from/2026-01-01/to/2026-01-31/sha1/abc",
+            "Runs  2026-01-01..2026-02-01 Some(\"abc\") false",
+        );
         check("queued/user/me", "Runs User=me .. None true");
-        for wrong in ["date/2026-02-30", "date/x", "date/from/2026-01-01", "suite/x/flavors/y", "suite/x/queued", "suite/x/nothing/y"] {
+        for wrong in [
+            "date/2026-02-30",
+            "date/x",
+            "date/from/2026-01-01",
+            "suite/x/flavors/y",
+            "suite/x/queued",
+            "suite/x/nothing/y",
+        ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
     }

@@ -8,8 +8,22 @@ use store::{PaddlesJob, PaddlesRun};
 
 /// What a run has, but for its jobs.
 const RUN_KEYS: [&str; 16] = [
-    "name", "href", "user", "status", "results", "jobs_count", "posted", "scheduled", "started", "updated", "branch",
-    "suite", "machine_type", "sha1", "priority", "flavor",
+    "name",
+    "href",
+    "user",
+    "status",
+    "results",
+    "jobs_count",
+    "posted",
+    "scheduled",
+    "started",
+    "updated",
+    "branch",
+    "suite",
+    "machine_type",
+    "sha1",
+    "priority",
+    "flavor",
 ];
 /// What a job has beside what is kept of it.
 const JOB_EXTRAS: [&str; 4] = ["log_href", "posted", "started", "updated"];
@@ -51,8 +65,10 @@ pub(crate) fn run(run: &PaddlesRun, base: &str) -> Map<String, Value> {
     let time = |time: Option<_>| time.map(python_time);
     let none = || (run.counts.total() == 0).then(|| "none".to_owned());
     let (sha1, flavor) = (run.sha1.clone().or_else(none), run.flavor.clone().or_else(none));
-    let mut results: Map<String, Value> =
-        JOB_STATUSES.into_iter().map(|status| (status.as_str().to_owned(), run.counts.of(status).into())).collect();
+    let mut results: Map<String, Value> = JOB_STATUSES
+        .into_iter()
+        .map(|status| (status.as_str().to_owned(), run.counts.of(status).into()))
+        .collect();
     results.insert("total".to_owned(), run.counts.total().into());
     results.insert("sha1".to_owned(), sha1.clone().into());
     results.insert("flavor".to_owned(), flavor.clone().into());

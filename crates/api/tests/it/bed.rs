@@ -20,9 +20,9 @@ use store::{
     sqlite::SqliteStore,
 };
 use taskbot_api::{
-    ApiState, Interfaces,
+    ApiState, Interface, Interfaces,
     auth::{Access, new_token},
-    router,
+    interface_router, router,
     server::{Limits, serve_within},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -144,6 +144,18 @@ impl Bed {
     /// With the interfaces of other systems served in another way.
     pub(crate) async fn serving(interfaces: Interfaces, access: Access) -> Self {
         Self::of(access, Limits::default(), interfaces).await
+    }
+
+    /// Serves an interface at an address of its own, too; the address.
+    pub(crate) async fn listen_for(&mut self, interface: Interface, access: Access) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (scheduler, stop) = (self.scheduler.clone(), self.stop.clone());
+        let state = ApiState::with_interfaces(scheduler, access, Interfaces::default(), stop.clone());
+        let router = interface_router(interface, state);
+        let serve = serve_within(listener, router, stop, Limits::default());
+        self.jobs.spawn(async move { serve.await.unwrap() });
+        address
     }
 
     async fn of(access: Access, limits: Limits, interfaces: Interfaces) -> Self {

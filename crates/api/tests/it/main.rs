@@ -6,6 +6,7 @@ mod alts;
 mod bed;
 mod clients;
 mod events;
+mod paddles;
 mod rats;
 mod resultsdb;
 mod roles;

@@ -116,6 +116,34 @@ async fn every_route_is_open_to_its_roles_only() {
 }
 
 #[tokio::test]
+async fn paddles_operations_are_open_to_their_roles_only() {
+    let bed = Bed::with(Access::tokens_only(), Limits::default()).await;
+    let mut tokens = Vec::new();
+    for (role, _) in ROLES {
+        tokens.push((role, bed.token(role, 60).await));
+    }
+    for (method, path, needs) in taskbot_api::paddles::OPERATIONS {
+        let method: Method = method.parse().unwrap();
+        let ask = async |token: &str| {
+            let request = bed.request(method.clone(), &format!("/compat/paddles{path}")).body("{}");
+            if token.is_empty() { request } else { request.bearer_auth(token) }.send().await.unwrap()
+        };
+        for (token, status) in [("", 401), ("tb_wrong", 401)] {
+            let refused = ask(token).await;
+            assert_eq!(refused.status(), status, "{method} {path}");
+            assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/json", "{method} {path}");
+        }
+        for (role, token) in &tokens {
+            let may = Caller { name: String::new(), role: *role, bounds: Bounds::default() }.may(needs);
+            let status = ask(token).await.status();
+            assert_eq!(status != 403 && status != 401, may, "{method} {path} as {role}: {status}");
+            assert_ne!(status, 500, "{method} {path} as {role}");
+        }
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn what_needs_no_token_needs_none() {
     let bed = Bed::with(Access::tokens_only(), Limits::default()).await;
     for path in ["/healthz", "/readyz", "/metrics", "/api/v1/version", "/docs/", "/api/v1/openapi.json"] {

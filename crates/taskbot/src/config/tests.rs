@@ -193,7 +193,10 @@ fn every_documented_example_is_right() {
     let alts = include_str!("../../../../docs/alts.md");
     let alts = alts.split("```yaml\ninterfaces:").nth(1).and_then(|rest| rest.split("```").next());
     let alts = format!("interfaces:{}", alts.unwrap());
-    for example in examples.into_iter().chain([external.as_str(), alts.as_str()]) {
+    let paddles = include_str!("../../../../docs/paddles.md");
+    let paddles = paddles.split("```yaml\nserver:").nth(1).and_then(|rest| rest.split("```").next());
+    let paddles = format!("server:{}", paddles.unwrap());
+    for example in examples.into_iter().chain([external.as_str(), alts.as_str(), paddles.as_str()]) {
         let found = mistakes_of(example);
         assert_eq!(found, "", "{example}");
     }
