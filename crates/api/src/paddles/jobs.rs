@@ -22,7 +22,7 @@ use store::{
 };
 
 /// How many jobs are read at once for an answer that has many.
-const JOBS_AT_ONCE: u32 = 200;
+const JOBS_AT_ONCE: u32 = 100;
 /// How many jobs a list has that does not say.
 const JOBS_DEFAULT: u32 = 10;
 /// The longest name that a task takes over from its job's suite or name, in bytes.
