@@ -91,7 +91,8 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
     if interface == Interface::Paddles {
         // Pages of other sites show what it has, by its own address.
         let state = state.read_by_other_sites();
-        return finished(paddles::own_routes(), state).layer(middleware::from_fn(problem::in_form_of_paddles));
+        return finished(paddles::own_routes(), state)
+            .layer(middleware::from_fn(problem::in_form_of_paddles));
     }
     let (guarded, openapi) = routes::guarded(routes::of_interface(interface, state.interfaces()));
     if interface == Interface::Alts {

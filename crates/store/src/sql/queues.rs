@@ -30,8 +30,7 @@ const PAUSE: &str = "update queue set paused_by = $2, paused_why = $3, paused_si
 const MAKE_PAUSED: &str = "insert into queue (name, paused_by, paused_why, paused_since) values ($1, $2, $3, $4) \
     on conflict (name) do update set paused_by = excluded.paused_by, paused_why = excluded.paused_why, \
     paused_since = excluded.paused_since, paused_until = null";
-const RESUME: &str =
-    "update queue set paused_by = null, paused_why = null, paused_since = null, paused_until = null where name = $1";
+const RESUME: &str = "update queue set paused_by = null, paused_why = null, paused_since = null, paused_until = null where name = $1";
 const FORGET: &str = "delete from worker where last_seen < $1";
 
 #[async_trait]
