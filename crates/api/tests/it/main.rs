@@ -7,6 +7,7 @@ mod bed;
 mod clients;
 mod events;
 mod paddles;
+mod paddles_machines;
 mod rats;
 mod resultsdb;
 mod roles;
