@@ -1,6 +1,8 @@
 //! What a request may ask by: parameters that its route does not know, and fields that no entry of a list has, are
 //! refused with what there is. A mistyped filter would otherwise list everything.
 
+mod shape;
+
 use crate::{problem::Problem, routes::list_of};
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -89,7 +91,15 @@ where
     T: for<'de> Deserialize<'de>,
 {
     let Some(own) = fields_of::<T>() else { return Ok(()) };
-    check_roots(filter, own.iter().chain(more).copied())
+    check_roots(filter, own.iter().chain(more).copied())?;
+    let whole = shape::of::<T>();
+    filter.paths().try_for_each(|path| match shape::missing(whole, path.parts()) {
+        None => Ok(()),
+        Some(missing) => {
+            let known = missing.known.iter().map(String::as_str);
+            Err(Problem::bad(format!("where: {path}: {}", unknown("field", missing.name, known))))
+        }
+    })
 }
 
 /// Refuses a filter whose paths start with anything but these.
@@ -191,6 +201,12 @@ mod tests {
         assert_eq!(fields_of::<Mixed>(), None);
         let check = |text: &str| check_fields::<Task>(&Filter::parse(text).unwrap(), &[]);
         assert!(check("state.state=queued item.id=x").is_ok());
+        let problem = check("origin.ruel=a").unwrap_err();
+        assert!(
+            problem.detail.starts_with("where: origin.ruel: there is no field `ruel` (did you mean `rule`?)"),
+            "{}",
+            problem.detail
+        );
         let problem = check("name=a stat.state=queued").unwrap_err();
         assert!(
             problem

@@ -122,10 +122,21 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 fn described(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+    use utoipa::openapi::{
+        LicenseBuilder,
+        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    };
     openapi.info.title = "taskbot".to_owned();
     openapi.info.version = env!("CARGO_PKG_VERSION").to_owned();
     openapi.info.description = Some("Events in, rules, tasks, results out.".to_owned());
+    // What the library would say is about itself.
+    openapi.info.contact = None;
+    openapi.info.license = Some(
+        LicenseBuilder::new()
+            .name(env!("CARGO_PKG_LICENSE"))
+            .identifier(Some(env!("CARGO_PKG_LICENSE")))
+            .build(),
+    );
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
     // The rest of a path is a parameter like any other to those who read the description.

@@ -21,7 +21,8 @@ impl Topic {
         Self(text.into())
     }
 
-    /// Checks that the text can be a topic: 1 to 255 bytes, no white space or control characters, no empty token.
+    /// Checks that the text can be a topic: 1 to 255 bytes, no white space or control characters, no empty token,
+    /// none that is a wildcard.
     ///
     /// # Errors
     /// The text is empty, too long, or holds something that no bus carries.
@@ -37,6 +38,9 @@ impl Topic {
         }
         if text.split('.').any(str::is_empty) {
             return Err(TopicError::EmptyToken);
+        }
+        if let Some(token) = text.split('.').find(|token| matches!(*token, "*" | ">" | "#")) {
+            return Err(TopicError::Wildcard { token: token.to_owned() });
         }
         Ok(Self(text.to_owned()))
     }
@@ -99,6 +103,12 @@ pub enum TopicError {
     /// Two dots side by side, or one at an end.
     #[error("a topic must have a token between its dots, and none at its ends")]
     EmptyToken,
+    /// A token that stands for others in patterns.
+    #[error("`{token}` stands for other tokens in patterns; the topic of an event names each of its tokens")]
+    Wildcard {
+        /// The first such token.
+        token: String,
+    },
 }
 
 /// A pattern over topics: `*` stands for one token, a last `>` for one or more.
@@ -242,6 +252,23 @@ mod tests {
         ] {
             assert_eq!(TopicPattern::parse(pattern).unwrap_err().to_string(), expect);
         }
+    }
+
+    #[test]
+    fn bad_topics_say_why() {
+        for (topic, expect) in [
+            (
+                "a.*",
+                "`*` stands for other tokens in patterns; the topic of an event names each of its tokens",
+            ),
+            (">", "`>` stands for other tokens in patterns; the topic of an event names each of its tokens"),
+            ("a..b", "a topic must have a token between its dots, and none at its ends"),
+            ("a b", "a topic must not hold ' '"),
+            ("", "a topic must not be empty"),
+        ] {
+            assert_eq!(Topic::parse(topic).unwrap_err().to_string(), expect);
+        }
+        assert!(Topic::parse("a.b*.c#").is_ok());
     }
 
     #[test]

@@ -155,7 +155,9 @@ impl Reader {
     /// What was found.
     #[must_use]
     pub fn into_report(self) -> Report {
-        self.report.into_inner()
+        let mut report = self.report.into_inner();
+        report.sort();
+        report
     }
 
     /// Whether an error was found.

@@ -80,6 +80,11 @@ impl Filter {
         self.clauses.iter().map(|clause| clause.path.root())
     }
 
+    /// The paths of its clauses.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.clauses.iter().map(|clause| &clause.path)
+    }
+
     /// Whether the object passes; `now` is the time that ages count from.
     #[must_use]
     pub fn matches(&self, object: &Value, now: DateTime<Utc>) -> bool {

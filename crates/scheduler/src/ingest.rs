@@ -1,6 +1,6 @@
 //! Events in: checked, judged, and written with their tasks in one transaction; only then acknowledged.
 
-use crate::{Scheduler, door, settings::INGEST_BATCH_MAX, wish};
+use crate::{Scheduler, door, resolve, settings::INGEST_BATCH_MAX, wish};
 use events::{Acknowledge, Delivery, Malformed, Source};
 use model::{
     Event, TaskId,
@@ -153,7 +153,7 @@ impl Scheduler {
             taken[*place] = Some(self.bury(event, reason.clone()).await?);
         }
         self.commit_halving(batch, &mut taken).await?;
-        self.wake().judged();
+        self.wake().told();
         let taken: Vec<_> = taken.into_iter().flatten().collect();
         self.metrics().events_taken(&taken);
         Ok(taken)
@@ -168,8 +168,14 @@ impl Scheduler {
             if commits.is_empty() {
                 continue;
             }
-            match self.store().commit_events(commits).await {
-                Ok(committed) => {
+            let wished = wished(commits);
+            let room = self.handover().keep(wished);
+            match self.store().commit_and_take(commits, room.places(), resolve::HOLD_MS).await {
+                Ok((committed, made)) => {
+                    if made.len() < wished {
+                        self.wake().unresolved.ring();
+                    }
+                    self.handover().give(room, made);
                     for (n, committed) in part.zip(committed) {
                         if let Committed::New { .. } = committed {
                             self.count(batch, n);
@@ -223,6 +229,11 @@ impl Scheduler {
         tracing::warn!(source = %event.source, id = %event.id, %reason, "event put to the dead letters");
         Ok(Taken::Dead { letter, reason })
     }
+}
+
+/// How many tasks there are to be made.
+fn wished(commits: &[EventCommit]) -> usize {
+    commits.iter().filter_map(|commit| commit.judgement.as_ref()).map(|said| said.tasks.len()).sum()
 }
 
 /// A text that every database keeps: it may be what is wrong with the event.

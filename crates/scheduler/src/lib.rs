@@ -26,6 +26,7 @@ mod timers;
 mod wish;
 
 pub mod files;
+mod handover;
 pub mod resolve;
 
 pub mod dispatch;

@@ -3,11 +3,12 @@
 
 use crate::{
     Scheduler,
+    handover::Handed,
     settings::{RESOLVE_PARALLEL_MAX, RESOLVE_TAKEN_MAX, RESOLVE_TRIES_MAX},
 };
 use async_trait::async_trait;
 use model::{
-    ErrorReason, Ids, Outcome, Task, TaskId, TaskKey,
+    ErrorReason, Ids, Outcome, Task, TaskId, TaskKey, TaskState,
     discover::{ForeignTests, RepositoryTests},
     ids::TaskName,
     task::{Group, OnNew, Repo, Resolved, TaskKind, Trust, WaitReason},
@@ -21,14 +22,14 @@ use std::{
 };
 use store::{NewOrigin, NewTask, Resolution, Unresolved};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Semaphore},
-    task::{Id, JoinSet},
+    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
+    task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 /// How long a server has to resolve what it took before another one may, also after a crash. Twice is no harm:
 /// the second answer finds the task resolved.
-const HOLD: Duration = Duration::from_secs(15);
+pub(crate) const HOLD_MS: u64 = 15_000;
 /// How long what is under way may take after the server was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The first delay after something let us down; it doubles.
@@ -66,53 +67,103 @@ pub enum LookUpError {
     Later(String),
 }
 
-/// Resolves what waits, until told to stop. What is under way then is let end for a moment; what does not is
-/// taken up again once its hold is over.
+/// Resolves what waits and what is handed over, until told to stop. What is under way then is let end for a moment;
+/// what does not is taken up again once its hold is over.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
     let mut bell = scheduler.wake().unresolved.listen();
-    let work = Arc::new(Work::default());
-    let mut under_way = JoinSet::new();
-    let mut ids: HashMap<Id, TaskId> = HashMap::new();
+    let mut resolving = Resolving::new(scheduler.clone());
+    scheduler.handover().open();
+    // Whether there may be some among those that wait.
+    let mut look = true;
+    // Also while there is always something to do, what others left is found.
+    let mut poll = tokio::time::interval(scheduler.settings().poll_every);
     while !stop.is_cancelled() {
-        let taken = take(&scheduler, RESOLVE_TAKEN_MAX - under_way.len()).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "tasks wait to be resolved");
-            Vec::new()
-        });
-        // Who is done is known before what is given out again is looked at.
-        while let Some(done) = under_way.try_join_next_with_id() {
-            ids.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
-        }
-        let idle = taken.is_empty();
-        for unresolved in taken {
-            let id = unresolved.task.id;
-            // One that takes longer than its hold is given out again; it is still being resolved.
-            if !ids.values().any(|known| *known == id) {
-                let handle = under_way.spawn(resolve(scheduler.clone(), Arc::clone(&work), unresolved));
-                ids.insert(handle.id(), id);
+        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.looked_for);
+        if look && room > 0 {
+            let taken = take(&scheduler, room).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "tasks wait to be resolved");
+                Vec::new()
+            });
+            look = !taken.is_empty();
+            // Who is done is known before what is given out again is looked at.
+            while let Some(done) = resolving.under_way.try_join_next_with_id() {
+                resolving.ended(done);
+            }
+            for unresolved in taken {
+                resolving.start(unresolved, None);
             }
         }
-        let full = under_way.len() >= RESOLVE_TAKEN_MAX;
+        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.looked_for);
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(done) = under_way.join_next_with_id() => {
-                ids.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
+            handed = scheduler.handover().take() => {
+                for Handed { unresolved, place } in handed {
+                    resolving.start(unresolved, Some(place));
+                }
             }
-            () = bell.heard(scheduler.settings().poll_every), if idle && !full => {}
-            () = std::future::ready(()), if !idle && !full => {}
+            Some(done) = resolving.under_way.join_next_with_id() => resolving.ended(done),
+            () = bell.heard(scheduler.settings().poll_every), if !look => look = true,
+            _ = poll.tick() => look = true,
+            () = std::future::ready(()), if look && room > 0 => {}
         }
     }
-    let rest = async { while under_way.join_next().await.is_some() {} };
+    scheduler.handover().close();
+    let rest = async { while resolving.under_way.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(STOP_GRACE, rest).await;
+}
+
+/// What is being resolved.
+struct Resolving {
+    scheduler: Scheduler,
+    work: Arc<Work>,
+    under_way: JoinSet<()>,
+    /// Each task, and whether it was found among those that wait.
+    ids: HashMap<Id, (TaskId, bool)>,
+    looked_for: usize,
+}
+
+impl Resolving {
+    fn new(scheduler: Scheduler) -> Self {
+        let work = Arc::new(Work::default());
+        Self { scheduler, work, under_way: JoinSet::new(), ids: HashMap::new(), looked_for: 0 }
+    }
+
+    /// Starts on a task, handed over with its place or found.
+    fn start(&mut self, unresolved: Unresolved, place: Option<OwnedSemaphorePermit>) {
+        let id = unresolved.task.id;
+        // One that takes longer than its hold is given out again; it is still being resolved.
+        if self.ids.values().any(|(known, _)| *known == id) {
+            return;
+        }
+        let found = place.is_none();
+        self.looked_for += usize::from(found);
+        let (scheduler, work) = (self.scheduler.clone(), Arc::clone(&self.work));
+        let handle = self.under_way.spawn(async move {
+            let _place = place;
+            resolve(scheduler, work, unresolved, !found).await;
+        });
+        self.ids.insert(handle.id(), (id, found));
+    }
+
+    fn ended(&mut self, done: Result<(Id, ()), JoinError>) {
+        let id = done.map_or_else(|error| error.id(), |(id, ())| id);
+        if let Some((_, true)) = self.ids.remove(&id) {
+            self.looked_for -= 1;
+        }
+    }
 }
 
 /// What this server is resolving.
 #[derive(Debug)]
 struct Work {
     /// Tasks of one event and repository go one after the other, so that the first one's commit is the others'.
-    lanes: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    lanes: Mutex<HashMap<String, Weak<Lane>>>,
     /// One repository that does not answer must not hold up all others.
     reading: Semaphore,
 }
+
+/// The commit that was found for an event and a repository.
+type Lane = AsyncMutex<Option<String>>;
 
 impl Default for Work {
     fn default() -> Self {
@@ -121,7 +172,7 @@ impl Default for Work {
 }
 
 impl Work {
-    fn lane(&self, task: &Task) -> Option<Arc<AsyncMutex<()>>> {
+    fn lane(&self, task: &Task) -> Option<Arc<Lane>> {
         let TaskKind::Repo { repo, .. } = &task.kind else { return None };
         let name = format!("{} {repo}", task.origin.event()?);
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,45 +180,65 @@ impl Work {
         if let Some(lane) = lanes.get(&name).and_then(Weak::upgrade) {
             return Some(lane);
         }
-        let lane = Arc::new(AsyncMutex::new(()));
+        let lane = Arc::new(AsyncMutex::new(None));
         lanes.insert(name, Arc::downgrade(&lane));
         Some(lane)
     }
 }
 
 async fn take(scheduler: &Scheduler, at_most: usize) -> store::Result<Vec<Unresolved>> {
-    if at_most == 0 {
-        return Ok(Vec::new());
-    }
-    let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
-    scheduler.store().unresolved(u32::try_from(at_most).unwrap_or(u32::MAX), hold_ms).await
+    scheduler.store().unresolved(u32::try_from(at_most).unwrap_or(u32::MAX), HOLD_MS).await
 }
 
-async fn resolve(scheduler: Scheduler, work: Arc<Work>, unresolved: Unresolved) {
+/// Resolves a task. One that was just made has no commit in the store that it must use, unless its siblings have
+/// just found it: should another server have been faster, the store says so and it is taken once more.
+async fn resolve(scheduler: Scheduler, work: Arc<Work>, unresolved: Unresolved, just_made: bool) {
     let lane = work.lane(&unresolved.task);
-    let _turn = match &lane {
+    let mut turn = match &lane {
         Some(lane) => Some(lane.lock().await),
         None => None,
     };
     let Ok(_reading) = work.reading.acquire().await else { return };
-    let resolution = resolve_one(&scheduler, &unresolved).await;
-    if let Err(error) = scheduler.store().resolve(unresolved.task.id, &resolution).await {
+    let task = &unresolved.task;
+    let siblings = turn.as_ref().and_then(|turn| turn.as_ref().cloned());
+    let at = match siblings {
+        None if !just_made => scheduler.store().pinned_commit(task).await,
+        at => Ok(at),
+    };
+    let resolution = match at {
+        Ok(at) => resolve_one(&scheduler, &unresolved, at.as_deref()).await,
+        Err(error) => later(unresolved.tries, error.to_string()),
+    };
+    match scheduler.store().resolve(task, &resolution).await {
+        Ok(after) => {
+            if let (Some(turn), Some(commit)) = (&mut turn, commit_of(&after)) {
+                **turn = Some(commit.to_owned());
+            }
+            if after.state.is_final() || matches!(after.state, TaskState::Waiting { .. }) {
+                scheduler.wake().committed();
+            } else {
+                scheduler.wake().told();
+                scheduler.wake().queued.ring();
+            }
+        }
         // It waits still, and is taken again after its hold.
-        tracing::warn!(task = %unresolved.task.id, %error, "task could not be resolved now");
+        Err(error) => tracing::warn!(task = %task.id, %error, "task could not be resolved now"),
     }
-    scheduler.wake().committed();
 }
 
-async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved) -> Resolution {
+fn commit_of(task: &Task) -> Option<&str> {
+    match &task.kind {
+        TaskKind::Repo { resolved: Some(resolved), .. } => Some(&resolved.commit),
+        _ => None,
+    }
+}
+
+async fn resolve_one(scheduler: &Scheduler, unresolved: &Unresolved, at: Option<&str>) -> Resolution {
     let task = &unresolved.task;
     let TaskKind::Repo { repo, discover, .. } = &task.kind else {
         return wrong(ErrorReason::BadTask, "only tasks with a repository are resolved".to_owned());
     };
-    let at = match scheduler.store().pinned_commit(task).await {
-        Ok(at) => at,
-        Err(error) => return later(unresolved.tries, error.to_string()),
-    };
-    match scheduler.repositories().look_up(repo, at.as_deref()).await {
+    match scheduler.repositories().look_up(repo, at).await {
         Ok(found) => match &found.tests {
             RepositoryTests::Foreign(tests) if *discover && !task.inputs.contains_key(tests.chooser()) => {
                 spread(scheduler.ids().as_ref(), task, repo, &found.commit, tests)

@@ -63,11 +63,16 @@ impl Listener {
 }
 
 impl Wake {
-    /// A transaction was committed that judged events: there may be messages, own events, and tasks to resolve.
-    pub fn judged(&self) {
+    /// A transaction was committed that told something: there may be messages and own events.
+    pub fn told(&self) {
         self.outbox.ring();
-        self.unresolved.ring();
         self.unjudged.ring();
+    }
+
+    /// A transaction was committed that judged events: there may also be tasks to resolve.
+    pub fn judged(&self) {
+        self.told();
+        self.unresolved.ring();
     }
 
     /// A transaction was committed that may have made anything.

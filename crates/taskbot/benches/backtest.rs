@@ -8,13 +8,16 @@
 mod files;
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "common/quantile.rs"]
+mod quantile;
 #[path = "../../rules/benches/rules/random.rs"]
 mod random;
 #[path = "../../rules/benches/rules/workload.rs"]
 #[expect(dead_code, reason = "its events are what the other benchmark judges in memory")]
 mod workload;
 
-use measure::{median, print};
+use measure::print;
+use quantile::median;
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},

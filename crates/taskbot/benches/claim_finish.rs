@@ -8,6 +8,8 @@
 mod database;
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "common/quantile.rs"]
+mod quantile;
 #[path = "common/rate.rs"]
 mod rate;
 #[path = "common/rows.rs"]
@@ -17,7 +19,7 @@ mod services;
 
 use database::Database;
 use futures_util::future::join_all;
-use measure::{median, print};
+use measure::print;
 use model::{
     Ids, Offer, Outcome, Requirements, Submitter, SystemIds, TaskId, TaskKey, WorkerName,
     ids::QueueName,
@@ -26,6 +28,7 @@ use model::{
     task::{Origin, Repo, Resolved, TaskKind, Trust},
     task_file,
 };
+use quantile::median;
 use rate::rate;
 use rows::Rows;
 use sqlx::{Connection, PgConnection};

@@ -6,8 +6,11 @@
 
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "common/quantile.rs"]
+mod quantile;
 
-use measure::{median, print};
+use measure::print;
+use quantile::median;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},

@@ -10,6 +10,8 @@ mod database;
 mod measure;
 #[path = "common/parts.rs"]
 mod parts;
+#[path = "common/quantile.rs"]
+mod quantile;
 #[path = "common/rate.rs"]
 mod rate;
 #[path = "common/rows.rs"]
@@ -26,8 +28,9 @@ use events::{
     nats::JetStreamSource,
 };
 use futures_util::{FutureExt, StreamExt, stream};
-use measure::{median, print};
+use measure::print;
 use model::{Ids, SystemClock, SystemIds, ids::SourceName};
+use quantile::median;
 use rate::rate;
 use rows::Rows;
 use scheduler::{ingest::run_source, settings::INGEST_BATCH_MAX};

@@ -9,6 +9,8 @@ mod database;
 mod measure;
 #[path = "common/parts.rs"]
 mod parts;
+#[path = "common/quantile.rs"]
+mod quantile;
 #[path = "common/services.rs"]
 mod services;
 
@@ -18,8 +20,9 @@ use events::{
     config::{NatsConnection, NatsSourceConfig, StreamConfig},
     nats::JetStreamSource,
 };
-use measure::{median, print, quantile};
+use measure::print;
 use model::{Ids, SystemClock, SystemIds};
+use quantile::{median, quantile};
 use services::required;
 use std::{
     collections::{BTreeSet, HashMap},

@@ -314,7 +314,7 @@ impl Source for JetStreamSource {
     async fn close(&mut self) {
         self.messages = None;
         if !matches!(tokio::time::timeout(CLOSE_WAIT, self.client.flush()).await, Ok(Ok(()))) {
-            tracing::warn!(source = %self.config.name, "some acknowledgements were not sent; those messages come again");
+            tracing::warn!(source = %self.config.name, "the bus did not answer when it was left; messages whose acknowledgement was under way come again");
         }
     }
 }

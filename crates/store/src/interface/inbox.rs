@@ -1,6 +1,6 @@
 //! The inbox: events, what rules said to them, and what became of it, in one transaction.
 
-use super::{NewCollect, NewTask, Page, Result};
+use super::{NewCollect, NewTask, Page, Result, Unresolved};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use model::{
@@ -179,7 +179,18 @@ pub trait Inbox: Send + Sync {
     ///
     /// The answer has an entry for each event, in order. One poisoned event fails the whole batch with
     /// [`super::StoreError::Poison`]: the caller halves it.
-    async fn commit_events(&self, batch: &[EventCommit]) -> Result<Vec<Committed>>;
+    async fn commit_events(&self, batch: &[EventCommit]) -> Result<Vec<Committed>> {
+        Ok(self.commit_and_take(batch, 0, 0).await?.0)
+    }
+
+    /// The same, and the first `at_most` of the tasks that it makes and that wait to be resolved are taken for
+    /// `hold_ms`, as [`super::Tasks::unresolved`] takes them: whoever makes them can resolve them at once.
+    async fn commit_and_take(
+        &self,
+        batch: &[EventCommit],
+        at_most: usize,
+        hold_ms: u64,
+    ) -> Result<(Vec<Committed>, Vec<Unresolved>)>;
 
     /// Events that wait to be judged, oldest first, taken for `hold_ms` so that another server takes others.
     async fn unjudged(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>>;

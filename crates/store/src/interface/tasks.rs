@@ -228,7 +228,7 @@ pub trait Tasks: Send + Sync {
     ///
     /// The first commit that is found for an event and a repository is pinned. A task that comes with another one
     /// stays as it is, and can be taken again at once to be resolved at the pinned commit.
-    async fn resolve(&self, task: TaskId, resolution: &Resolution) -> Result<Task>;
+    async fn resolve(&self, task: &Task, resolution: &Resolution) -> Result<Task>;
 
     /// Cancels or supersedes a task: at once when it is not running, else its worker is told by its next
     /// heartbeat. A final one is a conflict.

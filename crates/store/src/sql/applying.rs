@@ -14,8 +14,8 @@ use super::{
     value::{Value, json, values},
     work::Work,
 };
-use crate::{Dedupe, Judgement, NewTask, Result};
-use chrono::{DateTime, Utc};
+use crate::{Dedupe, Judgement, NewTask, Result, Unresolved};
+use chrono::{DateTime, Duration, Utc};
 use model::{
     Event, RuleName, TaskId, TaskKey, TaskState,
     event::OWN_SOURCE,
@@ -69,6 +69,26 @@ impl Coming {
     }
 }
 
+/// How many of the tasks that are made and wait to be resolved are taken by whoever makes them, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taking {
+    pub(crate) at_most: usize,
+    pub(crate) hold: Duration,
+}
+
+impl Taking {
+    pub(crate) const NONE: Self = Self { at_most: 0, hold: Duration::zero() };
+}
+
+/// What was made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// The tasks of each event.
+    pub(crate) by_event: HashMap<EventSeq, Vec<TaskId>>,
+    /// Those that were taken.
+    pub(crate) taken: Vec<Unresolved>,
+}
+
 /// What a transaction applies.
 struct Applying<'s, 'a> {
     work: Work<'s>,
@@ -91,7 +111,8 @@ pub(crate) async fn apply(
     store: &SqlStore,
     session: &mut Session,
     judged: &[Judged<'_>],
-) -> Result<HashMap<EventSeq, Vec<TaskId>>> {
+    taking: Taking,
+) -> Result<Made> {
     let now = session.now;
     let holds = Holds::read(session, judged).await?;
     let fresh = make_wishes(session, wishes_of(judged, &holds, now)).await?;
@@ -112,7 +133,7 @@ pub(crate) async fn apply(
     for (order, one) in judged.iter().enumerate() {
         applying.take(one, order).await?;
     }
-    applying.write().await
+    applying.write(taking).await
 }
 
 impl<'a> Applying<'_, 'a> {
@@ -239,7 +260,21 @@ impl<'a> Applying<'_, 'a> {
         Ok(())
     }
 
-    async fn write(mut self) -> Result<HashMap<EventSeq, Vec<TaskId>>> {
+    /// Takes the first of the tasks that wait to be resolved.
+    fn take_unresolved(&mut self, taking: Taking) -> Vec<Unresolved> {
+        let until = self.work.now + taking.hold;
+        let waits = |making: &&mut Making| {
+            matches!(making.row.task.state, TaskState::Waiting { reason: WaitReason::Resolving, .. })
+        };
+        let take = |making: &mut Making| {
+            making.row.hold_until = until;
+            Unresolved { task: making.row.task.clone(), tries: making.row.tries }
+        };
+        self.makings.iter_mut().filter(waits).take(taking.at_most).map(take).collect()
+    }
+
+    async fn write(mut self, taking: Taking) -> Result<Made> {
+        let mut taken = self.take_unresolved(taking);
         self.work.session.insert(&FIRING, self.firings).await?;
         deduping::forget(self.work.session, &self.unmade).await?;
         let order: Vec<_> = self.makings.iter().map(|making| making.row.task.id).collect();
@@ -255,13 +290,14 @@ impl<'a> Applying<'_, 'a> {
         self.holds.write(self.work.session).await?;
         counters::suppressed(self.work.session, self.suppressed).await?;
         self.work.done().await?;
+        taken.retain(|unresolved| made.contains(&unresolved.task.id));
         let mut by_event: HashMap<EventSeq, Vec<TaskId>> = HashMap::new();
         for id in order.into_iter().filter(|id| made.contains(id)) {
             if let Some(seq) = self.wished.get(&id) {
                 by_event.entry(*seq).or_default().push(id);
             }
         }
-        Ok(by_event)
+        Ok(Made { by_event, taken })
     }
 }
 

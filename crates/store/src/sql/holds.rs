@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore,
-    applying::{Judged, apply},
+    applying::{Judged, Taking, apply},
     inbox_read::read_event,
     session::{Bulk, Kind, Session, Sql, transaction},
     tasks::milliseconds,
@@ -242,7 +242,7 @@ async fn judge_in(
     }
     let DueHeld { seq, generation, event, .. } = held;
     let judged = Judged { seq: *seq, generation: *generation, event, judgement, again: true };
-    apply(store, session, &[judged]).await?;
+    apply(store, session, &[judged], Taking::NONE).await?;
     Ok(true)
 }
 
@@ -279,7 +279,7 @@ async fn judge_past_in(
         return Ok(Vec::new());
     }
     let judged = Judged { seq: *seq, generation: *generation, event, judgement, again: true };
-    Ok(apply(store, session, &[judged]).await?.remove(seq).unwrap_or_default())
+    Ok(apply(store, session, &[judged], Taking::NONE).await?.by_event.remove(seq).unwrap_or_default())
 }
 
 pub(crate) async fn parked(session: &mut Session, rule: &RuleName, limit: u32) -> Result<Vec<TaskId>> {

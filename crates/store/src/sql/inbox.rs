@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore,
-    applying::{Judged, apply},
+    applying::{Judged, Taking, apply},
     conflict::{self, says_the_same},
     inbox_read::{self, read_event},
     outgoing::{EVENT_COLUMNS, event_values},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Committed, EventCommit, EventQuery, Firing, Inbox, Judgement, Page, Result, StoreError, StoredEvent,
-    Unjudged,
+    Unjudged, Unresolved,
 };
 use async_trait::async_trait;
 use model::{EventId, ids::EventSeq};
@@ -61,9 +61,15 @@ const REPLAY: &str = "update event set generation = generation + 1, hold_until =
 
 #[async_trait]
 impl Inbox for SqlStore {
-    async fn commit_events(&self, batch: &[EventCommit]) -> Result<Vec<Committed>> {
+    async fn commit_and_take(
+        &self,
+        batch: &[EventCommit],
+        at_most: usize,
+        hold_ms: u64,
+    ) -> Result<(Vec<Committed>, Vec<Unresolved>)> {
         self.make_places(wanted_by(batch)).await?;
-        transaction!(self, |session| commit(self, session, batch))
+        let taking = Taking { at_most, hold: milliseconds(hold_ms) };
+        transaction!(self, |session| commit(self, session, batch, taking))
     }
 
     async fn unjudged(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>> {
@@ -107,7 +113,12 @@ fn identity(commit: &EventCommit) -> Identity<'_> {
     (commit.event.domain.as_str(), commit.event.id.as_str())
 }
 
-async fn commit(store: &SqlStore, session: &mut Session, batch: &[EventCommit]) -> Result<Vec<Committed>> {
+async fn commit(
+    store: &SqlStore,
+    session: &mut Session,
+    batch: &[EventCommit],
+    taking: Taking,
+) -> Result<(Vec<Committed>, Vec<Unresolved>)> {
     let mut new = insert(session, batch).await?;
     let known = known(session, batch, &new).await?;
     let mut judged = Vec::new();
@@ -135,15 +146,15 @@ async fn commit(store: &SqlStore, session: &mut Session, batch: &[EventCommit]) 
         }
     }
     super::dead_letters::bury(session, &conflicts).await?;
-    let made = apply(store, session, &judged).await?;
+    let mut made = apply(store, session, &judged, taking).await?;
     for entry in &mut committed {
         if let Committed::New { seq, tasks } = entry
-            && let Some(ids) = made.get(seq)
+            && let Some(ids) = made.by_event.remove(seq)
         {
-            tasks.clone_from(ids);
+            *tasks = ids;
         }
     }
-    Ok(committed)
+    Ok((committed, made.taken))
 }
 
 /// Inserts what is not there, and gives the places of those that were new.
@@ -220,7 +231,7 @@ async fn judge(
     let stored = read_event(&row)?;
     session.run(JUDGED, values![seq, &judgement.revision]).await?;
     let judged = Judged { seq, generation, event: &stored.event, judgement, again: false };
-    apply(store, session, &[judged]).await?;
+    apply(store, session, &[judged], Taking::NONE).await?;
     Ok(true)
 }
 

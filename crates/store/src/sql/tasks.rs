@@ -50,18 +50,18 @@ impl Tasks for SqlStore {
         super::pins::pinned(&mut self.read().await?, task).await
     }
 
-    async fn resolve(&self, task: TaskId, resolution: &Resolution) -> Result<Task> {
-        // Lanes are made outside of the transaction that needs them; a task never changes its queue.
+    async fn resolve(&self, task: &Task, resolution: &Resolution) -> Result<Task> {
+        // Lanes are made outside of the transaction that needs them; a task never changes its queue or group.
+        let id = task.id;
         let lane = match resolution {
             Resolution::Found { needs, .. } => {
-                let before = TaskRow::get(&mut self.read().await?, task).await?;
-                let lane = Some(self.make_lane(&before.task.queue, needs).await?);
-                if before.task.group.is_none() {
+                let lane = Some(self.make_lane(&task.queue, needs).await?);
+                if task.group.is_none() {
                     // A crash of the database that forgets it leaves a task to be resolved again: whoever claims the
                     // task or tells of it waits for the disk, and with that for this as well.
                     return transaction!(
                         self,
-                        passing | session | resolve(self, session, task, lane, resolution)
+                        passing | session | resolve(self, session, id, lane, resolution)
                     );
                 }
                 lane
@@ -72,7 +72,7 @@ impl Tasks for SqlStore {
             }
             Resolution::Wrong { .. } | Resolution::Later { .. } => None,
         };
-        transaction!(self, on task, |session| resolve(self, session, task, lane, resolution))
+        transaction!(self, on id, |session| resolve(self, session, id, lane, resolution))
     }
 
     async fn stop(&self, task: TaskId, stop: &Stop) -> Result<Stopped> {

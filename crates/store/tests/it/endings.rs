@@ -130,7 +130,7 @@ async fn errors_of_the_machinery_are_retried_after_a_delay(bed: &Bed) {
 async fn a_task_file_decides_about_retries(bed: &Bed) {
     let new = wished("lint");
     bed.event("e1", vec![new.clone()]).await;
-    bed.store.resolve(new.id, &found("retry: {on: [timeout], max: 1}", needs("x86_64"))).await.unwrap();
+    bed.resolve(new.id, &found("retry: {on: [timeout], max: 1}", needs("x86_64"))).await.unwrap();
     bed.finish(&bed.claim_one().await, "error(timeout)").await;
     assert_eq!(bed.label(new.id).await, "queued");
     bed.pass(5_001).await;

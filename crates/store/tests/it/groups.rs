@@ -60,7 +60,7 @@ async fn resolved_tasks_wait_for_their_group(bed: &Bed) {
     let tasks: Vec<_> = (0..2).map(|_| in_group(wished("lint"), "g", OnNew::Keep, Some(1))).collect();
     bed.event("e1", tasks.clone()).await;
     for task in &tasks {
-        bed.store.resolve(task.id, &found("", needs("x86_64"))).await.unwrap();
+        bed.resolve(task.id, &found("", needs("x86_64"))).await.unwrap();
     }
     assert_eq!(bed.label(tasks[0].id).await, "queued");
     assert_eq!(bed.label(tasks[1].id).await, "waiting(group)");

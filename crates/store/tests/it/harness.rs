@@ -161,6 +161,12 @@ impl Bed {
         }
     }
 
+    /// Writes how resolving a task went.
+    pub(crate) async fn resolve(&self, task: TaskId, resolution: &Resolution) -> store::Result<Task> {
+        let task = self.store.task(task).await?;
+        self.store.resolve(&task, resolution).await
+    }
+
     /// Commits one event that was judged so.
     pub(crate) async fn judged(&self, id: &str, judgement: Judgement) -> (EventSeq, Vec<TaskId>) {
         let commit =

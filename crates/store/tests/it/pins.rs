@@ -46,9 +46,9 @@ async fn the_first_commit_of_an_event_is_that_of_all(bed: &Bed) {
     bed.event("e1", vec![first.clone(), second.clone()]).await;
     assert_eq!(bed.store.unresolved(10, 60_000).await.unwrap().len(), 2);
     assert_eq!(pinned(bed, second.id).await, None);
-    assert_eq!(commit_of(&bed.store.resolve(first.id, &at('a')).await.unwrap()), Some('a'));
+    assert_eq!(commit_of(&bed.resolve(first.id, &at('a')).await.unwrap()), Some('a'));
     // The ref has moved in between.
-    let left = bed.store.resolve(second.id, &at('b')).await.unwrap();
+    let left = bed.resolve(second.id, &at('b')).await.unwrap();
     assert_eq!((left.state.label(), commit_of(&left)), ("waiting(resolving)".to_owned(), None));
     let again = bed.store.unresolved(10, 60_000).await.unwrap();
     assert_eq!(
@@ -57,7 +57,7 @@ async fn the_first_commit_of_an_event_is_that_of_all(bed: &Bed) {
         "it is given out at once"
     );
     assert_eq!(pinned(bed, second.id).await, Some('a'));
-    assert_eq!(commit_of(&bed.store.resolve(second.id, &at('a')).await.unwrap()), Some('a'));
+    assert_eq!(commit_of(&bed.resolve(second.id, &at('a')).await.unwrap()), Some('a'));
 }
 
 async fn another_repository_or_ref_has_a_pin_of_its_own(bed: &Bed) {
@@ -66,25 +66,25 @@ async fn another_repository_or_ref_has_a_pin_of_its_own(bed: &Bed) {
     let other = of("https://g/a", None);
     bed.event("e2", vec![other.clone()]).await;
     for (task, commit) in all.iter().chain([&other]).zip(['a', 'b', 'c', 'd']) {
-        assert_eq!(commit_of(&bed.store.resolve(task.id, &at(commit)).await.unwrap()), Some(commit));
+        assert_eq!(commit_of(&bed.resolve(task.id, &at(commit)).await.unwrap()), Some(commit));
     }
 }
 
 async fn a_replay_looks_anew(bed: &Bed) {
     let first = of("https://g/a", None);
     let seq = bed.event("e1", vec![first.clone()]).await;
-    bed.store.resolve(first.id, &at('a')).await.unwrap();
+    bed.resolve(first.id, &at('a')).await.unwrap();
     let generation = bed.store.replay(seq).await.unwrap();
     let second = of("https://g/a", None);
     assert!(bed.store.judge(seq, generation, &judgement(vec![second.clone()])).await.unwrap());
     assert_eq!(pinned(bed, second.id).await, None);
-    assert_eq!(commit_of(&bed.store.resolve(second.id, &at('b')).await.unwrap()), Some('b'));
+    assert_eq!(commit_of(&bed.resolve(second.id, &at('b')).await.unwrap()), Some('b'));
 }
 
 async fn a_person_who_asks_for_the_newest_gets_it(bed: &Bed) {
     let first = of("https://g/a", None);
     let seq = bed.event("e1", vec![first.clone()]).await;
-    bed.store.resolve(first.id, &at('a')).await.unwrap();
+    bed.resolve(first.id, &at('a')).await.unwrap();
     let origin = model::task::Origin::Rerun {
         of: first.id,
         who: "ada".to_owned(),
@@ -99,7 +99,7 @@ async fn a_person_who_asks_for_the_newest_gets_it(bed: &Bed) {
     };
     bed.queue(std::slice::from_ref(&rerun)).await;
     assert_eq!(pinned(bed, rerun.id).await, None);
-    assert_eq!(commit_of(&bed.store.resolve(rerun.id, &at('b')).await.unwrap()), Some('b'));
+    assert_eq!(commit_of(&bed.resolve(rerun.id, &at('b')).await.unwrap()), Some('b'));
 }
 
 async fn two_servers_that_resolve_at_once_agree(bed: &Bed) {
@@ -110,10 +110,10 @@ async fn two_servers_that_resolve_at_once_agree(bed: &Bed) {
     for (cell, commit) in cells.iter().zip(['a', 'b'].into_iter().cycle()) {
         let (store, id) = (std::sync::Arc::clone(&bed.store), cell.id);
         servers.push(tokio::spawn(async move {
-            if commit_of(&store.resolve(id, &at(commit)).await.unwrap()).is_none() {
-                let task = store.task(id).await.unwrap();
+            let task = store.task(id).await.unwrap();
+            if commit_of(&store.resolve(&task, &at(commit)).await.unwrap()).is_none() {
                 let pinned = store.pinned_commit(&task).await.unwrap().unwrap();
-                store.resolve(id, &at(pinned.chars().next().unwrap())).await.unwrap();
+                store.resolve(&task, &at(pinned.chars().next().unwrap())).await.unwrap();
             }
         }));
     }
@@ -128,7 +128,7 @@ async fn two_servers_that_resolve_at_once_agree(bed: &Bed) {
 async fn pins_go_with_their_events(bed: &Bed) {
     let first = of("https://g/a", None);
     bed.event("e1", vec![first.clone()]).await;
-    bed.store.resolve(first.id, &at('a')).await.unwrap();
+    bed.resolve(first.id, &at('a')).await.unwrap();
     assert_eq!(pinned(bed, first.id).await, Some('a'));
     bed.pass(400 * 24 * 3600 * 1000).await;
     let retention =

@@ -94,7 +94,7 @@ async fn results_know_the_outcome_before(bed: &Bed) {
 async fn a_task_file_publishes_parts_too(bed: &Bed) {
     let new = wished("lint");
     bed.event("e1", vec![new.clone()]).await;
-    bed.store.resolve(new.id, &found("results: {publish: all}", needs("x86_64"))).await.unwrap();
+    bed.resolve(new.id, &found("results: {publish: all}", needs("x86_64"))).await.unwrap();
     let claimed = bed.claim_one().await;
     let mut request = finish(claimed.attempt, "failed");
     request.results = vec![tree("failed")];

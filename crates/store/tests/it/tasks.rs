@@ -2,11 +2,11 @@
 
 use crate::harness::*;
 use model::{
-    ErrorReason, Item, Outcome, TaskState,
+    ErrorReason, Item, Outcome, Task, TaskState,
     task::{Approval, Origin, Stop, TaskKind, Trust, WaitReason},
 };
 use std::time::Duration;
-use store::{NewOrigin, NewTask, Resolution, StoreError, TaskQuery};
+use store::{EventCommit, NewOrigin, NewTask, Resolution, StoreError, TaskQuery, Unresolved};
 
 conformance!(
     a_key_that_is_there_gives_its_task,
@@ -14,6 +14,7 @@ conformance!(
     resolving_can_end_a_task,
     resolving_later_waits_and_counts_the_tries,
     unresolved_tasks_are_held_by_one_server,
+    whoever_makes_tasks_takes_some_of_them_at_once,
     a_second_answer_to_resolving_changes_nothing,
     tasks_are_cancelled_in_every_state,
     parked_tasks_are_released,
@@ -41,8 +42,7 @@ async fn resolving_queues_with_what_was_found(bed: &Bed) {
     let unresolved = bed.store.unresolved(10, 60_000).await.unwrap();
     assert_eq!((unresolved.len(), unresolved[0].tries), (1, 0));
     assert_eq!(unresolved[0].task.id, new.id);
-    let task =
-        bed.store.resolve(new.id, &found("retry: {on: [error], max: 1}", needs("x86_64"))).await.unwrap();
+    let task = bed.resolve(new.id, &found("retry: {on: [error], max: 1}", needs("x86_64"))).await.unwrap();
     assert_eq!(task.state.label(), "queued");
     let read = bed.store.task(new.id).await.unwrap();
     assert_eq!(read, task);
@@ -64,7 +64,7 @@ async fn what_needs_approval_waits_for_it_at_its_commit(bed: &Bed) {
     bed.event("e1", vec![new.clone()]).await;
     let early = bed.store.approve(new.id, "ada", None).await;
     assert!(matches!(early, Err(StoreError::Conflict(_))), "before its commit is known: {early:?}");
-    let task = bed.store.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
+    let task = bed.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
     assert_eq!(task.state.label(), "waiting(approval)");
     assert_eq!(bed.store.task(new.id).await.unwrap(), task);
     let released = bed.store.release(new.id).await;
@@ -85,7 +85,7 @@ async fn resolving_can_end_a_task(bed: &Bed) {
     bed.event("e1", vec![new.clone()]).await;
     let outcome = Outcome::Error(ErrorReason::BadTask);
     let wrong = Resolution::Wrong { outcome, reason: "no task.yaml".to_owned() };
-    let task = bed.store.resolve(new.id, &wrong).await.unwrap();
+    let task = bed.resolve(new.id, &wrong).await.unwrap();
     let TaskState::Finished { outcome, attempt: 0, reason, .. } = &task.state else { panic!("{task:?}") };
     assert_eq!((outcome.as_str(), reason.as_deref()), ("error(bad_task)", Some("no task.yaml")));
     assert_eq!(bed.store.task(new.id).await.unwrap(), task);
@@ -97,7 +97,7 @@ async fn resolving_later_waits_and_counts_the_tries(bed: &Bed) {
     bed.event("e1", vec![new.clone()]).await;
     let later = Resolution::Later { delay: Duration::from_secs(30), reason: "no route to host".to_owned() };
     bed.store.unresolved(10, 1_000).await.unwrap();
-    let waits = bed.store.resolve(new.id, &later).await.unwrap();
+    let waits = bed.resolve(new.id, &later).await.unwrap();
     let TaskState::Waiting { error, next_try_at, since, .. } = &waits.state else { panic!("{waits:?}") };
     assert_eq!(error.as_deref(), Some("no route to host"));
     let delay = next_try_at.unwrap() - *since;
@@ -110,7 +110,7 @@ async fn resolving_later_waits_and_counts_the_tries(bed: &Bed) {
     let unresolved = bed.store.unresolved(10, 1_000).await.unwrap();
     assert_eq!((unresolved.len(), unresolved[0].tries), (1, 1));
     bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
-    bed.store.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
+    bed.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
     let task = bed.store.task(new.id).await.unwrap();
     assert!(matches!(&task.state, TaskState::Queued { not_before: None, .. }), "{task:?}");
 }
@@ -125,14 +125,39 @@ async fn unresolved_tasks_are_held_by_one_server(bed: &Bed) {
     assert_eq!(bed.store.unresolved(10, 10_000).await.unwrap().len(), 5);
 }
 
+async fn whoever_makes_tasks_takes_some_of_them_at_once(bed: &Bed) {
+    let commit = |id: &str, tasks: &[NewTask]| EventCommit {
+        event: event(id, "{}"),
+        judgement: Some(judgement(tasks.to_vec())),
+    };
+    let made: Vec<_> = ["a", "b", "c"].map(wished).into();
+    let ready = NewTask { wait: None, ..wished("ready") };
+    let batch = [commit("e1", &[ready, made[0].clone()]), commit("e2", &made[1..])];
+    let (committed, taken) = bed.store.commit_and_take(&batch, 2, 10_000).await.unwrap();
+    assert_eq!(committed.len(), 2);
+    let ids = |list: &[Unresolved]| list.iter().map(|one| one.task.id).collect::<Vec<_>>();
+    assert_eq!(ids(&taken), [made[0].id, made[1].id], "what waits for nothing is not taken");
+    assert_eq!(taken[0], Unresolved { task: bed.store.task(made[0].id).await.unwrap(), tries: 0 });
+    assert_eq!(ids(&bed.store.unresolved(10, 10_000).await.unwrap()), [made[2].id], "others take the rest");
+    // What is there already is not taken again.
+    let (_, again) = bed.store.commit_and_take(&batch, 2, 10_000).await.unwrap();
+    assert_eq!(again, []);
+    let known = commit("e3", &[NewTask { id: task_id(), ..made[0].clone() }]);
+    assert_eq!(bed.store.commit_and_take(&[known], 2, 10_000).await.unwrap().1, []);
+    // Who took them may have died.
+    bed.pass(10_001).await;
+    assert_eq!(bed.store.unresolved(10, 10_000).await.unwrap().len(), 3);
+}
+
 async fn a_second_answer_to_resolving_changes_nothing(bed: &Bed) {
     let new = wished("lint");
     bed.event("e1", vec![new.clone()]).await;
-    bed.store.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
+    bed.resolve(new.id, &found("", needs("x86_64"))).await.unwrap();
     let outcome = Outcome::Error(ErrorReason::BadTask);
     let wrong = Resolution::Wrong { outcome, reason: String::new() };
-    assert_eq!(bed.store.resolve(new.id, &wrong).await.unwrap().state.label(), "queued");
-    let error = bed.store.resolve(task_id(), &wrong).await.unwrap_err();
+    assert_eq!(bed.resolve(new.id, &wrong).await.unwrap().state.label(), "queued");
+    let gone = Task { id: task_id(), ..bed.store.task(new.id).await.unwrap() };
+    let error = bed.store.resolve(&gone, &wrong).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound { .. }));
 }
 

@@ -8,7 +8,7 @@ use store::{SqlStore, postgres::PoolOptions, postgres::PostgresStore};
 
 /// A database with the schema of the program; it is dropped with this.
 pub(crate) struct Database {
-    name: String,
+    pub(crate) name: String,
     pub(crate) store: Arc<SqlStore>,
     pub(crate) pool: PgPool,
 }

@@ -4,7 +4,7 @@
 //! would be the slower by it. One floor is `git clone` with its history and worktree, the other
 //! `git clone --reference` from a mirror.
 
-use crate::measure::{median, print};
+use crate::{measure::print, quantile::median};
 use model::task::Repo;
 use std::{
     fs,

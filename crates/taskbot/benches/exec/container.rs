@@ -4,11 +4,7 @@
 //! volume for the work folder, no logs kept), starts it, waits for its end and removes both. With files, the same
 //! archives are uploaded and downloaded. It attaches to no output, watches no limits and asks nothing twice.
 
-use crate::{
-    measure::{median, print},
-    services::required,
-    silent::Silent,
-};
+use crate::{measure::print, quantile::median, services::required, silent::Silent};
 use bollard::{
     API_DEFAULT_VERSION, Docker, body_full,
     models::{

@@ -1,7 +1,7 @@
 //! A task's output from its process into the kept log, against a program whose output is read from a pipe and
 //! written to a file.
 
-use crate::measure::{median, print};
+use crate::{measure::print, quantile::median};
 use model::{
     Clock, Ids, SystemClock, SystemIds, TaskId, WorkerName,
     task::Trust,

@@ -8,6 +8,8 @@ mod container;
 mod logs;
 #[path = "../common/measure.rs"]
 mod measure;
+#[path = "../common/quantile.rs"]
+mod quantile;
 #[path = "../common/services.rs"]
 mod services;
 mod silent;

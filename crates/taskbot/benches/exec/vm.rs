@@ -1,11 +1,7 @@
 //! The first command in a virtual machine, against bare QEMU with the same kernel and initial RAM disk whose first
 //! process is a script with that command.
 
-use crate::{
-    measure::{median, print},
-    services::required,
-    silent::Silent,
-};
+use crate::{measure::print, quantile::median, services::required, silent::Silent};
 use model::{
     Clock, Ids, SystemClock, SystemIds, TaskId, WorkerName,
     task::Trust,

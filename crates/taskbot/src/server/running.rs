@@ -379,5 +379,7 @@ async fn load_rules(scheduler: &Scheduler) -> Result<()> {
         }
         other => other.details(),
     };
-    Err(Fault::new(fault::FAILED, format!("{error}\n{shown}")).into())
+    let gone = scheduler.rulebook().folder().is_some_and(|folder| !folder.exists());
+    let code = if gone { fault::NOT_FOUND } else { fault::FAILED };
+    Err(Fault::new(code, format!("{error}\n{shown}")).into())
 }

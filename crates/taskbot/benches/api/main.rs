@@ -1,0 +1,49 @@
+//! What a request costs: milliseconds of the processor in the server and in its database's sessions, by interface,
+//! with few and with many rows stored. The floor of the first figure is what the program that is replaced was
+//! measured to take; the floor of the second is the first.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on panics")]
+#![expect(clippy::print_stdout, reason = "its results go to standard output")]
+
+#[path = "../common/database.rs"]
+mod database;
+#[path = "../common/measure.rs"]
+mod measure;
+#[path = "../common/services.rs"]
+mod services;
+
+mod client;
+mod fill;
+mod program;
+mod requests;
+
+use client::Client;
+use database::Database;
+use measure::print;
+use program::Program;
+use requests::Cost;
+use store::Upkeep;
+
+/// How many rows are stored beside those that the requests bring.
+const FEW: i64 = 1_000;
+const MANY: i64 = 1_000_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let database = Database::fresh().await;
+    // What is measured has a store of its own.
+    database.store.close().await;
+    let program = Program::start(&database).await;
+    let client = Client::new(program.address);
+    requests::sample(&client).await;
+    fill::to(&database, FEW).await;
+    let few = requests::all(&client, &program, &database).await;
+    fill::to(&database, MANY).await;
+    let many = requests::all(&client, &program, &database).await;
+    for (few, many) in few.iter().zip(&many) {
+        let Cost { name, replaced_ms, cpu_ms } = few;
+        print(&format!("{name}, {FEW} rows"), *cpu_ms, "ms CPU", *replaced_ms);
+        print(&format!("{name}, {MANY} rows"), many.cpu_ms, "ms CPU", Some(*cpu_ms));
+    }
+    program.end();
+}

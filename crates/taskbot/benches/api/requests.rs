@@ -1,0 +1,129 @@
+//! The requests that are measured.
+
+use crate::{
+    client::Client,
+    database::Database,
+    fill::{SAMPLE_ITEM, SAMPLE_QUEUE, SAMPLE_RESULTS},
+    program::Program,
+};
+use serde_json::{Value, json};
+
+/// How often each request is made; the kernel's account is too coarse for few.
+const ROUNDS: usize = 400;
+/// As often before, unmeasured: statements are prepared, connections open.
+const WARM_UP: usize = 20;
+
+/// What a request costs.
+pub(crate) struct Cost {
+    pub(crate) name: &'static str,
+    /// What the program that is replaced took, in milliseconds of the processor with its database's; see
+    /// `docs/performance.md`.
+    pub(crate) replaced_ms: Option<f64>,
+    pub(crate) cpu_ms: f64,
+}
+
+/// Measures one kind of request after the other.
+struct Measuring<'a> {
+    program: &'a Program,
+    database: &'a Database,
+    costs: Vec<Cost>,
+}
+
+impl Measuring<'_> {
+    /// Makes a request for each number.
+    async fn each<F: Future<Output = String>>(
+        &mut self,
+        name: &'static str,
+        replaced_ms: Option<f64>,
+        mut request: impl FnMut(usize) -> F,
+    ) -> Vec<String> {
+        let mut answers = Vec::with_capacity(WARM_UP + ROUNDS);
+        for number in 0..WARM_UP {
+            answers.push(request(number).await);
+        }
+        let before = self.program.taken(self.database).await;
+        for number in WARM_UP..WARM_UP + ROUNDS {
+            answers.push(request(number).await);
+        }
+        let after = self.program.taken(self.database).await;
+        let rounds = f64::from(u32::try_from(ROUNDS).unwrap());
+        self.costs.push(Cost { name, replaced_ms, cpu_ms: after.ms_since(&before) / rounds });
+        answers
+    }
+}
+
+/// What [`crate::fill`] copies: results of one item in many testcases, and a job that has ended.
+pub(crate) async fn sample(client: &Client) {
+    for testcase in 0..SAMPLE_RESULTS {
+        client.post("/api/v2.0/results", &result(SAMPLE_ITEM, testcase)).await;
+    }
+    let job =
+        client.post("/v1/job", &json!({"job_queue": SAMPLE_QUEUE, "test_data": {"test_cmds": "true"}})).await;
+    let id = job_id(&job);
+    client.get(&format!("/v1/job?queue={SAMPLE_QUEUE}")).await;
+    client.post(&format!("/v1/result/{id}"), &json!({"status": {"test": 0}, "job_state": "complete"})).await;
+}
+
+pub(crate) async fn all(client: &Client, program: &Program, database: &Database) -> Vec<Cost> {
+    let mut measuring = Measuring { program, database, costs: Vec::new() };
+    testflinger(client, &mut measuring).await;
+    resultsdb(client, &mut measuring).await;
+    measuring.costs
+}
+
+async fn testflinger(client: &Client, measuring: &mut Measuring<'_>) {
+    let job = json!({
+        "job_queue": "bench",
+        "tags": ["bench"],
+        "provision_data": {"url": "https://images.example.org/one.img.xz"},
+        "test_data": {"test_cmds": "uname -a"},
+    });
+    measuring.each("Testflinger: submit a job", None, |_| client.post("/v1/job", &job)).await;
+    let handed =
+        measuring.each("Testflinger: hand a job out", None, |_| client.get("/v1/job?queue=bench")).await;
+    let ids: Vec<_> = handed.iter().map(|job| job_id(job)).collect();
+    let lines = "a line of the output of a test, as long as most of them are\n".repeat(20);
+    let fragment = json!({
+        "fragment_number": 0, "timestamp": "2026-01-01T00:00:00+00:00", "phase": "test", "log_data": lines,
+    });
+    let paths: Vec<_> = ids.iter().map(|id| format!("/v1/result/{id}/log/output")).collect();
+    measuring.each("Testflinger: a fragment of a log", None, |at| client.post(&paths[at], &fragment)).await;
+    let result = json!({"status": {"setup": 0, "provision": 0, "test": 0}, "job_state": "complete"});
+    let paths: Vec<_> = ids.iter().map(|id| format!("/v1/result/{id}")).collect();
+    measuring.each("Testflinger: a job's result", None, |at| client.post(&paths[at], &result)).await;
+}
+
+async fn resultsdb(client: &Client, measuring: &mut Measuring<'_>) {
+    let bodies: Vec<_> = (0..).take(WARM_UP + ROUNDS).map(|at| result("other-1.0-1.fc42", at)).collect();
+    let post = |at: usize| client.post("/api/v2.0/results", &bodies[at]);
+    measuring.each("ResultsDB: report a result", Some(12.7), post).await;
+    let latest = format!("/api/v2.0/results/latest?item={SAMPLE_ITEM}&type=koji_build");
+    let answers =
+        measuring.each("ResultsDB: latest of 40 testcases", Some(92.0), |_| client.get(&latest)).await;
+    assert_eq!(data(&answers[0]).len(), usize::try_from(SAMPLE_RESULTS).unwrap());
+    let distinct = format!("{latest}&_distinct_on=scenario,system_architecture,system_variant");
+    let answers =
+        measuring.each("ResultsDB: latest, _distinct_on", Some(86.0), |_| client.get(&distinct)).await;
+    assert_eq!(data(&answers[0]).len(), usize::try_from(SAMPLE_RESULTS).unwrap());
+}
+
+fn result(item: &str, testcase: i64) -> Value {
+    json!({
+        "testcase": format!("bench.case-{testcase}"),
+        "outcome": "PASSED",
+        "note": "12 checks passed",
+        "data": {
+            "item": item, "type": "koji_build", "scenario": "minimal", "system_architecture": "x86_64",
+        },
+    })
+}
+
+fn job_id(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["job_id"].as_str().expect("a job has an id").to_owned()
+}
+
+fn data(answer: &str) -> Vec<Value> {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["data"].as_array().cloned().unwrap_or_default()
+}
