@@ -35,8 +35,8 @@ const GROUP_NEXT: Sql = Sql {
 const TURNS: &str = "select (select v.turn from turn v where v.queue = $1 and v.priority = $2) as come, \
     (select h.turn from task h where h.lane_id = $3 and h.state = 'queued' and h.priority = $2 \
         order by h.turn, h.id limit 1) as head, \
-    (select max(m.turn) from task m where m.queue = $1 and m.submitter = $4 and m.priority = $2 \
-        and m.state = 'queued') as last";
+    (select m.turn from task m where m.queue = $1 and m.submitter = $4 and m.priority = $2 \
+        and m.state = 'queued' order by m.turn desc limit 1) as last";
 const FIRST_TURN: &str = "insert into turn (queue, priority, turn) values ($1, $2, 0) \
     on conflict (queue, priority) do nothing";
 const UNMET: &str = "update lane set unmet = $2 where id = $1 and (unmet is null or unmet <> $2)";
