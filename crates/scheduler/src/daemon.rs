@@ -112,3 +112,161 @@ impl Scheduler {
                 handover: Handover::default(),
                 sources: Mutex::default(),
             }
+        }))
+    }
+
+    /// What is set.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.parts.settings
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.parts.clock
+    }
+
+    /// The maker of ids.
+    #[must_use]
+    pub fn ids(&self) -> &Arc<dyn Ids> {
+        &self.0.parts.ids
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.0.parts.store
+    }
+
+    /// Where logs and artifacts lie.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.0.parts.files
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rulebook(&self) -> &Rulebook {
+        &self.0.parts.rulebook
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The bells.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.0.wake
+    }
+
+    /// How each source is doing.
+    #[must_use]
+    pub fn source_health(&self) -> Vec<NamedHealth> {
+        let sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |(name, health): &(SourceName, watch::Receiver<SourceHealth>)| NamedHealth {
+            name: name.clone(),
+            health: health.borrow().clone(),
+        };
+        sources.iter().map(read).collect()
+    }
+
+    /// How the outlet is doing; nothing without one.
+    #[must_use]
+    pub fn outlet_health(&self) -> Option<OutletHealth> {
+        self.outlet().map(|outlet| outlet.health().borrow().clone())
+    }
+
+    pub(crate) fn results_elsewhere(&self) -> Option<&dyn ResultsElsewhere> {
+        self.0.parts.results_elsewhere.as_deref()
+    }
+
+    pub(crate) fn sinks(&self) -> &[Arc<Served>] {
+        &self.0.sinks
+    }
+
+    pub(crate) fn handover(&self) -> &Handover {
+        &self.0.handover
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    pub(crate) fn repositories(&self) -> &dyn Repositories {
+        &*self.0.parts.repositories
+    }
+
+    pub(crate) fn outlet(&self) -> Option<&dyn Outlet> {
+        self.0.parts.outlet.as_deref()
+    }
+
+    /// Runs all loops until `stop`; a loop that ends or panics before stops all the others.
+    ///
+    /// # Errors
+    /// The name of the loop that ended by itself.
+    pub async fn run(&self, sources: Vec<Box<dyn Source>>, stop: CancellationToken) -> Result<(), LoopEnded> {
+        let mut loops = Loops { set: JoinSet::new(), names: Vec::new(), stop: stop.child_token() };
+        for source in sources {
+            let name = format!("source {}", source.name());
+            let health = (source.name().clone(), source.health());
+            self.0.sources.lock().unwrap_or_else(PoisonError::into_inner).push(health);
+            loops.start(name, ingest::run_source(self.clone(), source, loops.stop.clone()));
+        }
+        loops.start("rules", rulebook::run(self.clone(), loops.stop.clone()));
+        loops.start("rules folder", folder::run(self.clone(), loops.stop.clone()));
+        loops.start("own events", chain::run(self.clone(), loops.stop.clone()));
+        loops.start("timers", timers::run(self.clone(), loops.stop.clone()));
+        loops.start("rule counters", counters::run(self.clone(), loops.stop.clone()));
+        loops.start("resolver", resolve::run(self.clone(), loops.stop.clone()));
+        loops.start("reaper", dispatch::run_reaper(self.clone(), loops.stop.clone()));
+        loops.start("outbox stamper", relay::run_stamper(self.clone(), loops.stop.clone()));
+        loops.start("outbox publisher", relay::run_publisher(self.clone(), loops.stop.clone()));
+        for served in self.sinks() {
+            let name = format!("sink {}", served.name());
+            loops.start(name, sinks::run(self.clone(), Arc::clone(served), loops.stop.clone()));
+        }
+        loops.start("upkeep", upkeep::run(self.clone(), loops.stop.clone()));
+        loops.start("file sweep", sweep::run(self.clone(), loops.stop.clone()));
+        loops.join().await
+    }
+}
+
+/// A loop that must not end ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the loop `{0}` ended by itself; that is a fault of this program")]
+pub struct LoopEnded(pub String);
+
+struct Loops {
+    set: JoinSet<()>,
+    names: Vec<(tokio::task::Id, String)>,
+    stop: CancellationToken,
+}
+
+impl Loops {
+    fn start(&mut self, name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.set.spawn(work);
+        self.names.push((handle.id(), name.into()));
+    }
+
+    async fn join(mut self) -> Result<(), LoopEnded> {
+        let mut first = None;
+        while let Some(ended) = self.set.join_next_with_id().await {
+            let (id, panicked) = match ended {
+                Ok((id, ())) => (id, false),
+                Err(error) => (error.id(), error.is_panic()),
+            };
+            if panicked || !self.stop.is_cancelled() {
+                let name = self.names.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone());
+                let name = name.unwrap_or_default();
+                tracing::error!(name, panicked, "a loop ended by itself");
+                first = first.or(Some(LoopEnded(name)));
+                self.stop.cancel();
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
