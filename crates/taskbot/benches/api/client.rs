@@ -22,6 +22,10 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> String {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> String {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {

@@ -6,12 +6,18 @@ use crate::{
     fill::{SAMPLE_ITEM, SAMPLE_QUEUE, SAMPLE_RESULTS},
     program::Program,
 };
+use model::{Ids, SystemIds};
 use serde_json::{Value, json};
 
 /// How often each request is made; the kernel's account is too coarse for few.
 const ROUNDS: usize = 400;
 /// As often before, unmeasured: statements are prepared, connections open.
 const WARM_UP: usize = 20;
+
+/// Ends the names of requests whose answers are so large that a tenth as many are enough.
+const LARGE: &str = "5,000 jobs";
+/// How many jobs a run has.
+const JOBS: (usize, usize) = (150, 5_000);
 
 /// What a request costs.
 pub(crate) struct Cost {
@@ -37,16 +43,17 @@ impl Measuring<'_> {
         replaced_ms: Option<f64>,
         mut request: impl FnMut(usize) -> F,
     ) -> Vec<String> {
-        let mut answers = Vec::with_capacity(WARM_UP + ROUNDS);
+        let rounds = if name.ends_with(LARGE) { ROUNDS / 10 } else { ROUNDS };
+        let mut answers = Vec::with_capacity(WARM_UP + rounds);
         for number in 0..WARM_UP {
             answers.push(request(number).await);
         }
         let before = self.program.taken(self.database).await;
-        for number in WARM_UP..WARM_UP + ROUNDS {
+        for number in WARM_UP..WARM_UP + rounds {
             answers.push(request(number).await);
         }
         let after = self.program.taken(self.database).await;
-        let rounds = f64::from(u32::try_from(ROUNDS).unwrap());
+        let rounds = f64::from(u32::try_from(rounds).unwrap());
         self.costs.push(Cost { name, replaced_ms, cpu_ms: after.ms_since(&before) / rounds });
         answers
     }
@@ -68,6 +75,7 @@ pub(crate) async fn all(client: &Client, program: &Program, database: &Database)
     let mut measuring = Measuring { program, database, costs: Vec::new() };
     testflinger(client, &mut measuring).await;
     resultsdb(client, &mut measuring).await;
+    paddles(client, &mut measuring).await;
     measuring.costs
 }
 
@@ -105,6 +113,45 @@ async fn resultsdb(client: &Client, measuring: &mut Measuring<'_>) {
     let answers =
         measuring.each("ResultsDB: latest, _distinct_on", Some(86.0), |_| client.get(&distinct)).await;
     assert_eq!(data(&answers[0]).len(), usize::try_from(SAMPLE_RESULTS).unwrap());
+}
+
+async fn paddles(client: &Client, measuring: &mut Measuring<'_>) {
+    let small = run_with_jobs(client, "small", JOBS.0).await;
+    measuring.each("paddles: a run with 150 jobs", Some(437.0), |_| client.get(&small)).await;
+    let large = run_with_jobs(client, "large", JOBS.1).await;
+    measuring.each("paddles: a run with 5,000 jobs", None, |_| client.get(&large)).await;
+    let jobs = format!("{large}jobs/");
+    let bodies: Vec<_> = (0..WARM_UP + ROUNDS).map(|at| job(JOBS.1 + at)).collect();
+    let post = |at: usize| client.post(&jobs, &bodies[at]);
+    measuring.each("paddles: a new job in a run with thousands", Some(13.5), post).await;
+    let paths: Vec<_> = (0..WARM_UP + ROUNDS).map(|at| format!("{jobs}{at}/")).collect();
+    let status = json!({"status": "running"});
+    measuring
+        .each("paddles: a job's status in a run with thousands", Some(15.7), |at| {
+            client.put(&paths[at], &status)
+        })
+        .await;
+    measuring.each("paddles: a job", Some(25.1), |at| client.get(&paths[at])).await;
+}
+
+/// The path of a new run with so many jobs.
+async fn run_with_jobs(client: &Client, name: &str, jobs: usize) -> String {
+    let unique = SystemIds.next().simple();
+    let run = format!("me-2026-11-20_10:00:00-rados-main-distro-{name}{unique}-smithi");
+    client.post("/compat/paddles/runs/", &json!({"name": run})).await;
+    let path = format!("/compat/paddles/runs/{run}/");
+    for number in 0..jobs {
+        client.post(&format!("{path}jobs/"), &job(number)).await;
+    }
+    path
+}
+
+fn job(number: usize) -> Value {
+    json!({
+        "job_id": number.to_string(), "status": "queued", "queue": "smithi", "machine_type": "smithi",
+        "suite": "rados", "branch": "main", "sha1": "0123456789abcdef0123456789abcdef01234567", "user": "me",
+        "description": "rados/basic/{clusters/fixed-2 tasks/rados_api_tests}",
+    })
 }
 
 fn result(item: &str, testcase: i64) -> Value {
