@@ -226,8 +226,8 @@ mod tests {
     use super::*;
 
     fn shell() -> Shell {
-        // Without handlers: the test runner keeps its own.
-        Shell { signal: Arc::new(AtomicUsize::new(0)), run: format!("unit-{:?}", thread::current().id()) }
+        // Without handlers: the test runner keeps its own. Each test may be a process or a thread.
+        Shell { signal: Arc::new(AtomicUsize::new(0)), run: format!("unit-{}-{:?}", std::process::id(), thread::current().id()) }
     }
 
     #[test]

@@ -315,10 +315,10 @@ mod tests {
         12: f program debian/tests/f | @ |  |  |  | 
         14: command1 command `none` | @ | hint-testsuite-triggers |  |  |  (skipped: `hint-testsuite-triggers` runs nothing)
         debian/tests/control:1:1: warning: autopkgtest skips the test `a`: it does not know the restriction `needs-flux-capacitor` (it would never run)
+        debian/tests/control:1:1: warning: the test `f` is named twice, on lines 12 and 12 (results of the two cannot be told apart)
         debian/tests/control:4:1: warning: autopkgtest skips the test `b`: it does not know the field `timeout` (it would never run)
         debian/tests/control:7:1: warning: autopkgtest skips the test `c/d`: its name holds `/` (it would never run)
         debian/tests/control:9:1: warning: autopkgtest skips the test `e`: `all` is no architecture that a test can be for; write `any` (it would never run)
-        debian/tests/control:1:1: warning: the test `f` is named twice, on lines 12 and 12 (results of the two cannot be told apart)
         "#);
     }
 
@@ -328,11 +328,11 @@ mod tests {
             " continued\nTests: a\nTest-Command: b\n\nDepends: x\n\nTests:\n\nTests: a\nno field\nTests: b\n\nTests: c\nFeatures: test-name=x\n"
         ), @r#"
         debian/tests/control:1:1: error: a continued line without a field before it
-        debian/tests/control:10:1: error: `no field` is no field (write `Field: value`, and indent continued lines)
-        debian/tests/control:11:1: error: the field `tests` comes twice in one stanza
         debian/tests/control:3:1: error: only one of `Tests` and `Test-Command` may be given
         debian/tests/control:5:1: error: the stanza has neither `Tests` nor `Test-Command`
         debian/tests/control:7:1: error: `Tests` is empty
+        debian/tests/control:10:1: error: `no field` is no field (write `Field: value`, and indent continued lines)
+        debian/tests/control:11:1: error: the field `tests` comes twice in one stanza
         debian/tests/control:13:1: error: the feature `test-name` is for `Test-Command` only
         "#);
         insta::assert_snapshot!(shown("# nothing\n"), @"debian/tests/control:1:1: error: the file names no test (write a stanza such as `Tests: smoke`)");

@@ -45,15 +45,15 @@ fn the_whole_form_is_read() {
 #[test]
 fn all_mistakes_are_told_at_once() {
     insta::assert_snapshot!(errors("name: 5\nrum: x\ninputs: {Nvr: {type: strin}}\nfetch:\n  - {url: \"http://x/${nv}\", to: ../x}\ntimeout: {run: 10}\nretry: {on: [failed]}\nenvironment: [{container: {imag: x}}]\n"), @r##"
+    task.yaml:1:1: error: a task file needs the field `run`
     task.yaml:1:7: error: `name` must be a text, it is a number (quote it: "5")
+    task.yaml:2:1: error: a task file has no field `rum` (did you mean `run`?)
     task.yaml:3:10: error: `Nvr` cannot be an input's name (use lower-case letters, digits and `_`, a letter first: it also becomes a variable `TASKBOT_INPUT_…`)
     task.yaml:3:22: error: `strin` is no type of inputs; known are string, integer, number, boolean, list, map
-    task.yaml:8:28: error: `container` has no field `imag` (did you mean `image`?)
     task.yaml:5:33: error: `../x` leaves the work folder; expected a relative path without `..`
-    task.yaml:1:1: error: a task file needs the field `run`
     task.yaml:6:16: error: run must be a duration with a unit (write 10s for seconds or 10m for minutes)
     task.yaml:7:13: error: `failed` is nothing to retry on; known are error, lost, timeout, oom (a failed test is never retried: it failed)
-    task.yaml:2:1: error: a task file has no field `rum` (did you mean `run`?)
+    task.yaml:8:28: error: `container` has no field `imag` (did you mean `image`?)
     "##);
 }
 
