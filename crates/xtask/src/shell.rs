@@ -227,7 +227,10 @@ mod tests {
 
     fn shell() -> Shell {
         // Without handlers: the test runner keeps its own. Each test may be a process or a thread.
-        Shell { signal: Arc::new(AtomicUsize::new(0)), run: format!("unit-{}-{:?}", std::process::id(), thread::current().id()) }
+        Shell {
+            signal: Arc::new(AtomicUsize::new(0)),
+            run: format!("unit-{}-{:?}", std::process::id(), thread::current().id()),
+        }
     }
 
     #[test]
