@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
     (
         1,
         "start",
@@ -100,6 +100,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
         "paddles",
         include_str!("../../../../migrations/sqlite/0080_paddles.sql"),
         include_str!("../../../../migrations/postgres/0080_paddles.sql"),
+    ),
+    (
+        90,
+        "foreign_ages",
+        include_str!("../../../../migrations/sqlite/0090_foreign_ages.sql"),
+        include_str!("../../../../migrations/postgres/0090_foreign_ages.sql"),
     ),
 ];
 

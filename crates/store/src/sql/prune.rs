@@ -88,6 +88,34 @@ const DEAD_LETTERS: Kind = Kind {
     with: &[],
 };
 const AUDIT: Kind = Kind { name: "audit", table: "audit", key: "id", old: "at < $1", clear: None, with: &[] };
+/// What jobs of other systems' agents left; attachments of those that wait are still to be had.
+const FOREIGN_FRAGMENTS: Kind = Kind {
+    name: "foreign_fragments",
+    table: "foreign_fragment",
+    key: "key",
+    old: "created_at < $1 and not exists (select 1 from task t where t.id = foreign_fragment.id \
+        and t.state not in ('finished', 'cancelled', 'superseded'))",
+    clear: None,
+    with: &[],
+};
+const FOREIGN_FILES: Kind = Kind {
+    name: "foreign_files",
+    table: "foreign_file",
+    key: "key",
+    old: "created_at < $1 and not exists (select 1 from task t where t.id = foreign_file.id \
+        and t.state not in ('finished', 'cancelled', 'superseded'))",
+    clear: None,
+    with: &[],
+};
+/// They go after their tasks; those that have none by their age.
+const FOREIGN_JOBS: Kind = Kind {
+    name: "foreign_jobs",
+    table: "foreign_job",
+    key: "id",
+    old: "created_at < $1 and not exists (select 1 from task t where t.id = foreign_job.id)",
+    clear: None,
+    with: &[("foreign_tag", "id")],
+};
 /// Windows that are over hold nothing off; they go without being asked.
 const WISHES: Kind =
     Kind { name: "wishes", table: "wish", key: "hash", old: "until < $1", clear: None, with: &[] };
@@ -98,13 +126,16 @@ pub(crate) async fn prune(
     limit: u32,
     dry_run: bool,
 ) -> Result<Pruned> {
-    let kinds: [(&Kind, Option<Duration>); 10] = [
+    let kinds: [(&Kind, Option<Duration>); 13] = [
         (&BODIES, retention.bodies),
         (&EVENTS, retention.events),
         (&MESSAGES, retention.messages),
         (&LOG_CHUNKS, retention.files),
         (&ARTIFACTS, retention.files),
+        (&FOREIGN_FRAGMENTS, retention.files),
+        (&FOREIGN_FILES, retention.files),
         (&TASKS, retention.tasks),
+        (&FOREIGN_JOBS, retention.tasks),
         (&RESULTS, retention.results),
         (&DEAD_LETTERS, retention.dead_letters),
         (&AUDIT, retention.audit),

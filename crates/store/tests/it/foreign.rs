@@ -9,7 +9,7 @@ use model::{
     task::{TaskKind, WaitReason},
 };
 use serde_json::{Map, Value, json};
-use store::{Claim, ForeignFile, ForeignQuery, ForeignReport, Fragment, NewTask, StoreError};
+use store::{Claim, ForeignFile, ForeignQuery, ForeignReport, Fragment, NewTask, Retention, StoreError};
 
 conformance![
     our_workers_and_their_agents_never_mix,
@@ -21,6 +21,7 @@ conformance![
     fragments_and_files_are_kept_by_attempt,
     documents_are_changed_by_one_at_a_time,
     leases_are_renewed_and_attempts_given_up,
+    what_jobs_left_goes_with_their_age,
 ];
 
 const SYSTEM: &str = "testflinger";
@@ -55,6 +56,49 @@ async fn our_workers_and_their_agents_never_mix(bed: &Bed) {
     assert_eq!(given.iter().map(|one| one.task.id).collect::<Vec<_>>(), [foreign.id]);
     let given = bed.store.claim(&claim("worker", 9)).await.unwrap();
     assert_eq!(given.iter().map(|one| one.task.id).collect::<Vec<_>>(), [own.id]);
+}
+
+/// Everything of a job of this queue: a piece of its log, and a file.
+async fn fill(bed: &Bed, id: uuid::Uuid) {
+    let fragment = Fragment {
+        kind: "output".to_owned(),
+        number: 0,
+        phase: "test".to_owned(),
+        at: chrono::DateTime::UNIX_EPOCH,
+        size_bytes: 3,
+        key: format!("logs/{id}"),
+    };
+    bed.store.add_fragment(id, 1, &fragment).await.unwrap();
+    let file = ForeignFile { size_bytes: 3, key: format!("artifacts/{id}") };
+    bed.store.put_foreign_file(id, "artifact", &file).await.unwrap();
+}
+
+async fn what_jobs_left_goes_with_their_age(bed: &Bed) {
+    let (waits, done) = (job("q", json!({"tags": ["a"]})), job("q", json!({"tags": ["a"]})));
+    bed.store.create_tasks(&[waits.clone(), done.clone()]).await.unwrap();
+    let stop = model::task::Stop::Cancel { who: "me".to_owned(), why: None };
+    bed.store.stop(done.id, &stop).await.unwrap();
+    let reported = SystemIds.next();
+    bed.store.report_foreign(SYSTEM, reported, &report(None, json!({"exit_code": 0})), None).await.unwrap();
+    for id in [waits.id.uuid(), done.id.uuid(), reported] {
+        fill(bed, id).await;
+    }
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let keep = Retention { files: Some(day), tasks: Some(day), ..Retention::default() };
+    let soon = bed.store.prune(&keep, 100, false).await.unwrap();
+    assert!(soon.rows.is_empty(), "nothing is old yet: {soon:?}");
+    bed.store.shift_clock(2 * 24 * 3_600_000).await.unwrap();
+    let mut gone = bed.store.prune(&keep, 100, false).await.unwrap();
+    gone.keys.sort();
+    let mut expect: Vec<_> = [done.id.uuid(), reported]
+        .iter()
+        .flat_map(|id| [format!("logs/{id}"), format!("artifacts/{id}")])
+        .collect();
+    expect.sort();
+    assert_eq!(gone.keys, expect, "what waits keeps its attachments");
+    assert_eq!((gone.rows["foreign_jobs"], gone.rows["tasks"]), (2, 1), "{gone:?}");
+    assert!(bed.store.foreign_job(SYSTEM, waits.id.uuid()).await.unwrap().is_some());
+    assert!(bed.store.foreign_job(SYSTEM, done.id.uuid()).await.unwrap().is_none());
 }
 
 async fn queues_are_served_in_the_claims_order(bed: &Bed) {
