@@ -136,9 +136,14 @@ impl SqlStore {
         Ok(session)
     }
 
+    /// A transaction that does not wait for the disk. Its clock is still to be read.
+    async fn write_unclocked(&self) -> Result<Session> {
+        self.backend.write_passing().await
+    }
+
     /// A transaction that does not wait for the disk.
     async fn write_passing(&self) -> Result<Session> {
-        let mut session = self.backend.write_passing().await?;
+        let mut session = self.write_unclocked().await?;
         session.read_clock().await?;
         Ok(session)
     }

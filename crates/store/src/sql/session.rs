@@ -133,7 +133,15 @@ impl Session {
         Ok(())
     }
 
-    /// The same, and in one statement the lock of the task's group: it comes before that of the task. SQLite has
+    /// Takes PostgreSQL's time from a row that has it; on SQLite it is known.
+    pub(crate) fn take_clock(&mut self, row: &Row) -> Result<()> {
+        if self.dialect() == Dialect::Postgres {
+            self.now = row.time("now")?;
+        }
+        Ok(())
+    }
+
+    /// The same as [`Session::read_clock`], and in one statement the lock of the task's group: it comes before that of the task. SQLite has
     /// one writer.
     pub(crate) async fn read_clock_and_lock_group_of(&mut self, task: TaskId) -> Result<()> {
         if self.dialect() == Dialect::Postgres {
@@ -282,10 +290,14 @@ impl Session {
 
 /// Runs a function of a session in a transaction, again where the database rolled it back because of others.
 /// One `on` a task holds the lock of its group from the start. A `passing` one may be forgotten by a crash of the
-/// database: it notes what somebody took for a while, or what is done again without harm.
+/// database: it notes what somebody took for a while, or what is done again without harm. An `unclocked` one passes,
+/// too, and takes the time with the first row that it locks.
 macro_rules! transaction {
     ($store:expr, passing |$session:ident| $body:expr) => {
         $crate::sql::session::transaction!(@ $store.write_passing(), |$session| $body)
+    };
+    ($store:expr, unclocked |$session:ident| $body:expr) => {
+        $crate::sql::session::transaction!(@ $store.write_unclocked(), |$session| $body)
     };
     ($store:expr, |$session:ident| $body:expr) => {
         $crate::sql::session::transaction!(@ $store.write(), |$session| $body)

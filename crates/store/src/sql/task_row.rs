@@ -130,6 +130,11 @@ macro_rules! select_task {
 pub(crate) use select_task;
 
 const BY_ID: &str = select_task!("where t.id = $1");
+const BY_ID_LOCKED_WITH_CLOCK: Sql = Sql {
+    sqlite: select_task!("where t.id = $1"),
+    postgres: "select t.*, l.unmet, taskbot_now() as now from task t left join lane l on l.id = t.lane_id \
+        where t.id = $1 for update of t",
+};
 const BY_ID_LOCKED: Sql = Sql {
     sqlite: select_task!("where t.id = $1"),
     postgres: select_task!("where t.id = $1 for update of t"),
@@ -234,6 +239,14 @@ impl TaskRow {
     pub(crate) async fn lock(session: &mut Session, id: TaskId) -> Result<Self> {
         let row = session.first(BY_ID_LOCKED, values![id]).await?;
         Self::read(&row.ok_or_else(|| not_found(id))?)
+    }
+
+    /// As [`TaskRow::lock`], in a transaction that has not read its clock yet.
+    pub(crate) async fn lock_with_clock(session: &mut Session, id: TaskId) -> Result<Self> {
+        let row = session.first(BY_ID_LOCKED_WITH_CLOCK, values![id]).await?;
+        let row = row.ok_or_else(|| not_found(id))?;
+        session.take_clock(&row)?;
+        Self::read(&row)
     }
 
     /// Inserts tasks; gives the ids of those whose key was not there.

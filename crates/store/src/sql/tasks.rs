@@ -61,7 +61,12 @@ impl Tasks for SqlStore {
                     // task or tells of it waits for the disk, and with that for this as well.
                     return transaction!(
                         self,
-                        passing | session | resolve(self, session, id, lane, resolution)
+                        unclocked | session | {
+                            async {
+                                let row = TaskRow::lock_with_clock(session, id).await?;
+                                resolve(self, session, row, lane, resolution).await
+                            }
+                        }
                     );
                 }
                 lane
@@ -72,7 +77,10 @@ impl Tasks for SqlStore {
             }
             Resolution::Wrong { .. } | Resolution::Later { .. } => None,
         };
-        transaction!(self, on id, |session| resolve(self, session, id, lane, resolution))
+        transaction!(self, on id, |session| async {
+            let row = TaskRow::lock(session, id).await?;
+            resolve(self, session, row, lane, resolution).await
+        })
     }
 
     async fn stop(&self, task: TaskId, stop: &Stop) -> Result<Stopped> {
@@ -168,12 +176,11 @@ async fn unresolved(session: &mut Session, limit: u32, hold_ms: u64) -> Result<V
 async fn resolve(
     store: &SqlStore,
     session: &mut Session,
-    task: TaskId,
+    mut row: TaskRow,
     lane: Option<i64>,
     resolution: &Resolution,
 ) -> Result<Task> {
     let mut work = Work::new(session, store);
-    let mut row = TaskRow::lock(work.session, task).await?;
     if !matches!(row.task.state, TaskState::Waiting { reason: WaitReason::Resolving, .. }) {
         return Ok(row.task);
     }
