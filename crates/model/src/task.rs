@@ -169,14 +169,20 @@ impl Repo {
 }
 
 impl TaskKind {
-    /// A job for Testflinger's agents, and what it needs: one of them.
+    /// A job for Testflinger's agents, and what it needs: one of them. `requeue` says whether it is queued again when
+    /// its agent is lost.
     #[must_use]
-    pub fn testflinger(mut job: Map<String, Value>, queue: &QueueName) -> (Self, Requirements) {
+    pub fn testflinger(
+        mut job: Map<String, Value>,
+        queue: &QueueName,
+        requeue: bool,
+    ) -> (Self, Requirements) {
         job.insert("job_queue".to_owned(), queue.as_str().into());
         let system = TESTFLINGER.trim_end_matches(':').to_owned();
         let needs = ForeignNeed { system: system.clone(), ..ForeignNeed::default() };
         // What failed before the test is its agent's to try again.
-        let retry = RetryPolicy { on: vec![RetryOn::Lost], ..RetryPolicy::default() };
+        let on = if requeue { vec![RetryOn::Lost] } else { Vec::new() };
+        let retry = RetryPolicy { on, ..RetryPolicy::default() };
         let kind = Self::Foreign { system, job: Value::Object(job), retry: Some(retry) };
         (kind, Requirements { foreign: Some(needs), ..Requirements::default() })
     }

@@ -106,12 +106,12 @@ impl Scheduler {
         rule: &RuleName,
         stored: &StoredEvent,
     ) -> Result<Option<Judgement>, ServiceError> {
-        let (set, ids) = (Arc::clone(set), Arc::clone(self.ids()));
+        let (set, judging) = (Arc::clone(set), self.clone());
         let (name, event, generation) = (rule.clone(), stored.event.clone(), stored.generation);
         let judge = move || {
             // As old as it was when it came in: ages count from then.
             let evaluation = set.evaluate_rule(&name, &event, event.received_at).ok().flatten()?;
-            Some(wish::judgement(&*ids, set.revision(), &event, generation, evaluation))
+            Some(wish::judgement(&judging, set.revision(), &event, generation, evaluation))
         };
         let judged = tokio::task::spawn_blocking(judge).await;
         judged.map_err(|error| ServiceError::Bad(format!("judging stopped: {error}")))

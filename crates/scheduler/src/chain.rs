@@ -80,12 +80,13 @@ pub(crate) fn nothing(rules: &RuleSet) -> Judgement {
 
 async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, unjudged: &Unjudged) -> Judgement {
     let set = Arc::clone(rules);
-    let (clock, ids) = (Arc::clone(scheduler.clock()), Arc::clone(scheduler.ids()));
+    let judging = scheduler.clone();
     let (event, generation) = (unjudged.event.clone(), unjudged.generation);
     let judge = move || {
-        let mut evaluation = set.evaluate(&event, clock.now()).map_err(|error| error.to_string())?;
+        let mut evaluation =
+            set.evaluate(&event, judging.clock().now()).map_err(|error| error.to_string())?;
         let candidates = std::mem::take(&mut evaluation.candidates);
-        Ok((wish::judgement(&*ids, set.revision(), &event, generation, evaluation), candidates))
+        Ok((wish::judgement(&judging, set.revision(), &event, generation, evaluation), candidates))
     };
     let judged = tokio::task::spawn_blocking(judge).await;
     match judged.unwrap_or_else(|error| Err(format!("judging stopped: {error}"))) {

@@ -118,10 +118,9 @@ impl Scheduler {
 
     /// Checks and judges off the threads that serve others: scripts may take their time.
     async fn judge_batch(&self, rules: Arc<RuleSet>, events: Vec<Incoming>) -> store::Result<JudgedBatch> {
-        let (clock, ids) = (Arc::clone(self.clock()), Arc::clone(self.ids()));
         let scheduler = self.clone();
         let judge = move || {
-            let now = clock.now();
+            let now = scheduler.clock().now();
             let foreign_sources = &scheduler.settings().foreign_sources;
             let mut batch = JudgedBatch::default();
             for (place, incoming) in events.into_iter().enumerate() {
@@ -129,7 +128,7 @@ impl Scheduler {
                     batch.refused.push((place, Refused { event: incoming.event, reason }));
                     continue;
                 }
-                match judge_one(&rules, &*ids, incoming, now) {
+                match judge_one(&rules, &scheduler, incoming, now) {
                     Ok((commit, candidates)) => {
                         batch.places.push(place);
                         batch.candidates.push(candidates);
@@ -244,7 +243,7 @@ fn printable(text: &str) -> String {
 /// Checks and judges one event.
 fn judge_one(
     rules: &RuleSet,
-    ids: &dyn model::Ids,
+    scheduler: &Scheduler,
     incoming: Incoming,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(EventCommit, Vec<u32>), Box<Refused>> {
@@ -257,7 +256,7 @@ fn judge_one(
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let mut evaluation = rules.evaluate(&event, now)?;
         let candidates = std::mem::take(&mut evaluation.candidates);
-        Ok((wish::judgement(ids, rules.revision(), &event, 0, evaluation), candidates))
+        Ok((wish::judgement(scheduler, rules.revision(), &event, 0, evaluation), candidates))
     }));
     match judged {
         Ok(Ok((judgement, candidates))) => {

@@ -153,7 +153,8 @@ impl Scheduler {
         let queue = submission.queue.or(queue);
         let queue = queue.unwrap_or_else(|| QueueName::new(self.settings().default_queue.clone()));
         let (kind, needs, wait) = if submission.task.is_some() && repo.is_testflinger() {
-            let (kind, needs) = TaskKind::testflinger(submission.inputs.clone(), &queue);
+            let (kind, needs) =
+                TaskKind::testflinger(submission.inputs.clone(), &queue, self.settings().requeue_foreign);
             (kind, needs.and(&submission.needs), None)
         } else {
             let kind = TaskKind::Repo { repo, resolved: None, discover };

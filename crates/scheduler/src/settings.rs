@@ -58,6 +58,9 @@ pub struct Settings {
     /// The sources that may bring events of other installations, whose topics are under `taskbot.`. From any
     /// other, and from the API, these are refused: rules trust them.
     pub foreign_sources: BTreeSet<SourceName>,
+    /// Whether a rule's job for another system's agents is queued again when its agent is lost; else it ends as
+    /// `error(lost)`.
+    pub requeue_foreign: bool,
     /// How wishes to run a test once more are served.
     pub retest: RetestSettings,
 }
@@ -86,6 +89,7 @@ impl Default for Settings {
             },
             default_queue: "default".to_owned(),
             foreign_sources: BTreeSet::new(),
+            requeue_foreign: true,
             retest: RetestSettings::default(),
         }
     }

@@ -124,13 +124,13 @@ async fn judge_held(scheduler: &Scheduler, rules: &Arc<RuleSet>) -> store::Resul
 
 async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, held: &DueHeld) -> Judgement {
     let set = Arc::clone(rules);
-    let (clock, ids) = (Arc::clone(scheduler.clock()), Arc::clone(scheduler.ids()));
+    let judging = scheduler.clone();
     let DueHeld { rule, generation, event, .. } = held.clone();
     let judge = move || {
-        let now = clock.now();
+        let now = judging.clock().now();
         let evaluation = set.evaluate_rule(&rule, &event, now).map_err(|error| error.to_string())?;
         Ok(evaluation
-            .map(|evaluation| wish::judgement(&*ids, set.revision(), &event, generation, evaluation)))
+            .map(|evaluation| wish::judgement(&judging, set.revision(), &event, generation, evaluation)))
     };
     let judged = tokio::task::spawn_blocking(judge).await;
     match judged.unwrap_or_else(|error| Err(format!("judging stopped: {error}"))) {

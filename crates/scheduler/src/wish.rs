@@ -1,7 +1,8 @@
 //! What rules wish, as what the store makes.
 
+use crate::Scheduler;
 use model::{
-    Event, Ids, Revision, Submitter, TaskId,
+    Event, Revision, Submitter, TaskId,
     message::{JsonText, NewMessage},
     task::{Approval, TaskKind, WaitReason},
 };
@@ -14,7 +15,7 @@ use store::{CancelWish, Dedupe, Judgement, NewCollect, NewOrigin, NewTask};
 
 /// The judgement that an evaluation comes to. In shadow mode a rule's wishes are judged and not made.
 pub(crate) fn judgement(
-    ids: &dyn Ids,
+    scheduler: &Scheduler,
     revision: &Revision,
     event: &Event,
     generation: u32,
@@ -22,7 +23,7 @@ pub(crate) fn judgement(
 ) -> Judgement {
     let limits = evaluation.tasks.iter().filter_map(|wish| Some((wish.rule.clone(), wish.limits?))).collect();
     let tasks = evaluation.tasks.into_iter().filter(|wish| !wish.shadow);
-    let tasks = tasks.map(|wish| new_task(ids, event, generation, wish)).collect();
+    let tasks = tasks.map(|wish| new_task(scheduler, event, generation, wish)).collect();
     let cancels = evaluation
         .cancels
         .into_iter()
@@ -65,7 +66,7 @@ fn cancel_what(what: CancelWhat) -> store::CancelWhat {
     }
 }
 
-fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> NewTask {
+fn new_task(scheduler: &Scheduler, event: &Event, generation: u32, wish: TaskWish) -> NewTask {
     let key = wish.key(event, generation);
     let dedupe = wish.dedupe.map(|dedupe| Dedupe {
         // The key is taken within rule, entry and cell already.
@@ -74,7 +75,8 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         window: dedupe.window,
     });
     let (kind, needs, wait) = if wish.repo.is_testflinger() {
-        let (kind, needs) = TaskKind::testflinger(wish.inputs.clone(), &wish.queue);
+        let (kind, needs) =
+            TaskKind::testflinger(wish.inputs.clone(), &wish.queue, scheduler.settings().requeue_foreign);
         (kind, needs.and(&wish.needs), wish.approve.then_some(WaitReason::Approval))
     } else {
         let repo = Arc::unwrap_or_clone(wish.repo);
@@ -82,7 +84,7 @@ fn new_task(ids: &dyn Ids, event: &Event, generation: u32, wish: TaskWish) -> Ne
         (kind, wish.needs, Some(WaitReason::Resolving))
     };
     NewTask {
-        id: TaskId::new(ids.next()),
+        id: TaskId::new(scheduler.ids().next()),
         key,
         kind,
         name: wish.task,

@@ -21,7 +21,7 @@ use model::{
     task::{Origin, PRIORITY_MAX, TaskKind, Trust, WaitReason},
 };
 use serde_json::{Map, Value, json};
-use store::{ForeignQuery, NewOrigin, NewTask, StoreError};
+use store::{ForeignQuery, NewOrigin, NewTask, Role, StoreError};
 
 /// The longest name that a task takes over from its job, in bytes.
 const TASK_NAME_BYTES_MAX: usize = 200;
@@ -207,6 +207,12 @@ pub(crate) async fn action(
     };
     if task.state.is_final() {
         return Err(over());
+    }
+    // Theirs take anybody's word; `strict` is theirs in this, too.
+    let own = matches!(&task.origin, Origin::Submitted { who, .. } if *who == asker.name);
+    if !own && asker.role < Role::Manager && !state.testflinger().strict {
+        let detail = "This job is somebody else's; cancelling it needs the role manager";
+        return Err(Refusal::forbidden(detail));
     }
     match state.scheduler().cancel(task.id, None, &asker.name).await {
         Ok(stopped) if stopped.changed => Ok(ok()),

@@ -7,7 +7,7 @@ use super::{
     tokens::{self, Permissions},
 };
 use crate::{
-    auth::{Caller, TOKEN_PREFIX},
+    auth::{self, Caller, TOKEN_PREFIX},
     problem::Problem,
     state::ApiState,
 };
@@ -114,6 +114,11 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
+    fn of(caller: Caller, anonymous: bool, agent: Option<String>) -> Self {
+        let Caller { name, role, bounds } = caller;
+        Self { name, role, anonymous, agent, client: None, bounds }
+    }
+
     /// Under which name what the agent runs is leased.
     pub(crate) fn worker(&self) -> WorkerName {
         match (&self.agent, self.anonymous, self.role) {
@@ -176,20 +181,16 @@ async fn admit(
         || Problem::new(StatusCode::UNAUTHORIZED, "Missing Authorization header: this needs a token");
     let anonymous = given.is_none();
     let mut asker = match (caller, given.as_deref().and_then(bearer)) {
-        (Some(caller), _) => Asker {
-            name: caller.name,
-            role: caller.role,
-            anonymous,
-            agent,
-            client: None,
-            bounds: caller.bounds,
+        (Some(caller), _) => Asker::of(caller, anonymous, agent),
+        (None, Some(token)) => match tokens::verify(state, token).await {
+            Ok(client) => {
+                let role = clients::role(&client.role).ok_or_else(|| Refusal::forbidden("Invalid Token"))?;
+                let name = format!("{SYSTEM}:{}", client.client_id);
+                Asker { name, role, anonymous, agent, client: Some(client), bounds: Bounds::default() }
+            }
+            // Not of this interface: somebody whom we believe may have signed it.
+            Err(refusal) => Asker::of(auth::signed(state, token).await.ok_or(refusal)?, anonymous, agent),
         },
-        (None, Some(token)) => {
-            let client = tokens::verify(state, token).await?;
-            let role = clients::role(&client.role).ok_or_else(|| Refusal::forbidden("Invalid Token"))?;
-            let name = format!("{SYSTEM}:{}", client.client_id);
-            Asker { name, role, anonymous, agent, client: Some(client), bounds: Bounds::default() }
-        }
         (None, None) => return Err(missing().into()),
     };
     if settings.strict && anonymous && asker.role >= Role::Submitter {

@@ -11,6 +11,7 @@ mod paddles_machines;
 mod rats;
 mod resultsdb;
 mod roles;
+mod security;
 mod signed;
 mod streams;
 mod testflinger;

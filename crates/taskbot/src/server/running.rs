@@ -314,6 +314,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         retention: config.retention.clone(),
         default_queue: config.server.default_queue.clone(),
         retest: config.retest.clone(),
+        requeue_foreign: config.interfaces.testflinger.settings.requeue,
         ..Settings::default()
     }
 }
