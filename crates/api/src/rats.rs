@@ -14,7 +14,7 @@ use axum::{
     Extension, Json,
     body::{Bytes, to_bytes},
     extract::{FromRequest, Multipart, Request, State},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
 };
 use serde_json::{Map, Value};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -60,6 +60,10 @@ pub(crate) async fn submit(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
+    if request.method() == Method::HEAD {
+        let detail = "nothing is run again by HEAD; use GET or POST";
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail));
+    }
     let base = Base::of(request.headers(), request.uri());
     let asked = asked(arguments(request).await?)?;
     Ok(Json(ask(&state, asked, &caller, &base).await?))

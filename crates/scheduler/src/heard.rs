@@ -297,7 +297,9 @@ impl Scheduler {
                 Err(Refused::Wrong(why)) => return Err(ServiceError::Bad(why)),
             }
         }
-        if is_url && !ours {
+        // An interface's own listener is this server, too.
+        let beside = base.is_some_and(|base| host_of(base).is_some() && host_of(base) == host_of(id));
+        if is_url && !ours && !beside {
             return Err(StoreError::NotFound { what: "result", id: id.to_owned() }.into());
         }
         let entry = self.store().entry(known).await?;
@@ -311,6 +313,15 @@ impl Scheduler {
         let replaced = Replaced { id: number.to_owned(), shown, own: Some(known) };
         Ok(FoundResult { item, test: entry.testcase.name, replaced })
     }
+}
+
+/// The host in a URL, without its port.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let port =
+        authority.rfind(':').filter(|at| authority[at + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+    Some(&authority[..port.unwrap_or(authority.len())])
 }
 
 fn found_elsewhere(number: &str, shown: Value) -> Result<FoundResult, ServiceError> {

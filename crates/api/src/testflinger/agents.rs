@@ -30,9 +30,12 @@ const FIELDS: [&str; 8] =
 
 /// A name of an agent or a queue.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'))
+    {
         return Err(Refusal::bad(format!(
-            "a name has 1 to {NAME_BYTES_MAX} bytes, none of them a control character"
+            "a name has 1 to {NAME_BYTES_MAX} bytes, none of them a control character or a slash"
         )));
     }
     Ok(())

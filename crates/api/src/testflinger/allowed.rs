@@ -46,36 +46,65 @@ pub(crate) async fn check(
     if wanted.priority > priority_max {
         return refuse(format!("Priority {} in queue {queue} is above {priority_max}.", wanted.priority));
     }
-    let reserve = job.get("reserve_data").and_then(|data| data.get("timeout")).and_then(seconds);
+    let Some(timeout) = job.get("reserve_data").and_then(|data| data.get("timeout")) else { return Ok(()) };
+    if timeout.is_null() {
+        return Ok(());
+    }
+    // What cannot be read is no way round the limit.
+    let reserve = seconds(timeout).ok_or_else(|| {
+        let message = format!("reserve_data.timeout: {timeout} is no time; write seconds, or `1d 2h 30m`");
+        Refusal::Abort(StatusCode::UNPROCESSABLE_ENTITY, message)
+    })?;
     let reserve_max =
         limit(limits.map(|limits| limits.1)).unwrap_or(RESERVATION_SECONDS).max(RESERVATION_SECONDS);
-    if reserve.is_some_and(|seconds| seconds > reserve_max) {
+    if reserve > reserve_max {
         return refuse(format!("A reservation in queue {queue} is at most {reserve_max} seconds long."));
     }
     Ok(())
 }
 
-/// A time as jobs give it: seconds, or a text such as `1d 2h`, `90m`, `45`.
+/// A time as jobs give it, in seconds rounded up: a number, or a text such as `1d 2h`, `2 days`, `90m`, `1:30:00`,
+/// `45`. Nothing when it cannot be read or is negative.
 fn seconds(value: &Value) -> Option<i64> {
-    let Value::String(text) = value else { return value.as_i64() };
-    let mut all: i64 = 0;
-    let mut number = String::new();
-    for letter in text.chars().filter(|letter| !letter.is_whitespace()) {
-        let unit = match letter {
-            '0'..='9' => {
-                number.push(letter);
-                continue;
-            }
-            'd' => 86_400,
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
+    let text = match value {
+        Value::String(text) => text.trim().to_ascii_lowercase(),
+        Value::Number(number) => return whole(number.as_f64()?),
+        _ => return None,
+    };
+    if text.contains(':') {
+        let parts =
+            text.split(':').map(|part| part.trim().parse::<u32>().ok()).collect::<Option<Vec<_>>>()?;
+        let all = parts.iter().fold(0.0, |all, part| all * 60.0 + f64::from(*part));
+        return (parts.len() <= 3).then(|| whole(all)).flatten();
+    }
+    let mut all = 0.0;
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = rest[end..].trim_start();
+        let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "w" | "week" | "weeks" => 604_800.0,
+            "d" | "day" | "days" => 86_400.0,
+            "h" | "hr" | "hour" | "hours" => 3600.0,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "" | "s" | "sec" | "second" | "seconds" => 1.0,
             _ => return None,
         };
-        all = all.checked_add(number.parse::<i64>().ok()?.checked_mul(unit)?)?;
-        number.clear();
+        all += number * unit;
+        rest = rest[end..].trim_start_matches([' ', ',']);
     }
-    if number.is_empty() { Some(all) } else { all.checked_add(number.parse().ok()?) }
+    (!text.is_empty()).then(|| whole(all)).flatten()
+}
+
+/// Rounded up; nothing when it is negative or none of the times that there are.
+fn whole(seconds: f64) -> Option<i64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what does not fit is the largest, which is over any limit"
+    )]
+    (seconds.is_finite() && seconds >= 0.0).then(|| seconds.ceil() as i64)
 }
 
 #[cfg(test)]
@@ -90,7 +119,18 @@ mod tests {
             (json!("45"), Some(45)),
             (json!("1d 2h"), Some(93_600)),
             (json!("90m"), Some(5400)),
+            (json!("2 days"), Some(172_800)),
+            (json!("1w"), Some(604_800)),
+            (json!("1 day, 2 hours"), Some(93_600)),
+            (json!("25:00:00"), Some(90_000)),
+            (json!(99_999.5), Some(100_000)),
+            (json!(1e300), Some(i64::MAX)),
+            (json!("9e9"), None),
             (json!("soon"), None),
+            (json!(""), None),
+            (json!("1.2.3"), None),
+            (json!(-1), None),
+            (json!(true), None),
         ] {
             assert_eq!(seconds(&value), expect, "{value}");
         }

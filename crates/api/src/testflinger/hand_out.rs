@@ -10,7 +10,7 @@ use crate::state::ApiState;
 use axum::{
     Extension,
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     response::Response,
 };
 use model::{
@@ -32,8 +32,13 @@ const QUEUES_MAX: usize = 1000;
 pub(crate) async fn hand_out(
     State(state): State<ApiState>,
     Extension(asker): Extension<Asker>,
+    method: Method,
     RawQuery(query): RawQuery,
 ) -> Answer {
+    if method == Method::HEAD {
+        // Nobody would read the job.
+        return Err(Refusal::Abort(StatusCode::METHOD_NOT_ALLOWED, "A job is handed out by GET".to_owned()));
+    }
     let query = query.unwrap_or_default();
     let queues: Vec<_> = form_urlencoded::parse(query.as_bytes())
         .filter(|(key, value)| key == "queue" && !value.is_empty() && value.len() <= NAME_BYTES_MAX)

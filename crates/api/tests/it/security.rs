@@ -214,6 +214,22 @@ async fn other_peoples_jobs_and_tasks_are_not_ended() {
 }
 
 #[tokio::test]
+async fn looking_by_head_takes_and_makes_nothing() {
+    let bed = Bed::with(loopback(Role::Admin), Limits::default()).await;
+    let made = bed.request(Method::POST, "/v1/job").json(&json!({"job_queue": "lab"})).send().await.unwrap();
+    assert_eq!(made.status(), 200);
+    for path in ["/v1/job?queue=lab", "/submit?type=koji_build&item=a-1-1&test=x"] {
+        assert_eq!(bed.request(Method::HEAD, path).send().await.unwrap().status(), 405, "{path}");
+    }
+    let handed = bed.request(Method::GET, "/v1/job?queue=lab").send().await.unwrap();
+    assert_eq!(handed.status(), 200, "it is still there for who reads it");
+    let asked: Value =
+        bed.request(Method::GET, "/api/v1/retests").send().await.unwrap().json().await.unwrap();
+    assert_eq!(asked["items"], json!([]));
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn bodies_without_end_are_refused() {
     let bed = Bed::with(loopback(Role::Admin), Limits::default()).await;
     let (json, form) = ("application/json", "application/x-www-form-urlencoded");
