@@ -53,6 +53,7 @@ on_each_engine! {
     a_run_is_isolated,
     relaxations_are_the_workers_to_grant,
     prepared_layers_are_kept_and_reused,
+    an_engine_that_went_away_lets_the_task_down,
     a_second_attempt_starts_like_a_bare_container,
     a_failed_prepare_keeps_nothing,
     hostile_output,
@@ -459,6 +460,30 @@ async fn images_that_cannot_be_had(kind: Kind) {
     let refused = provision(&bench.executor(), &bench.label, &wish, Trust::Trusted).await;
     assert!(matches!(refused, Err(ProvisionError::Unavailable(_))));
     assert!(bench.executor().probe().await.unwrap_err().contains("/nonexistent/docker.sock"));
+}
+
+async fn an_engine_that_went_away_lets_the_task_down(kind: Kind) {
+    let mut bench = Bench::new(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let (real, between) = (bench.config.sockets[0].clone(), folder.path().join("engine.sock"));
+    let listener = tokio::net::UnixListener::bind(&between).unwrap();
+    let proxy = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (mut ours, _) = listener.accept().await.unwrap();
+            let mut engine = tokio::net::UnixStream::connect(&real).await.unwrap();
+            connections.spawn(async move { tokio::io::copy_bidirectional(&mut ours, &mut engine).await });
+        }
+    });
+    bench.config.sockets = vec![between];
+    let executor = bench.executor();
+    executor.probe().await.unwrap();
+    proxy.abort();
+    assert!(proxy.await.unwrap_err().is_cancelled());
+    let wish = container(Some("x"), Sizes::default());
+    let refused = provision(&executor, &bench.label, &wish, Trust::Trusted).await;
+    // Not as if this worker never had one: another attempt may find it.
+    assert!(matches!(refused, Err(ProvisionError::Infra(_))), "{:?}", refused.err());
 }
 
 async fn an_image_without_a_shell(kind: Kind) {

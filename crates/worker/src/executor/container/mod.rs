@@ -34,7 +34,10 @@ use model::{
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -133,6 +136,8 @@ pub struct Containers {
     clock: Arc<dyn Clock>,
     layers: Arc<Layers>,
     engine: Mutex<Option<Arc<Engine>>>,
+    /// Whether an engine has answered before.
+    answered: AtomicBool,
 }
 
 impl Containers {
@@ -140,7 +145,13 @@ impl Containers {
     #[must_use]
     pub fn new(config: ContainerConfig, clock: Arc<dyn Clock>) -> Self {
         let layers = Layers::new(config.state.clone(), config.layers_max, config.layers_bytes_max);
-        Self { config: Arc::new(config), clock, layers: Arc::new(layers), engine: Mutex::new(None) }
+        Self {
+            config: Arc::new(config),
+            clock,
+            layers: Arc::new(layers),
+            engine: Mutex::new(None),
+            answered: AtomicBool::new(false),
+        }
     }
 
     /// The engine, if one answers.
@@ -153,6 +164,7 @@ impl Containers {
         }
         *known = None;
         let engine = Arc::new(Engine::connect(&self.config.sockets).await?);
+        self.answered.store(true, Ordering::Relaxed);
         Ok(Arc::clone(known.insert(engine)))
     }
 }
@@ -199,7 +211,12 @@ impl Executor for Containers {
         let relaxed = self.config.allow.grant(&wish.relaxed, request.trust)?;
         let sizes = self.config.sizes.grant(&wish.sizes)?;
         let made = async {
-            let engine = self.engine().await.map_err(ProvisionError::Unavailable)?;
+            // One that went away comes back, as after an update: another attempt may find it.
+            let away = |why| match self.answered.load(Ordering::Relaxed) {
+                true => ProvisionError::Infra(why),
+                false => ProvisionError::Unavailable(why),
+            };
+            let engine = self.engine().await.map_err(away)?;
             let image = image::provide(&engine, &self.config, &reference, log).await?;
             Ok::<_, ProvisionError>((engine, image))
         };
