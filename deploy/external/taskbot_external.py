@@ -32,6 +32,7 @@ class Provider:
     notes = ()
     can_reboot = False
     can_sweep = False
+    can_hold = False
 
     def __init__(self):
         self._running = None
@@ -57,6 +58,10 @@ class Provider:
     def reboot(self):
         """Start it anew, with its files."""
         raise Refused("unavailable", "it cannot be rebooted")
+
+    def hold(self):
+        """The lines that tell a person on this machine how to get in; nothing of the task runs meanwhile."""
+        raise Refused("unavailable", "it cannot be held")
 
     def destroy(self):
         """Remove it, or what there is of it; may be called twice."""
@@ -126,6 +131,7 @@ def _capabilities(provider):
         "version": provider.version,
         "reboot": provider.can_reboot,
         "sweep": provider.can_sweep,
+        "hold": provider.can_hold,
         "notes": list(provider.notes),
     }
 
@@ -142,6 +148,8 @@ def _carry_out(provider, request, lines):
             provider.copy_out(request["archive"], request["paths"])
         case "reboot":
             provider.reboot()
+        case "hold":
+            return {"enter": provider.hold()}
         case "destroy":
             provider.destroy()
         case "sweep":

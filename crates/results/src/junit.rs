@@ -101,7 +101,7 @@ impl Reader {
                 keep(&mut result, attributes, &["file", "line", "hostname", "timestamp", "package"]);
                 self.count += 1;
                 if matches!(kind, Kind::Case) {
-                    outcome = stated(attributes);
+                    outcome = self.stated(attributes)?;
                 }
             }
             Kind::Mark(_) => {
@@ -161,6 +161,20 @@ impl Reader {
             }),
         };
         Ok(Claims { tests: count("tests")?, bad: count("failures")?.saturating_add(count("errors")?) })
+    }
+
+    /// What GoogleTest, CTest and others state in an attribute, beside or instead of an element. One that passed is left
+    /// to its elements.
+    fn stated(&self, attributes: &Attributes) -> Result<Option<Outcome>, Fault> {
+        let mut said = Vec::new();
+        for name in ["status", "result"] {
+            let Some(word) = attributes.get(name).filter(|word| !word.trim().is_empty()) else { continue };
+            said.push(words::junit_status(word).ok_or_else(|| {
+                Fault::new(self.line, format!("{name}=\"{}\" of a test case is not known", clean_name(word)))
+                    .help("known are passed, failed, error, skipped and what docs/outcomes.md lists; leave it out where an element says it")
+            })?);
+        }
+        Ok(worst(said.into_iter().filter(|outcome| *outcome != Outcome::Passed)))
     }
 
     /// The name of a suite or a case; a case without any is called by its place.
@@ -230,11 +244,6 @@ fn keep(result: &mut ParsedResult, attributes: &Attributes, names: &[&str]) {
             result.data.insert((*name).to_owned(), clean_name(value));
         }
     }
-}
-
-/// What GoogleTest and CTest state in an attribute, beside or instead of an element.
-fn stated(attributes: &Attributes) -> Option<Outcome> {
-    worst(["status", "result"].into_iter().filter_map(|name| words::junit_status(attributes.get(name)?)))
 }
 
 /// Gives what a mark says to the element around it.

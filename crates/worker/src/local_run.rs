@@ -37,6 +37,8 @@ pub struct LocalOptions {
     pub item: Option<Item>,
     /// Whether relaxed isolation that the worker allows is granted: the folder is the caller's own.
     pub trusted: bool,
+    /// The repository's folder, where the task lies in a folder of it: all of it is the work folder then.
+    pub root: Option<PathBuf>,
     /// The image for its containers in place of the task file's.
     pub image: Option<String>,
     /// Where the files that it leaves are put; nowhere when missing.
@@ -58,6 +60,9 @@ pub enum LocalError {
     /// The inputs are wrong.
     #[error("{0}")]
     BadInputs(String),
+    /// The task is not where it should be.
+    #[error("{0} is not inside of {1}")]
+    NotInside(PathBuf, PathBuf),
     /// The disk.
     #[error("{path}: {error}")]
     Disk {
@@ -68,8 +73,8 @@ pub enum LocalError {
     },
 }
 
-/// Runs the task in a folder, or else its tests in another format. `path` is the folder or its task file, `scratch` a folder for what is needed on
-/// the way; `out` gets the log, stamped, as it comes.
+/// Runs the task in a folder, or else its tests in another format. `path` is the folder or its task file, `scratch` a
+/// folder for what is needed on the way; `out` gets the log, stamped, as it comes.
 ///
 /// # Errors
 /// There is nothing to run. How the task itself ended, also by errors, is in what is returned.
@@ -87,6 +92,15 @@ pub async fn run_local(
     let folder = match folder.parent() {
         Some(parent) if folder.is_file() => parent.to_owned(),
         _ => folder,
+    };
+    let (root, dir) = match &options.root {
+        None => (folder.clone(), String::new()),
+        Some(root) => {
+            let root = root.canonicalize().map_err(|error| disk(root, error))?;
+            let inside = folder.strip_prefix(&root).ok().and_then(Path::to_str).map(str::to_owned);
+            let dir = inside.ok_or_else(|| LocalError::NotInside(folder.clone(), root.clone()))?;
+            (root, dir)
+        }
     };
     let mut file = match read_tests(&folder)? {
         RepositoryTests::TaskFile(text) => {
@@ -114,8 +128,8 @@ pub async fn run_local(
         trust: if options.trusted { Trust::Trusted } else { Trust::Untrusted },
         secrets: runner.config.secrets.0.keys().cloned().collect(),
         file,
-        source: Source::Folder(folder),
-        dir: String::new(),
+        source: Source::Folder(root),
+        dir,
         hold: None,
         timeout_cap: None,
         traceparent: None,

@@ -90,14 +90,20 @@ pub fn junit(element: &str) -> Option<Outcome> {
     })
 }
 
-/// The attribute `status` or `result` of a test case in JUnit XML (GoogleTest, CTest, behave), in any case.
-/// What says nothing beyond the elements inside (`run`, `completed`, `passed`) is `None`.
+/// The attribute `status` or `result` of a test case in JUnit XML (GoogleTest, CTest, behave, Jenkins …), in any case.
+/// Where it says that a case passed, the elements inside still decide. A word that is not known is `None`.
 #[must_use]
 pub fn junit_status(status: &str) -> Option<Outcome> {
     Some(match status.trim().to_ascii_lowercase().as_str() {
-        "fail" | "failed" | "failure" => Outcome::Failed,
-        "error" | "broken" | "undefined" => TASK,
-        "skipped" | "notrun" | "disabled" | "suppressed" | "ignored" | "untested" => Outcome::Skipped,
+        "fail" | "failed" | "failure" | "regression" => Outcome::Failed,
+        "error" | "errored" | "broken" | "undefined" | "aborted" | "crashed" | "interrupted" | "killed"
+        | "timeout" | "timedout" | "timed_out" => TASK,
+        "unstable" | "warning" => Outcome::NeedsInspection,
+        "flaky" => Outcome::Info,
+        "skip" | "skipped" | "notrun" | "not_run" | "disabled" | "suppressed" | "ignored" | "untested"
+        | "pending" | "todo" => Outcome::Skipped,
+        "pass" | "passed" | "success" | "successful" | "succeeded" | "ok" | "fixed" | "run" | "executed"
+        | "completed" | "finished" | "done" => Outcome::Passed,
         _ => return None,
     })
 }

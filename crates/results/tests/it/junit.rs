@@ -71,6 +71,27 @@ fn dialects() {
     check(&suite("<testcase name=\"c\" status=\"run\" result=\"completed\"/>"), "passed s\n  passed c");
     check(&suite("<testcase name=\"c\" status=\"fail\"/>"), "failed s\n  failed c");
     check(&suite("<testcase name=\"c\" status=\"run\" result=\"skipped\"/>"), "skipped s\n  skipped c");
+    let stated = |word: &str| {
+        let shown = shown(ResultFormat::Junit, &suite(&format!("<testcase name=\"c\" status=\"{word}\"/>")));
+        shown.lines().last().unwrap_or_default().trim().to_owned()
+    };
+    for (word, expect) in [
+        ("PASSED", "passed c"),
+        ("", "passed c"),
+        ("REGRESSION", "failed c"),
+        ("timedout", "error(task) c"),
+        ("Aborted", "error(task) c"),
+        ("unstable", "needs_inspection c"),
+        ("pending", "skipped c"),
+    ] {
+        assert_eq!(stated(word), expect, "{word}");
+    }
+    // What is not known is no pass; what passed by its attribute is as its elements say.
+    assert!(
+        stated("mostly fine").starts_with("results:1: status=\"mostly fine\" of a test case is not known")
+    );
+    check(&suite("<testcase name=\"c\" status=\"passed\"><skipped/></testcase>"), "skipped s\n  skipped c");
+    check(&suite("<testcase name=\"c\" result=\"ok\"><failure/></testcase>"), "failed s\n  failed c");
     // A fixture that broke outside of any case.
     check(
         &suite("<testcase name=\"c\"/><error message=\"teardown\"/>"),

@@ -131,6 +131,19 @@ Examples:
   taskbot worker conformance -o json ./my-cloud"
     )]
     Conformance(Conformance),
+    /// Get into a virtual machine that is held, on its worker's host: `task show` says which folder
+    #[command(
+        after_help = "A shell as root in the machine, line by line; Ctrl-D leaves it. Without a terminal the lines come from
+standard input.
+
+Examples:
+  taskbot worker enter /var/lib/taskbot/attempts/builder-3.0193f9.1
+  echo 'dmesg | tail' | taskbot worker enter /var/lib/taskbot/attempts/builder-3.0193f9.1"
+    )]
+    Enter {
+        /// The folder of the attempt
+        folder: PathBuf,
+    },
     /// Let a worker take no more tasks; it finishes those that it runs, and stays connected
     #[command(after_help = "Examples:
   taskbot worker cordon builder-3 --why 'is it the disk?'

@@ -109,7 +109,8 @@ Examples:
     /// Print how to run the same attempt on this machine: its commit, inputs and image; or run it
     #[command(after_help = "Examples:
   taskbot task reproduce 0193f2
-  taskbot task reproduce @latest --run --keep ./out")]
+  taskbot task reproduce @latest --run --keep ./out
+  taskbot task reproduce @latest --run --secret repo-token=/etc/taskbot/repo-token")]
     Reproduce {
         /// Its id or the start of it, or @latest
         id: String,
@@ -122,6 +123,9 @@ Examples:
         /// Keep what it leaves in this folder
         #[arg(long, value_name = "DIR", requires = "run")]
         keep: Option<PathBuf>,
+        /// A secret that it had, from a file: their values are the worker's and recorded nowhere
+        #[arg(long = "secret", value_name = "NAME=FILE", requires = "run")]
+        secrets: Vec<String>,
     },
     /// Run a task repository on this machine, without a server; ends with its outcome as exit code
     RunLocal(RunLocal),
@@ -334,19 +338,23 @@ worker would, and the log is printed as it grows.
 
 Examples:
   taskbot task run-local . --input nvr=audit-2.8-1.fc42
-  taskbot task run-local deploy/task-repos/rpmlint --executor container --keep ./out"
+  taskbot task run-local deploy/task-repos/rpmlint --executor container --keep ./out
+  taskbot task run-local checks/rpmlint --root ."
 )]
 pub(crate) struct RunLocal {
     /// The folder that holds task.yaml
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    /// The repository, where the task lies in a folder of it and uses what is beside; a worker has all of it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
     /// An input: NAME=VALUE, the value as JSON or as text
     #[arg(long = "input", value_name = "NAME=VALUE")]
     pub(crate) inputs: Vec<String>,
     /// What is tested: TYPE:ID
     #[arg(long, value_name = "TYPE:ID")]
     pub(crate) item: Option<String>,
-    /// Only this executor: container, vm, sandbox or local (which is no isolation)
+    /// Only this executor: container, vm, sandbox, external or local (which is no isolation)
     #[arg(long, value_name = "EXECUTOR")]
     pub(crate) executor: Option<String>,
     /// The image for containers, in place of the task file's: NAME:TAG, NAME@DIGEST or an id

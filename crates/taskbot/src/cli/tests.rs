@@ -104,6 +104,7 @@ fn commands() {
     server
     worker list
     worker conformance
+    worker enter
     worker cordon
     worker drain
     worker maintenance

@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result, anyhow};
 use model::{
     Clock, Item, SystemClock, SystemIds, protocol::AttemptEnd, result::NewResult, task_file::is_secret_name,
 };
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio_util::sync::CancellationToken;
 use worker::{
     executor::Executor,
@@ -62,6 +65,7 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         inputs: inputs::parse("--input", &args.inputs)?,
         item,
         trusted,
+        root: args.root.clone(),
         image: args.image.clone(),
         artifacts_to: args.keep.clone(),
     };
@@ -95,7 +99,25 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         }
         () = stopping => return Ok(fault::INTERRUPTED),
     };
-    show(global.output, &ended, args.keep.as_deref())
+    let code = show(global.output, &ended, args.keep.as_deref())?;
+    if code != fault::DONE
+        && args.root.is_none()
+        && let Some(root) = repository_around(&args.path)
+    {
+        output::note(format_args!(
+            "the task had what lies in its folder; if it uses more of its repository, which a worker has: --root {}",
+            root.display()
+        ));
+    }
+    Ok(code)
+}
+
+/// The repository in a folder of which a task lies.
+fn repository_around(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let folder = if path.is_file() { path.parent()? } else { &path };
+    let root = folder.ancestors().find(|folder| folder.join(".git").exists())?;
+    (root != folder).then(|| root.to_owned())
 }
 
 /// `NAME=FILE`: for the one task that is run.
@@ -137,9 +159,10 @@ fn refused(error: LocalError) -> Fault {
             // As it ends on a worker: `error(bad_task)`, not a failure of what is tested.
             Fault::new(fault::INFRA, format!("the task file is wrong\n{shown}"))
         }
-        LocalError::BadInputs(_) | LocalError::BadTests(_) | LocalError::NoTests(..) => {
-            Fault::usage(error.to_string())
-        }
+        LocalError::BadInputs(_)
+        | LocalError::BadTests(_)
+        | LocalError::NoTests(..)
+        | LocalError::NotInside(..) => Fault::usage(error.to_string()),
         LocalError::Disk { .. } => Fault::new(fault::INFRA, error.to_string()),
     }
 }

@@ -7,6 +7,7 @@ mod conformance;
 mod database;
 mod dead_letter;
 mod doctor;
+mod enter;
 pub(crate) mod event;
 mod explain;
 mod hold;
@@ -153,6 +154,9 @@ pub(crate) fn run(cli: Cli, given: &Givens) -> Result<u8> {
         Command::Dlq(command) => block_on(dead_letter::run(command, Context::of(&global)?)),
         Command::Worker { command: Some(WorkerCommand::Conformance(tried)), .. } => {
             block_on(conformance::run(tried, global.output))
+        }
+        Command::Worker { command: Some(WorkerCommand::Enter { folder }), .. } => {
+            block_on(enter::run(&folder))
         }
         Command::Worker { command: Some(command), .. } => {
             block_on(worker::run(command, Context::of(&global)?))

@@ -24,20 +24,30 @@ struct Recipe {
     task: Task,
     repo: Repo,
     commit: String,
+    /// The secrets that its task file says it cannot do without.
+    needed: Vec<String>,
     environment: Option<EnvironmentReport>,
 }
 
-/// Prints how an attempt is run again, or with `run` (and where to keep what it leaves) runs it.
+/// What it takes to run it on this machine.
+pub(super) struct Here {
+    /// Where what it leaves is kept.
+    pub(super) keep: Option<PathBuf>,
+    /// Its secrets, as `NAME=FILE`.
+    pub(super) secrets: Vec<String>,
+}
+
+/// Prints how an attempt is run again, or runs it here.
 pub(super) async fn run(
     context: &Context,
     id: &str,
     attempt: Option<u64>,
-    run: Option<Option<PathBuf>>,
+    here: Option<Here>,
     global: &Global,
 ) -> Result<u8> {
     let recipe = recipe(context, id, attempt).await?;
-    match run {
-        Some(keep) => recipe.run(keep, global).await,
+    match here {
+        Some(here) => recipe.run(here, global).await,
         None => recipe.print(context).map(|()| 0),
     }
 }
@@ -65,7 +75,8 @@ async fn recipe(context: &Context, id: &str, number: Option<u64>) -> Result<Reci
     };
     let environment = found.and_then(|attempt| attempt.environment.clone());
     let (repo, commit) = (repo.clone(), resolved.commit.clone());
-    Ok(Recipe { task, repo, commit, environment })
+    let needed = resolved.file.secrets.clone();
+    Ok(Recipe { task, repo, commit, needed, environment })
 }
 
 impl Recipe {
@@ -77,26 +88,27 @@ impl Recipe {
     }
 
     /// The arguments of `task run-local` for a checkout.
-    fn local(&self, checkout: &Path, keep: Option<PathBuf>) -> RunLocal {
+    fn local(&self, checkout: &Path, here: Here) -> RunLocal {
         let inputs = self.task.inputs.iter().map(|(name, value)| format!("{name}={value}"));
         RunLocal {
             path: self.repo.path.as_ref().map_or_else(|| checkout.to_owned(), |path| checkout.join(path)),
+            root: self.repo.path.as_ref().map(|_| checkout.to_owned()),
             inputs: inputs.collect(),
             item: self.task.item.as_ref().map(|item| format!("{}:{}", item.kind, item.id)),
             executor: self.environment.as_ref().map(|environment| environment.executor.to_string()),
             image: self.image(),
-            // Their values are the worker's.
-            secrets: Vec::new(),
-            keep,
+            secrets: here.secrets,
+            keep: here.keep,
         }
     }
 
     fn script(&self) -> Vec<String> {
         let folder = format!("{}-{}", self.task.name, &self.commit[..self.commit.len().min(12)]);
         let git = quoted(&self.repo.git);
-        let local = self.local(Path::new(&folder), None);
+        let local = self.local(Path::new(&folder), Here { keep: None, secrets: Vec::new() });
         let mut run = vec!["taskbot task run-local".to_owned(), quoted(&local.path.to_string_lossy())];
         let mut option = |name: &str, value: &str| run.push(format!("{name} {}", quoted(value)));
+        local.root.iter().for_each(|root| option("--root", &root.to_string_lossy()));
         for (name, value) in
             [("--executor", &local.executor), ("--image", &local.image), ("--item", &local.item)]
         {
@@ -137,7 +149,35 @@ impl Recipe {
         })
     }
 
-    async fn run(&self, keep: Option<PathBuf>, global: &Global) -> Result<u8> {
+    /// Its secrets are the worker's, and nowhere recorded: what it cannot do without must be given.
+    fn check_secrets(&self, given: &[String]) -> Result<(), Fault> {
+        if self.task.trust == Trust::Untrusted {
+            return Ok(());
+        }
+        let is_missing = |name: &&String| !given.iter().any(|one| one.split('=').next() == Some(name));
+        let options = |names: &[&String]| {
+            let options = names.iter().map(|name| format!("--secret {name}=FILE"));
+            options.collect::<Vec<_>>().join(" ")
+        };
+        let needed: Vec<_> = self.needed.iter().filter(is_missing).collect();
+        if !needed.is_empty() {
+            return Err(Fault::usage(format!(
+                "the task needs secrets, whose values only its worker knows; give them from files: {}",
+                options(&needed)
+            )));
+        }
+        let granted: Vec<_> = self.task.secrets.iter().filter(is_missing).collect();
+        if !granted.is_empty() {
+            output::note(format_args!(
+                "run without secrets that it had: what it does may differ; {} gives them",
+                options(&granted)
+            ));
+        }
+        Ok(())
+    }
+
+    async fn run(&self, here: Here, global: &Global) -> Result<u8> {
+        self.check_secrets(&here.secrets)?;
         let mut git = git_config(&Config::load(global.config.as_deref())?.config);
         // One on this machine's disk is the caller's to read.
         git.local_roots
@@ -152,7 +192,7 @@ impl Recipe {
             Fault::new(fault::INFRA, format!("{} at {}: {error}", self.repo, self.commit))
         })?;
         let trusted = self.task.trust == Trust::Trusted;
-        local::run_as(self.local(&tree, keep), trusted, global).await
+        local::run_as(self.local(&tree, here), trusted, global).await
     }
 }
 

@@ -43,8 +43,9 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
             .await;
         }
         TaskCommand::Rerun(args) => return rerun::run(context, *args).await,
-        TaskCommand::Reproduce { id, attempt, run, keep } => {
-            return reproduce::run(context, &id, attempt, run.then_some(keep), global).await;
+        TaskCommand::Reproduce { id, attempt, run, keep, secrets } => {
+            let here = run.then_some(reproduce::Here { keep, secrets });
+            return reproduce::run(context, &id, attempt, here, global).await;
         }
         TaskCommand::Release { id } => {
             let id = context.client.task_id(&id).await?;

@@ -46,6 +46,7 @@ pub(super) async fn run(command: WorkerCommand, context: Context) -> Result<u8> 
             output::list(context.format, &workers, &columns, "no workers: start one with `taskbot worker`")?;
         }
         WorkerCommand::Conformance(tried) => return super::conformance::run(tried, context.format).await,
+        WorkerCommand::Enter { folder } => return super::enter::run(&folder).await,
         WorkerCommand::Cordon(Rest { name, why }) => {
             mode(&name, json!({"mode": "cordon", "why": why})).await?;
             output::note(format_args!("{name} takes no more tasks; to go on: taskbot worker resume {name}"));

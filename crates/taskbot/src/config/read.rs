@@ -351,12 +351,18 @@ fn rules(mut section: Section<'_, '_>, rules: &mut Rules) {
     if rules.git.is_some() && rules.folder.is_some() {
         reader.error(span, "`rules` has a `folder` and a `git` repository; rules come from one of them");
     }
-    let of_git = [&rules.reference, &rules.path].iter().any(|one| one.is_some());
-    if rules.git.is_none() && (of_git || rules.webhook_secret_file.is_some()) {
-        reader.error(
-            span,
-            "`ref`, `path` and `webhook_secret_file` of `rules` are of a repository; `rules.git` is missing",
-        );
+    if rules.git.is_none() {
+        let of_git = [
+            ("path", rules.path.is_some(), "; rules in a folder of this machine are `rules: {folder: …}`"),
+            ("ref", rules.reference.is_some(), ""),
+            ("webhook_secret_file", rules.webhook_secret_file.is_some(), ""),
+        ];
+        for (name, _, hint) in of_git.into_iter().filter(|(_, there, _)| *there) {
+            reader.error(
+                span,
+                format!("`rules.{name}` is of a git repository, and `rules.git` is missing{hint}"),
+            );
+        }
     }
     if rules.poll < RULES_POLL_MIN {
         reader.error(span, format!("`rules.poll` must be at least {} s", RULES_POLL_MIN.as_secs()));

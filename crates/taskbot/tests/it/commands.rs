@@ -336,14 +336,18 @@ fn a_trusted_task_gets_its_secret_and_nobody_reads_it() {
     let log = up.run(&["task", "logs", "@latest"]).expect(0, &["[secret repo-token]"]);
     assert!(!log.out.contains("hunter2") && !log.out.contains("aHVudGVy"), "{}", log.out);
     up.run(&["task", "show", "@latest"]).expect(0, &["trusted", "secrets    repo-token"]);
-    up.run(&["task", "reproduce", "@latest"]).expect(0, &["--secret repo-token=FILE"]);
+    let reproduce = ["task", "reproduce", "@latest"];
+    up.run(&reproduce).expect(0, &["--secret repo-token=FILE"]);
+    let here = [&reproduce[..], &["--run"]].concat();
+    up.run(&here).expect(2, &["whose values only its worker knows", "--secret repo-token=FILE"]);
+    let given = format!("repo-token={}", file.display());
+    up.run(&[&here[..], &["--secret", &given]].concat()).expect(0, &["[secret repo-token]", "passed"]);
     up.run(&["task", "submit", "other", "--watch"]).expect(
         3,
         &["error(bad_task)", "needs the secret `repo-token`: the task is not trusted, and gets none"],
     );
     let local = ["task", "run-local", repo.to_str().unwrap()];
     up.run(&local).expect(3, &["give it by --secret NAME=FILE"]);
-    let given = format!("repo-token={}", file.display());
     up.run(&[&local[..], &["--secret", &given]].concat()).expect(0, &["[secret repo-token]"]);
     up.run(&[&local[..], &["--secret", "repo-token=/no/file"]].concat()).expect(2, &["No such file"]);
 }
@@ -397,6 +401,14 @@ fn without_a_server() {
     here(&["task", "run-local", "repo", "--input", "name=audit"]).expect(0, &["checking audit", "passed"]);
     here(&["task", "run-local", "repo", "--input", "name=audit", "--input", "code=1"]).expect(1, &["failed"]);
     here(&["task", "run-local", "repo"]).expect(2, &["name"]);
+    // A task in a folder of its repository, which uses what lies beside.
+    fs::create_dir_all(folder.path().join("repo/checks/one")).unwrap();
+    let file = "name: one\nenvironment: {sandbox: {}}\nrun: cat ../../task.yaml\n";
+    fs::write(folder.path().join("repo/checks/one/task.yaml"), file).unwrap();
+    let one = ["task", "run-local", "repo/checks/one"];
+    here(&one).expect(1, &["task.yaml", "--root"]);
+    here(&[&one[..], &["--root", "repo"]].concat()).expect(0, &["name: check", "passed"]);
+    here(&[&one[..], &["--root", "rules"]].concat()).expect(2, &["is not inside of"]);
     here(&["task", "run-local", "rules"])
         .expect(2, &["there is no task.yaml", "looked for .fmf/version (tmt)"]);
     here(&["task", "list", "--server", "http://127.0.0.1:1"])

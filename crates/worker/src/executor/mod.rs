@@ -27,7 +27,7 @@ pub use external::{
 pub use host::HostConfig;
 pub use local::{Local, NO_ISOLATION};
 pub use sandbox::{Sandbox, SandboxConfig, UIDS};
-pub use vm::{Machines, VmConfig, VmImage, arches as vm_arches, kvm_works};
+pub use vm::{Machines, PERSON_SOCKET, VmConfig, VmImage, arches as vm_arches, kvm_works};
 
 use crate::secrets::Secret;
 use async_trait::async_trait;

@@ -18,7 +18,7 @@ use crate::{
         mask::{Masked, Masker},
     },
 };
-use chrono::TimeDelta;
+use chrono::{SubsecRound as _, TimeDelta};
 use model::{
     ErrorReason, Outcome, Phase,
     attempt::{EnvironmentReport, PhaseReport},
@@ -397,6 +397,8 @@ impl<'a> Attempt<'a> {
         let Some(provisioned) = &mut self.provisioned else { return };
         let (limit, task) = (wish.min(config.hold_max), job.held.task);
         let until = self.course.clock.now() + TimeDelta::from_std(limit).unwrap_or(TimeDelta::days(1));
+        // For people.
+        let until = until.trunc_subsecs(0);
         let move_limit = self.runner.limit(MOVE_LIMIT, self.executor);
         let worker = &self.runner.worker;
         let step = async {

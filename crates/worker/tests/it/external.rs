@@ -156,6 +156,13 @@ async fn a_whole_attempt_in_a_chroot() {
     let collected = place.copy_out(&["deep/*".to_owned()], limits, &here.path().join("out")).await.unwrap();
     let names: Vec<_> = collected.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["deep/file"], "{collected:?}");
+    // A person gets in by the line that the program says.
+    let enter = place.keep().await.unwrap().join("\n");
+    let mut shell = std::process::Command::new("sh");
+    let mut shell = shell.args(["-c", &enter]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut shell.stdin.take().unwrap(), b"cat link; pwd\n").unwrap();
+    let said = String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said, "from the repository\n/task\n", "{enter}");
     place.destroy().await.unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -17,8 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 use taskbot_worker::executor::{
-    Allow, CollectLimits, Executor, Exit, HostConfig, Machines, Profile, ProvisionError, Provisioned,
-    SizeLimits, StartError, VmConfig,
+    Allow, CollectLimits, Executor, Exit, HostConfig, Machines, PERSON_SOCKET, Profile, ProvisionError,
+    Provisioned, SizeLimits, StartError, VmConfig,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +158,7 @@ async fn a_whole_attempt() {
     assert_eq!(fs::read_to_string(to.join("r.txt")).unwrap(), "result\n");
     let cleanup = Commands::new(Profile::Cleanup, &["test -e prepared"]);
     ended(cleanup.on(&mut place).await, Exit::Code(0));
+    a_person_gets_in(&mut place).await;
     // Memory that is not there; the machine lives on.
     let eat = Commands::run(&[
         "echo 1 > /proc/sys/vm/overcommit_memory; awk 'BEGIN { s = \"x\"; for (;;) s = s s }'",
@@ -179,6 +184,30 @@ async fn a_whole_attempt() {
     assert_eq!(rest.files.len(), 1, "{rest:?}");
     place.destroy().await.unwrap();
     assert_eq!(bench.left(), 0);
+}
+
+/// Kept for a person, without the secrets; then the next command runs as ever.
+async fn a_person_gets_in(place: &mut Box<dyn Provisioned>) {
+    let enter = place.keep().await.unwrap();
+    let folder = enter[0].strip_prefix("taskbot worker enter ").unwrap();
+    for _ in 0..2 {
+        let mut line = UnixStream::connect(Path::new(folder).join(PERSON_SOCKET)).await.unwrap();
+        line.write_all(b"cat prepared; ls -A /run/taskbot-secrets; sleep 7123.4 & echo left $((40 + 2))\n")
+            .await
+            .unwrap();
+        let (mut heard, mut buffer) = (String::new(), [0; 1000]);
+        while !heard.contains("left 42") {
+            let read = tokio::time::timeout(Duration::from_secs(60), line.read(&mut buffer)).await;
+            let count = read.unwrap_or_else(|_| panic!("the machine only said {heard:?}")).unwrap();
+            heard += &String::from_utf8_lossy(&buffer[..count]);
+        }
+        assert!(heard.contains("prepared\n") && !heard.contains("repo-token"), "{heard}");
+    }
+    let text = ended(
+        Commands::run(&["cat prepared; ps | grep -c '[s]leep 7123' || :"]).on(place).await,
+        Exit::Code(0),
+    );
+    assert_eq!(text, "prepared\n0\n", "what the person left is gone");
 }
 
 async fn codes_and_signals(place: &mut Box<dyn Provisioned>) {

@@ -7,6 +7,7 @@ mod layout;
 mod licences;
 mod links;
 mod source;
+mod twins;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -35,7 +35,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{io::AsyncWriteExt, sync::OnceCell, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The capabilities that package managers need; all of `Profile::Install`, and of a `run` that may be root.
@@ -81,18 +81,20 @@ impl Container {
     ) -> Result<Exit, ExecError> {
         self.drop_holder().await?;
         let id = self.create(request).await?;
-        self.upload(&id).await?;
+        let options = AttachContainerOptionsBuilder::default();
+        let stdin = !self.secrets_for(request.profile).is_empty();
+        let options = options.stdin(stdin).stdout(true).stderr(true).stream(true).build();
+        let engine = std::sync::Arc::clone(&self.engine);
+        // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.
+        let attaching = engine.docker.attach_container(&id, Some(options));
+        let (uploaded, attached) = tokio::join!(self.upload(&id), attaching);
+        uploaded?;
         if stop.is_cancelled() {
             return Ok(Exit::Stopped);
         }
-        let docker = &self.engine.docker;
-        let options = AttachContainerOptionsBuilder::default();
-        let secrets = self.secrets_for(request.profile);
-        let options = options.stdin(!secrets.is_empty()).stdout(true).stderr(true).stream(true).build();
-        // Before the start, so that nothing is lost; logs are off, so that nothing fills the engine's disk.
-        let attached = docker.attach_container(&id, Some(options)).await;
         let AttachContainerResults { output, mut input } =
             attached.map_err(|error| self.start_error(&error))?;
+        let (docker, secrets) = (&self.engine.docker, self.secrets_for(request.profile));
         docker.start_container(&id, None).await.map_err(|error| self.start_error(&error))?;
         if !secrets.is_empty() {
             let payload = payload(secrets);
@@ -110,8 +112,7 @@ impl Container {
         let output = output.map(|chunk| chunk.map(bollard::container::LogOutput::into_bytes));
         let output = output.map(|chunk| chunk.map_err(|error| error.to_string()));
         let root_writable = self.root_is_writable(request.profile);
-        let volumes = volumes(&self.engine, &id).await?;
-        let watch = Watch { engine: &self.engine, id: &id, volumes, root_writable };
+        let watch = Watch { engine: &self.engine, id: &id, volumes: OnceCell::new(), root_writable };
         let ended = supervise(request, self.sizes.disk_bytes, output, watch.end(), &watch, log, stop).await;
         drop(input);
         match ended? {
@@ -406,11 +407,16 @@ fn no_shell(image: &str) -> ExecError {
 struct Watch<'a> {
     engine: &'a Engine,
     id: &'a str,
-    volumes: Vec<Volume>,
+    /// Asked for when they are first measured: most commands end before.
+    volumes: OnceCell<Vec<Volume>>,
     root_writable: bool,
 }
 
 impl Watch<'_> {
+    async fn volumes(&self) -> Result<&[Volume], ExecError> {
+        self.volumes.get_or_try_init(|| volumes(self.engine, self.id)).await.map(Vec::as_slice)
+    }
+
     /// Waits for the end; gives the exit code.
     async fn end(&self) -> Result<i64, ExecError> {
         let mut tries = 0;
@@ -470,11 +476,19 @@ impl Watch<'_> {
 
 impl Watched for Watch<'_> {
     async fn disk_bytes(&self) -> Option<u64> {
+        let volumes = match self.volumes().await {
+            Ok(volumes) => volumes,
+            Err(error) => {
+                // The next look asks again.
+                tracing::warn!(%error, container = self.id, "what a container uses of the disk is not measured");
+                return Some(0);
+            }
+        };
         let mut used = 0;
-        for volume in self.volumes.iter().filter(|volume| volume.here.is_none()) {
+        for volume in volumes.iter().filter(|volume| volume.here.is_none()) {
             used += self.measure_inside(&volume.inside).await.unwrap_or(0);
         }
-        let here: Vec<_> = self.volumes.iter().filter_map(|volume| volume.here.clone()).collect();
+        let here: Vec<_> = volumes.iter().filter_map(|volume| volume.here.clone()).collect();
         let id = self.id.to_owned();
         let measured = tokio::task::spawn_blocking(move || {
             let named: u64 = here.iter().map(|folder| files::usage(folder, u64::MAX)).sum();
@@ -490,7 +504,8 @@ impl Watched for Watch<'_> {
     }
 
     fn disk_is_full(&self) -> bool {
-        let mut here = self.volumes.iter().filter_map(|volume| volume.here.as_ref());
+        let volumes = self.volumes.get().map(Vec::as_slice).unwrap_or_default();
+        let mut here = volumes.iter().filter_map(|volume| volume.here.as_ref());
         here.any(|folder| files::disk_is_full(folder))
     }
 

@@ -110,7 +110,7 @@ pub async fn run(
     program.env.insert(OWN_VARIABLE.to_owned(), "1".to_owned());
     let mut bench = Bench { program, with, around, cases: Vec::new(), tell };
     let Some(found) = bench.first().await else { return bench.cases };
-    bench.in_an_environment().await;
+    bench.in_an_environment(&found).await;
     bench.of_ends(&found).await;
     bench.cases
 }
@@ -245,7 +245,7 @@ impl Bench<'_> {
         found
     }
 
-    async fn in_an_environment(&mut self) {
+    async fn in_an_environment(&mut self, found: &Capabilities) {
         let began = Instant::now();
         let made = self.provision(false, &CancellationToken::new()).await;
         let mut place = match made {
@@ -276,6 +276,7 @@ impl Bench<'_> {
         case!("takes more files in, over those that are there", takes_more(&mut *place, &tree));
         let out = self.around.folder.join("out");
         case!("takes files out", takes_out(&mut *place, &out));
+        case!("lets a person in", lets_in(found, &mut *place));
         case!("removes the environment", async { place.destroy().await.map_err(Trouble::from) });
     }
 
@@ -536,6 +537,15 @@ async fn takes_out(place: &mut dyn Provisioned, out: &Path) -> Tried {
     if !found.is_empty() {
         return Err(Trouble::Failed(format!("the output folder was removed, and still there was {found:?}")));
     }
+    Ok(())
+}
+
+async fn lets_in(found: &Capabilities, place: &mut dyn Provisioned) -> Tried {
+    if !found.hold {
+        return Err(Trouble::Skipped("it does not offer `hold`".to_owned()));
+    }
+    place.keep().await?;
+    line(place, "echo cleaned up", Exit::Code(0)).await?;
     Ok(())
 }
 

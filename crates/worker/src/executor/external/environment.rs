@@ -10,7 +10,7 @@ use super::{
         host::{self, Place, infra, start_folder},
         supervise::{Ended, WRAPPER, Watched, check_env, supervise, variables},
     },
-    protocol::{Capabilities, CommandEnd, Fate, Made, Request, Said, parse},
+    protocol::{Capabilities, CommandEnd, Fate, Held, Made, Request, Said, parse},
     scaled,
     session::{CallError, GIVE_UP_LIMIT, Session},
 };
@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) const COPY_LIMIT: Duration = Duration::from_secs(240);
 /// How long a reboot may take, before the worker's factor.
 pub(super) const REBOOT_LIMIT: Duration = Duration::from_secs(600);
+/// How long a program may take to let a person in, before the worker's factor.
+pub(super) const HOLD_LIMIT: Duration = Duration::from_secs(120);
 /// How long a program may take to remove its environment, before the worker's factor.
 pub(super) const DESTROY_LIMIT: Duration = Duration::from_secs(240);
 /// How long a program may take to end a command, before it is killed.
@@ -258,6 +260,18 @@ impl Provisioned for External {
         let collector = Collector::new(globs, limits, to)?;
         let paths: &[&str] = if globs.is_empty() { &[OUTPUT_DIR] } else { &["."] };
         self.take(paths, collector).await
+    }
+
+    async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
+        if !self.found.hold {
+            let program = &self.found.name;
+            return Err(ExecError::BadTask(format!("the program `{program}` does not offer `hold`")));
+        }
+        let limit = self.limit(HOLD_LIMIT);
+        let request = Request::Hold { limit_s: limit.as_secs() };
+        let never = CancellationToken::new();
+        let answer = self.session.call(&request, limit, &super::Nowhere, &never).await?;
+        Held::enter(answer.clone()).map_err(|why| self.session.bad_answer("hold", &why, &answer).into())
     }
 
     async fn destroy(self: Box<Self>) -> Result<(), ExecError> {

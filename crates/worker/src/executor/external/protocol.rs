@@ -51,6 +51,8 @@ pub(super) enum Request<'a> {
     CopyOut { archive: &'a Path, paths: &'a [&'a str], bytes_max: u64 },
     /// Start the environment anew, with its files.
     Reboot { limit_s: u64 },
+    /// Let a person get in.
+    Hold { limit_s: u64 },
     /// Remove the environment.
     Destroy,
     /// Remove the environments of a worker's dead attempts.
@@ -71,6 +73,7 @@ impl Request<'_> {
             Self::Stop { .. } => "stop",
             Self::CopyOut { .. } => "copy_out",
             Self::Reboot { .. } => "reboot",
+            Self::Hold { .. } => "hold",
             Self::Destroy => "destroy",
             Self::Sweep { .. } => "sweep",
             Self::Unknown => "an unknown request",
@@ -166,6 +169,8 @@ pub(super) struct Capabilities {
     #[serde(default)]
     pub(super) sweep: bool,
     #[serde(default)]
+    pub(super) hold: bool,
+    #[serde(default)]
     pub(super) notes: Vec<String>,
 }
 
@@ -182,6 +187,23 @@ pub(super) struct Made {
     pub(super) image_digest: Option<String>,
     #[serde(default)]
     pub(super) notes: Vec<String>,
+}
+
+/// How a person gets into an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Held {
+    enter: Vec<String>,
+}
+
+impl Held {
+    /// The lines that say how.
+    pub(super) fn enter(answer: Map<String, Value>) -> Result<Vec<String>, String> {
+        let held: Self = parse(answer)?;
+        match held.enter.is_empty() {
+            true => Err("`enter` says nothing".to_owned()),
+            false => Ok(notes(&held.enter)),
+        }
+    }
 }
 
 fn tmp() -> String {
@@ -322,6 +344,11 @@ mod tests {
             (made.notes.len(), made.notes[0].as_str(), made.home.as_str()),
             (NOTES_MAX, "a b", "/tmp")
         );
+        let enter = |value: Value| Held::enter(fields(value));
+        assert_eq!(enter(json!({"enter": ["ssh\nx"], "more": 1})).unwrap(), ["ssh x"]);
+        for bad in [json!({}), json!({"enter": []}), json!({"enter": "ssh x"})] {
+            enter(bad.clone()).expect_err(&bad.to_string());
+        }
         let old = json!({"protocol": 9, "name": "x", "version": "1"});
         assert!(Capabilities::of(fields(old)).unwrap_err().contains("speaks protocol 9"));
         let end = |value: Value| parse::<CommandEnd>(fields(value));

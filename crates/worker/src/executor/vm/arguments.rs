@@ -9,6 +9,8 @@ pub(super) const QMP_SOCKET: &str = "qmp.sock";
 pub(super) const CONSOLE_SOCKET: &str = "console.sock";
 pub(super) const CONTROL_SOCKET: &str = "control.sock";
 pub(super) const OUTPUT_SOCKET: &str = "output.sock";
+/// The socket in a machine's folder by which a person gets into it once it is held.
+pub const PERSON_SOCKET: &str = "person.sock";
 pub(super) const INPUT_DISK: &str = "input.raw";
 pub(super) const OUTPUT_DISK: &str = "output.raw";
 
@@ -138,9 +140,11 @@ impl Machine {
             return;
         }
         add(args, &["-device", "virtio-serial-pci"]);
-        for (id, name, port) in
-            [("control", CONTROL_SOCKET, "taskbot.control"), ("output", OUTPUT_SOCKET, "taskbot.output")]
-        {
+        for (id, name, port) in [
+            ("control", CONTROL_SOCKET, "taskbot.control"),
+            ("output", OUTPUT_SOCKET, "taskbot.output"),
+            ("person", PERSON_SOCKET, "taskbot.person"),
+        ] {
             Self::socket(args, id, name);
             add(args, &["-device", &format!("virtserialport,chardev={id},name={port}")]);
         }

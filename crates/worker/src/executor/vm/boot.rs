@@ -5,7 +5,7 @@ use super::{
         ExecError, LogSink, StartError,
         host::{Place, infra},
     },
-    arguments::{CONSOLE_SOCKET, CONTROL_SOCKET, Machine, OUTPUT_SOCKET, QMP_SOCKET},
+    arguments::{CONSOLE_SOCKET, CONTROL_SOCKET, Machine, OUTPUT_SOCKET, PERSON_SOCKET, QMP_SOCKET},
     console::Console,
     guest::{Guest, Input},
     process::Process,
@@ -116,7 +116,7 @@ impl Running {
         files: &Path,
         phase: &str,
     ) -> Result<Self, ExecError> {
-        for name in [QMP_SOCKET, CONSOLE_SOCKET, CONTROL_SOCKET, OUTPUT_SOCKET] {
+        for name in [QMP_SOCKET, CONSOLE_SOCKET, CONTROL_SOCKET, OUTPUT_SOCKET, PERSON_SOCKET] {
             match std::fs::remove_file(place.root.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(infra(error)),
                 _ => {}

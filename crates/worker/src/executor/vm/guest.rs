@@ -174,6 +174,15 @@ impl Guest {
         Ender { guest: self, number: self.number.load(Ordering::Relaxed) }
     }
 
+    /// Comes back when the last script has ended, or the machine has.
+    pub(super) async fn idle(&self, process: &Process) {
+        let (mut ended, number) = (self.ended.clone(), self.number.load(Ordering::Relaxed));
+        tokio::select! {
+            _ = ended.wait_for(|last| *last >= number) => {}
+            _ = process.ended() => {}
+        }
+    }
+
     async fn tell(&self, line: &str) -> Result<(), ExecError> {
         let told = self.control.lock().await.write_all(line.as_bytes()).await;
         told.map_err(|error| infra(format!("the machine's agent cannot be told anything: {error}")))

@@ -79,6 +79,8 @@ pub(super) struct Vm {
     pub(super) secrets: Arc<[Secret]>,
     /// Whether the machine has them in its memory.
     pub(super) has_secrets: bool,
+    /// Whether a person's shell is what runs in it.
+    pub(super) is_held: bool,
 }
 
 impl Vm {
@@ -374,6 +376,40 @@ impl Vm {
         }
     }
 
+    /// Starts a person's shell, which runs until it is ended.
+    async fn let_in(&self) -> Result<(), ExecError> {
+        const UP: &str = "a person can get in";
+        let (running, guest) = self.alive("holding")?;
+        let (output, _ended) = guest.start(scripts::for_a_person(UP)).await?;
+        let mut output = pin!(output);
+        let listening = async {
+            let mut said = Vec::new();
+            while let Some(Ok(bytes)) = output.next().await {
+                said.extend_from_slice(&bytes);
+                if String::from_utf8_lossy(&said).contains(UP) {
+                    return true;
+                }
+            }
+            false
+        };
+        let up = tokio::select! {
+            up = tokio::time::timeout(self.limit(SCRIPT_LIMIT), listening) => up.unwrap_or(false),
+            _ = running.process.ended() => false,
+        };
+        if up { Ok(()) } else { Err(infra("the machine gives no shell that a person could get into")) }
+    }
+
+    /// Ends a person's shell, so that the agent is free for what comes then.
+    async fn end_hold(&mut self) -> Result<(), ExecError> {
+        if !std::mem::take(&mut self.is_held) {
+            return Ok(());
+        }
+        let (running, guest) = self.alive("ending the hold")?;
+        guest.ender().end(&running.process).await;
+        guest.idle(&running.process).await;
+        Ok(())
+    }
+
     async fn switch_off(&mut self) {
         if let Some(running) = self.running.take() {
             running.process.kill();
@@ -567,6 +603,8 @@ impl Provisioned for Vm {
     ) -> Result<Exit, ExecError> {
         check_env(request)?;
         let deadline = Instant::now() + request.limit;
+        // A machine that is gone is told of below.
+        self.end_hold().await.ok();
         for line in request.lines {
             let left = deadline.saturating_duration_since(Instant::now());
             let ended = self.line(&ExecRequest { limit: left, ..*request }, line, log, stop).await?;
@@ -600,6 +638,7 @@ impl Provisioned for Vm {
         if !alive {
             return Ok(collector.done());
         }
+        self.end_hold().await?;
         let disk = self.place.root.join(OUTPUT_DISK);
         let blank = File::options()
             .write(true)
@@ -614,6 +653,13 @@ impl Provisioned for Vm {
         let file = File::open(&disk).map_err(infra)?;
         let bytes_max = self.place.sizes.disk_bytes;
         tokio::task::spawn_blocking(move || take(file, collector, bytes_max)).await.map_err(infra)?
+    }
+
+    async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
+        self.secrets = Arc::default();
+        self.is_held = true;
+        self.let_in().await?;
+        Ok(vec![format!("taskbot worker enter {}", self.place.root.display())])
     }
 
     async fn destroy(mut self: Box<Self>) -> Result<(), ExecError> {

@@ -21,6 +21,8 @@ mod process;
 mod qmp;
 mod scripts;
 
+pub use arguments::PERSON_SOCKET;
+
 use super::{
     AttemptLabel, Environment, Executor, GrantedSizes, LogSink, Probe, ProvisionError, ProvisionRequest,
     Provisioned, Swept,
@@ -321,6 +323,7 @@ impl Executor for Machines {
             moved_in: Vec::new(),
             secrets: Arc::default(),
             has_secrets: false,
+            is_held: false,
         }))
     }
 

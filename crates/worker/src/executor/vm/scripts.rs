@@ -71,6 +71,19 @@ pub(super) fn network(configure: bool, hosts: &[(String, String)]) -> String {
     script
 }
 
+/// A shell on the port for a person, again and again; without the task's secrets. `mark` tells that it is there.
+/// The port can be opened only once, and writing to it waits until somebody is at its other end.
+pub(super) fn for_a_person(mark: &str) -> String {
+    format!(
+        "rm -rf {SECRETS_DIR}/* {SECRETS_DIR}/.[!.]*\numount {SECRETS_DIR} 2>/dev/null\n\
+         for p in /sys/class/virtio-ports/*; do\nname=\n[ ! -r \"$p/name\" ] || read -r name <\"$p/name\"\n\
+         [ \"$name\" != taskbot.person ] || port=/dev/${{p##*/}}\ndone\n\
+         [ -c \"$port\" ] || exit 1\nunset IN OUT RUN MARK\nexport HOME={HOME} TASKBOT_WORK={WORK_DIR}\n\
+         cd {WORK_DIR} || cd /\necho {mark}\n\
+         while :; do sh -i 0<>\"$port\" 1>&0 2>&1; sleep 1; done"
+    )
+}
+
 /// What is typed on a console where a shell waits: starts the agent that is at the beginning of our disk.
 pub(super) fn typed(agent_bytes: u64) -> String {
     let blocks = agent_bytes.div_ceil(1024);
