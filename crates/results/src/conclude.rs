@@ -77,7 +77,7 @@ pub fn conclude(
                 Some(found) if !said.is_error() => {
                     Some(format!("exit code {exit_code} says {said}, but the results say {found}"))
                 }
-                _ => said.is_error().then(|| format!("exit code {exit_code}")),
+                _ => said.is_error().then(|| exit_note(exit_code)),
             };
             Conclusion::new(outcome, results, note)
         }
@@ -98,6 +98,16 @@ pub fn conclude(
             }
         },
     }
+}
+
+/// An exit code, with what shells mean by it where that is how a task begins to go wrong.
+fn exit_note(code: i32) -> String {
+    let hint = match code {
+        126 => ": a command cannot be run; is its file executable, also in git?",
+        127 => ": a command is not there; is it installed, or named by its path (./run.sh)?",
+        _ => "",
+    };
+    format!("exit code {code}{hint}")
 }
 
 /// What an exit code means by `results.exit` of a task file.

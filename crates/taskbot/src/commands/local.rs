@@ -159,10 +159,10 @@ fn refused(error: LocalError) -> Fault {
             // As it ends on a worker: `error(bad_task)`, not a failure of what is tested.
             Fault::new(fault::INFRA, format!("the task file is wrong\n{shown}"))
         }
-        LocalError::BadInputs(_)
-        | LocalError::BadTests(_)
-        | LocalError::NoTests(..)
-        | LocalError::NotInside(..) => Fault::usage(error.to_string()),
+        LocalError::BadInputs(why) => Fault::usage(format!("{why}; inputs are given by --input NAME=VALUE")),
+        LocalError::BadTests(_) | LocalError::NoTests(..) | LocalError::NotInside(..) => {
+            Fault::usage(error.to_string())
+        }
         LocalError::Disk { .. } => Fault::new(fault::INFRA, error.to_string()),
     }
 }

@@ -26,7 +26,35 @@ BuildArch: noarch
 Source0: lz4-1.0.tar.gz
 
 %description
-A package with a planted bug in its sources.
+A package with a planted bug in its sources, and with a description whose line is longer than eighty characters.
+
+%files
+
+%changelog
+* Mon Jan 06 2025 Some Body <somebody@example.org> - 1.0-1.fc42
+- First version
+";
+
+/// There is nothing to be found in it.
+const GOOD_SPEC: &str = "\
+Name: neat
+Version: 1.0
+Release: 1.fc42
+Summary: A package in good order
+License: MIT
+URL: https://example.org/neat
+BuildArch: noarch
+Source0: https://example.org/neat-1.0.tar.gz
+
+%description
+A package in good order.
+
+%prep
+%setup -q
+
+%build
+
+%install
 
 %files
 
@@ -53,13 +81,17 @@ int twice(const char *text)
 ";
 
 const NVR: &str = "lz4-1.0-1.fc42";
+const GOOD_NVR: &str = "neat-1.0-1.fc42";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shipped_rules_lint_and_analyse_real_packages() {
     let packages = tempfile::tempdir().unwrap();
-    let place = packages.path().join("packages/lz4/1.0/1.fc42/src");
-    fs::create_dir_all(&place).unwrap();
-    fs::copy(source_rpm(packages.path(), "lz4", BUG), place.join(format!("{NVR}.src.rpm"))).unwrap();
+    for (name, nvr, spec) in [("lz4", NVR, SPEC), ("neat", GOOD_NVR, GOOD_SPEC)] {
+        let place = packages.path().join(format!("packages/{name}/1.0/1.fc42/src"));
+        fs::create_dir_all(&place).unwrap();
+        let made = source_rpm(packages.path(), name, spec, BUG);
+        fs::copy(made, place.join(format!("{nvr}.src.rpm"))).unwrap();
+    }
 
     let installation = shipped(packages.path().to_owned()).await;
 
@@ -69,7 +101,8 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
     });
     let update = json!({"agent": "somebody", "update": {
         "alias": "FEDORA-2026-0000000001", "title": NVR, "type": "bugfix", "request": "testing", "critpath": false,
-        "release": {"name": "F42", "version": "42"}, "notes": "none", "builds": [{"nvr": NVR, "epoch": 0}],
+        "release": {"name": "F42", "version": "42"}, "notes": "none",
+        "builds": [{"nvr": NVR, "epoch": 0}, {"nvr": GOOD_NVR, "epoch": 0}],
     }});
     let topic = "org.fedoraproject.prod";
     installation
@@ -79,9 +112,9 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
             send(&format!("{topic}.bodhi.update.request.testing"), "update", &update),
         ])
         .await;
-    let tasks = until("both tasks are made", async || {
+    let tasks = until("all tasks are made", async || {
         let tasks = installation.list("/api/v1/tasks").await;
-        (tasks.len() == 2).then_some(tasks)
+        (tasks.len() == 3).then_some(tasks)
     })
     .await;
     for task in tasks {
@@ -93,9 +126,11 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
             format!("/api/v1/results?limit=1000&parts=true&task={}", whole["task"]["id"].as_str().unwrap());
         let parts = installation.get(&all).await["items"].to_string();
         let shown = format!("{state:#}\n{log}\n{parts}");
-        assert_eq!(whole["task"]["item"], json!({"type": "koji_build", "id": NVR}), "{shown}");
+        let nvr = whole["task"]["item"]["id"].as_str().unwrap();
+        assert_eq!(whole["task"]["item"], json!({"type": "koji_build", "id": nvr}), "{shown}");
         match name {
             "static-analysis" => {
+                assert_eq!(nvr, NVR, "{shown}");
                 assert_eq!(
                     (&state["outcome"], &result["testcase"]),
                     (&json!("failed"), &json!("dist.static-analysis")),
@@ -106,13 +141,16 @@ async fn shipped_rules_lint_and_analyse_real_packages() {
                 }
             }
             "rpmlint" => {
-                assert_eq!(result["testcase"], "dist.rpmlint", "{shown}");
-                // Which findings fail is the tool's configuration; that it ran for real is what counts here.
-                assert!(
-                    ["passed", "info", "failed"].contains(&state["outcome"].as_str().unwrap()),
+                let good = nvr == GOOD_NVR;
+                let outcome = if good { "passed" } else { "failed" };
+                assert_eq!(
+                    (&state["outcome"], &result["testcase"]),
+                    (&json!(outcome), &json!("dist.rpmlint")),
                     "{shown}"
                 );
-                assert!(parts.contains("summary-ended-with-dot"), "{parts}");
+                for rule in ["description-line-too-long", "summary-ended-with-dot"] {
+                    assert_eq!(parts.contains(rule), !good, "{rule}: {parts}");
+                }
             }
             other => panic!("unexpected task {other}"),
         }
@@ -181,7 +219,7 @@ async fn shipped_rules_check_updates_and_extensions() {
     }
     let sources = packages.path().join("packages/python-simplejson/1.0/1.fc42/src");
     fs::create_dir_all(&sources).unwrap();
-    let source = source_rpm(packages.path(), "python-simplejson", EXTENSION);
+    let source = source_rpm(packages.path(), "python-simplejson", SPEC, EXTENSION);
     fs::copy(source, sources.join("python-simplejson-1.0-1.fc42.src.rpm")).unwrap();
     let installation = shipped(packages.path().to_owned()).await;
 
@@ -313,20 +351,20 @@ fn files_below(folder: &Path) -> BTreeMap<String, String> {
 }
 
 /// A source RPM of version 1.0-1.fc42 with one file `bug.c`.
-fn source_rpm(folder: &Path, name: &str, code: &str) -> PathBuf {
+fn source_rpm(folder: &Path, name: &str, spec: &str, code: &str) -> PathBuf {
     let (top, sources) = (folder.join("top"), folder.join(format!("{name}-1.0")));
     fs::create_dir_all(top.join("SOURCES")).unwrap();
     fs::create_dir_all(&sources).unwrap();
     fs::write(sources.join("bug.c"), code).unwrap();
-    let spec = folder.join(format!("{name}.spec"));
-    fs::write(&spec, SPEC.replace("lz4", name)).unwrap();
+    let path = folder.join(format!("{name}.spec"));
+    fs::write(&path, spec.replace("lz4", name)).unwrap();
     let archive = top.join(format!("SOURCES/{name}-1.0.tar.gz"));
     run(Command::new("tar").arg("-C").arg(folder).arg("-czf").arg(archive).arg(format!("{name}-1.0")));
     run(Command::new("rpmbuild")
         .arg("-bs")
         .arg("--define")
         .arg(format!("_topdir {}", top.display()))
-        .arg(spec));
+        .arg(path));
     top.join(format!("SRPMS/{name}-1.0-1.fc42.src.rpm"))
 }
 

@@ -80,31 +80,36 @@ fn file(folder: &Path, name: &str, text: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The disks of three systems by their names.
-fn disks(here: &Path) -> Vec<(&'static str, PathBuf)> {
-    let systems: [(&str, &[(&str, &str)]); 3] = [
-        ("minimal", &[]),
-        ("server", &[("srv/data", "data\n"), ("usr/local/etc/conf", "x = 1\n")]),
-        ("workstation", &[("home/user/letter", "Dear\n")]),
-    ];
+/// A system's name, and what is set up beside: names of files with what is in them.
+type System<'a> = (&'static str, &'a [(&'a str, &'a str)]);
+
+/// The systems that are upgraded.
+const SYSTEMS: [System<'_>; 3] = [
+    ("minimal", &[]),
+    ("server", &[("srv/data", "data\n"), ("usr/local/etc/conf", "x = 1\n")]),
+    ("workstation", &[("home/user/letter", "Dear\n")]),
+];
+
+/// The disks of systems by their names.
+fn disks(here: &Path, systems: &[System<'_>]) -> Vec<(&'static str, PathBuf)> {
     for (system, files) in systems {
         let extra = here.join("extra").join(system);
         file(&extra, "usr/bin/fedup", PREPARE);
         file(&extra, "usr/lib/fedup/apply", APPLY);
-        for (name, text) in files {
+        for (name, text) in *files {
             file(&extra, name, text);
         }
     }
     let repo = root().join("deploy/task-repos/anaconda-test-iso");
     run(Command::new("sh").args(["-c", DISKS]).env("here", here).env("repo", repo));
-    systems.map(|(system, _)| (system, here.join(format!("{system}.img")))).into()
+    systems.iter().map(|(system, _)| (*system, here.join(format!("{system}.img")))).collect()
 }
 
-/// The disk of the simplest of them.
-pub(super) fn one_disk(folder: &Path) -> PathBuf {
+/// The disk of one system.
+pub(super) fn one_disk(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
     let here = folder.join("made");
     packages::kernel(KERNEL, "x86_64", "amd64", &here.join("kernel"));
-    disks(&here).swap_remove(0).1
+    disks(&here, &[("one", files)]).swap_remove(0).1
 }
 
 fn package(folder: &Path, build: Build<'_>, name: &str, text: &str) {
@@ -133,7 +138,7 @@ async fn systems_are_upgraded() {
     let here = folder.path().join("made");
     packages::kernel(KERNEL, "x86_64", "amd64", &here.join("kernel"));
     let mut worker = "  vm:\n    kvm: false\n    images:\n".to_owned();
-    for (name, disk) in disks(&here) {
+    for (name, disk) in disks(&here, &SYSTEMS) {
         worker += &format!("      upgrade-F42-{name}: {{path: {}, user: root}}\n", disk.display());
     }
     package(folder.path(), FEDUP, "usr/bin/fedup", PREPARE);

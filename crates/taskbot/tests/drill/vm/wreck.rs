@@ -10,7 +10,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrecked_guest_is_told_and_the_next_task_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = upgrades::one_disk(folder.path());
+    let disk = upgrades::one_disk(folder.path(), &[]);
     let environment = "vm: {image: cloud, memory: 256M}";
     let wreck = |run: &str| task_file("wreck", environment, run).replace("max: 10", "max: 0");
     // Nothing is left that could be run, and the disk is gone under the running system, which then stops dead.

@@ -1,9 +1,15 @@
 //! Installations: a medium that installs itself unattended, then the system that it left; and media that do not.
 
 use super::{Bench, given};
-use crate::common::{Commands, Log, ended};
+use crate::common::{Commands, Log, ended, processes, until};
 use model::task_file::{Answers, ConsoleStep, Sizes, VmInstall, VmLogin, VmWish};
-use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 use taskbot_worker::executor::{CollectLimits, Exit, Provisioned, StartError};
 use tokio_util::sync::CancellationToken;
 
@@ -185,4 +191,44 @@ async fn a_broken_medium_says_so_by_console_and_picture() {
     assert_eq!(files_of(&mut place).await, ["vm/failure.png", "vm/install-console.log"]);
     place.destroy().await.unwrap();
     assert_eq!(bench.left(), 0);
+}
+
+/// Out of time, and cancelled, in the middle of an installation that would go on for ever.
+#[tokio::test]
+async fn an_installation_ends_when_it_is_told_to() {
+    let bench = Bench::new();
+    for is_cancelled in [false, true] {
+        let timeout = Duration::from_secs(if is_cancelled { 600 } else { 1 });
+        let endless = VmInstall { idle: Duration::from_secs(600), timeout, console: Vec::new(), ..install() };
+        let mut place = bench
+            .place(wish(endless), |work| {
+                fs::write(work.join("boot.iso"), vec![0; 1 << 20]).unwrap();
+                fs::write(work.join("answers.cfg"), "").unwrap();
+            })
+            .await;
+        let (log, stop) = (Log::default(), CancellationToken::new());
+        let cancelling = async {
+            if is_cancelled {
+                until("it installs", async || log.text().contains("installing onto a blank disk")).await;
+                stop.cancel();
+            }
+            Instant::now()
+        };
+        let (started, told) = tokio::join!(place.start(&log, &stop), cancelling);
+        let error = started.expect_err("it comes up");
+        assert!(
+            told.elapsed() < Duration::from_secs(if is_cancelled { 10 } else { 30 }),
+            "{:?}",
+            told.elapsed()
+        );
+        match &error {
+            StartError::Stopped if is_cancelled => {}
+            StartError::TimedOut(why) if !is_cancelled => assert!(why.contains("took too long"), "{why}"),
+            other => panic!("{is_cancelled}: {other}"),
+        }
+        assert!(files_of(&mut place).await.contains(&"vm/install-console.log".to_owned()));
+        place.destroy().await.unwrap();
+        assert_eq!((bench.left(), processes(&bench.temp.path().display().to_string())), (0, 0));
+        fs::remove_dir_all(bench.temp.path().join("tree")).unwrap();
+    }
 }
