@@ -1,25 +1,35 @@
 //! Events of our own, and those to be replayed: they are in the inbox already and wait to be judged.
 
 use crate::{Scheduler, settings::CHAIN_BATCH_MAX, wish};
-use model::verdict::{Verdict, VerdictKind};
+use model::{
+    ids::EventSeq,
+    verdict::{Verdict, VerdictKind},
+};
 use rules::compile::RuleSet;
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use store::{Judgement, StoreError, Unjudged};
 use tokio_util::sync::CancellationToken;
 
 /// How long a server has to judge what it took before another one may.
 const HOLD: Duration = Duration::from_secs(15);
 
+/// How long events gather before they are judged: a transaction for each would be most of what a busy server does.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// Judges what waits, until told to stop.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
     let mut bell = scheduler.wake().unjudged.listen();
     loop {
         match judge_waiting(&scheduler).await {
-            Ok(n) if n > 0 => {}
+            Ok(n) if n >= CHAIN_BATCH_MAX as usize => {}
             Ok(_) => {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = bell.heard(scheduler.settings().poll_every) => {}
+                    () = bell.heard(scheduler.settings().poll_every) => tokio::time::sleep(GATHER).await,
                 }
             }
             Err(error) => {
@@ -41,17 +51,31 @@ pub(crate) async fn judge_waiting(scheduler: &Scheduler) -> store::Result<usize>
     let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
     let rules = scheduler.rules_in_force().await?;
     let waiting = scheduler.store().unjudged(CHAIN_BATCH_MAX, hold_ms).await?;
-    let count = waiting.len();
-    for unjudged in waiting {
-        let judgement = judge_one(scheduler, &rules, &unjudged).await;
-        match scheduler.store().judge(unjudged.seq, unjudged.generation, &judgement).await {
-            Ok(_) => scheduler.wake().judged(),
-            Err(error) if error.is_transient() => return Err(error),
-            // Whatever the database refuses in it, the events behind it must not wait for it for ever.
-            Err(error) => refuse(scheduler, &rules, &unjudged, &error).await?,
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let (waiting, judged) = judge(scheduler, &rules, waiting).await;
+    match scheduler.store().judge_all(&judged).await {
+        Ok(_) => {
+            if !judged.iter().all(|(_, _, judgement)| judgement.is_quiet()) {
+                scheduler.wake().judged();
+            }
+        }
+        Err(error) if error.is_transient() => return Err(error),
+        // One of them: each by itself.
+        Err(error) => {
+            tracing::debug!(%error, "events are judged one by one");
+            for (unjudged, (seq, generation, judgement)) in waiting.iter().zip(&judged) {
+                match scheduler.store().judge(*seq, *generation, judgement).await {
+                    Ok(_) => scheduler.wake().judged(),
+                    Err(error) if error.is_transient() => return Err(error),
+                    // Whatever the database refuses in it, the events behind it must not wait for it for ever.
+                    Err(error) => refuse(scheduler, &rules, unjudged, &error).await?,
+                }
+            }
         }
     }
-    Ok(count)
+    Ok(waiting.len())
 }
 
 /// Writes down that what rules said to an event cannot be stored; the event stays, and can be replayed.
@@ -78,25 +102,43 @@ pub(crate) fn nothing(rules: &RuleSet) -> Judgement {
     Judgement::none(rules.revision().clone())
 }
 
-async fn judge_one(scheduler: &Scheduler, rules: &Arc<RuleSet>, unjudged: &Unjudged) -> Judgement {
-    let set = Arc::clone(rules);
-    let judging = scheduler.clone();
-    let (event, generation) = (unjudged.event.clone(), unjudged.generation);
+/// Asks the rules about events, away from the threads that answer requests.
+async fn judge(
+    scheduler: &Scheduler,
+    rules: &Arc<RuleSet>,
+    waiting: Vec<Unjudged>,
+) -> (Vec<Unjudged>, Vec<(EventSeq, u32, Judgement)>) {
+    let (set, judging) = (Arc::clone(rules), scheduler.clone());
+    let waiting = Arc::new(waiting);
+    let events = Arc::clone(&waiting);
     let judge = move || {
-        let mut evaluation =
-            set.evaluate(&event, judging.clock().now()).map_err(|error| error.to_string())?;
-        let candidates = std::mem::take(&mut evaluation.candidates);
-        Ok((wish::judgement(&judging, set.revision(), &event, generation, evaluation), candidates))
+        let one = |unjudged| {
+            let judged = catch_unwind(AssertUnwindSafe(|| judge_one(&judging, &set, unjudged)));
+            judged.unwrap_or_else(|_| fault(&set, "judging stopped".to_owned()))
+        };
+        events.iter().map(one).collect()
     };
-    let judged = tokio::task::spawn_blocking(judge).await;
-    match judged.unwrap_or_else(|error| Err(format!("judging stopped: {error}"))) {
-        Ok((judgement, candidates)) => {
+    let judged: Vec<_> = tokio::task::spawn_blocking(judge).await.unwrap_or_else(|error| {
+        waiting.iter().map(|_| fault(rules, format!("judging stopped: {error}"))).collect()
+    });
+    let places = waiting.iter().map(|unjudged| (unjudged.seq, unjudged.generation));
+    let judged =
+        places.zip(judged).map(|((seq, generation), judgement)| (seq, generation, judgement)).collect();
+    (Arc::unwrap_or_clone(waiting), judged)
+}
+
+fn judge_one(scheduler: &Scheduler, rules: &RuleSet, unjudged: &Unjudged) -> Judgement {
+    let Unjudged { seq, generation, event } = unjudged;
+    match rules.evaluate(event, scheduler.clock().now()) {
+        Ok(mut evaluation) => {
+            let candidates = std::mem::take(&mut evaluation.candidates);
+            let judgement = wish::judgement(scheduler, rules.revision(), event, *generation, evaluation);
             scheduler.counters().judged(rules, &candidates, &judgement.verdicts, scheduler.clock().now());
             judgement
         }
-        Err(message) => {
-            tracing::error!(event = %unjudged.seq, message, "event could not be judged");
-            fault(rules, message)
+        Err(error) => {
+            tracing::error!(event = %seq, %error, "event could not be judged");
+            fault(rules, error.to_string())
         }
     }
 }

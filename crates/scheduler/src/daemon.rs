@@ -5,6 +5,7 @@ use crate::{
     counters::{self, Counters},
     dispatch,
     files::Files,
+    gather::Gather,
     handover::Handover,
     heard::Heard,
     ingest,
@@ -26,7 +27,7 @@ use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
-use store::Store;
+use store::{NewEntry, PaddlesReport, Store};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +78,8 @@ struct Inner {
     handover: Handover,
     sources: Mutex<Vec<(SourceName, watch::Receiver<SourceHealth>)>>,
     sinks: Vec<Arc<Served>>,
+    entries: Gather<NewEntry>,
+    paddles_reports: Gather<PaddlesReport>,
 }
 
 /// How a source is doing, with its name.
@@ -111,6 +114,8 @@ impl Scheduler {
                 counters: Counters::default(),
                 handover: Handover::default(),
                 sources: Mutex::default(),
+                entries: Gather::default(),
+                paddles_reports: Gather::default(),
             }
         }))
     }
@@ -186,6 +191,14 @@ impl Scheduler {
 
     pub(crate) fn sinks(&self) -> &[Arc<Served>] {
         &self.0.sinks
+    }
+
+    pub(crate) fn entries(&self) -> &Gather<NewEntry> {
+        &self.0.entries
+    }
+
+    pub(crate) fn paddles_reports(&self) -> &Gather<PaddlesReport> {
+        &self.0.paddles_reports
     }
 
     pub(crate) fn handover(&self) -> &Handover {

@@ -37,7 +37,9 @@ pub mod relay;
 pub mod sinks;
 
 pub mod apply;
+mod gather;
 pub mod holds;
+mod reports;
 pub mod reruns;
 pub mod service;
 

@@ -4,9 +4,9 @@ use super::{BODY_BYTES_MAX, Settings, answer::Refusal, operation::Place};
 use crate::{auth::Caller, resultsdb::Base, state::ApiState};
 use axum::{body::Bytes, extract::Request, http::Method};
 use chrono::{DateTime, Local, MappedLocalTime, NaiveDateTime, TimeZone as _, Utc};
-use model::ids::QueueName;
+use model::{ids::QueueName, paddles::JobReport};
 use serde_json::{Map, Value};
-use store::{PADDLES_ROWS_MAX, Store};
+use store::{PADDLES_ROWS_MAX, PaddlesReport, PaddlesReported, PaddlesTarget, Store};
 
 /// A request.
 #[derive(Debug)]
@@ -113,6 +113,17 @@ impl Ask {
     /// Writes into the record who changed what.
     pub(crate) async fn audit(&self, action: &str, object: String, detail: Value) -> Result<(), Refusal> {
         Ok(self.state.scheduler().audit(&self.caller.name, action, object, detail).await?)
+    }
+
+    /// Takes over what is said of a job.
+    pub(crate) async fn report(
+        &self,
+        run: &str,
+        target: PaddlesTarget,
+        report: JobReport,
+    ) -> Result<PaddlesReported, Refusal> {
+        let report = PaddlesReport { run: run.to_owned(), target, report };
+        Ok(self.state.scheduler().report_paddles_job(report).await?)
     }
 
     /// Tells those who wait that something was written.

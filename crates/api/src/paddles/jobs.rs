@@ -66,12 +66,8 @@ pub(crate) async fn add(ask: &Ask, run: &str) -> Answer {
     }
     let name = RunName::parse(run);
     let task = Box::new(new_task(ask, run, &name, &report));
-    let target = PaddlesTarget::New { name, task };
-    match ask.store().report_paddles_job(run, &target, &report).await? {
-        PaddlesReported::Done(job_id) => {
-            ask.written();
-            Ok(document(json!({"job_id": job_id})))
-        }
+    match ask.report(run, PaddlesTarget::New { name, task }, report).await? {
+        PaddlesReported::Done(job_id) => Ok(document(json!({"job_id": job_id}))),
         PaddlesReported::Exists(job_id) => {
             Err(Refusal::bad(format!("job with job_id {job_id} already exists")))
         }
@@ -152,11 +148,8 @@ pub(crate) async fn change(ask: &Ask, run: &str, job: &str) -> Answer {
     let report = report(ask)?;
     check_bounds(ask, run, job).await?;
     let target = PaddlesTarget::Existing { job_id: job.to_owned() };
-    match ask.store().report_paddles_job(run, &target, &report).await? {
-        PaddlesReported::Done(_) => {
-            ask.written();
-            Ok(done())
-        }
+    match ask.report(run, target, report).await? {
+        PaddlesReported::Done(_) => Ok(done()),
         _ => Err(Refusal::not_found("attempted to update a non-existent job")),
     }
 }

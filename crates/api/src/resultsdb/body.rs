@@ -119,10 +119,11 @@ pub(crate) fn group(object: &Map<String, Value>, new_id: String) -> Result<Resul
     fields.done(Some(ResultGroup { id, description, ref_url, results: 0 }))
 }
 
-/// A result.
+/// A result that somebody reports.
 pub(crate) fn result(
     object: &Map<String, Value>,
     settings: &Settings,
+    who: &str,
     new_id: impl Fn() -> String,
 ) -> Result<NewEntry, Refusal> {
     let mut fields = Fields::new(object);
@@ -142,6 +143,7 @@ pub(crate) fn result(
         data,
         groups,
         at,
+        who: who.to_owned(),
     });
     fields.done(new)
 }

@@ -90,10 +90,7 @@ pub(crate) async fn add(
     let object = body::object(&headers, &bytes)?;
     let settings = state.resultsdb();
     let scheduler = state.scheduler();
-    let new = body::result(&object, settings, || scheduler.ids().next().to_string())?;
-    let entry = scheduler.store().add_entry(&new).await?;
-    scheduler.wake().committed();
-    let what = format!("results/{}", entry.id);
-    scheduler.audit(&caller.name, "result.add", what, json!({"testcase": entry.testcase.name})).await?;
+    let new = body::result(&object, settings, &caller.name, || scheduler.ids().next().to_string())?;
+    let entry = scheduler.report_entry(new).await?;
     Ok((StatusCode::CREATED, Json(shape::result(&entry, &base(&headers), settings))))
 }

@@ -104,7 +104,6 @@ async fn claim(
     let lease_ms = u64::try_from(state.testflinger().lease.as_millis()).unwrap_or(u64::MAX);
     let claim = Claim { worker, offer, max: 1, lease_ms, order: queues };
     let Some(assignment) = store.claim(&claim).await?.pop() else { return Ok(None) };
-    store.start_foreign(assignment.task.id, assignment.attempt).await?;
     if !asker.is_known() {
         // Nobody can be heard of again: it has as long as its job may take.
         let seconds = view::submitted(&assignment.task).get("global_timeout").and_then(Value::as_u64);

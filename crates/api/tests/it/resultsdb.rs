@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 both! {
-    a_result_comes_back_as_it_was_reported, times_are_taken_in_all_their_forms, what_is_wrong_is_said_by_field, other_errors_are_messages, lists_are_filtered_and_cut_into_pages, the_newest_as_greenwave_asks, the_root_says_where_everything_is,
+    a_result_comes_back_as_it_was_reported, times_are_taken_in_all_their_forms, what_is_wrong_is_said_by_field, other_errors_are_messages, lists_are_filtered_and_cut_into_pages, the_newest_as_greenwave_asks, the_root_says_where_everything_is, many_report_at_once,
 }
 
 async fn add(bed: &Bed, body: Value) -> Value {
@@ -240,5 +240,29 @@ async fn the_root_says_where_everything_is() {
     assert_eq!(root["results"], format!("http://{}/api/v2.0/results", bed.address));
     assert_eq!(root["outcomes"][0], "PASSED");
     assert_eq!(bed.get("/api/v2.0/healthcheck").await["message"], "Health check OK");
+    bed.end().await;
+}
+
+async fn many_report_at_once() {
+    let bed = Bed::open().await;
+    // Those that come together are written together; one that cannot be kept is refused alone.
+    let poisoned = 17;
+    let report = async |number: usize| {
+        let value = if number == poisoned { "\0" } else { "fine" };
+        let data = json!({"item": "one", "key": value});
+        let body = json!({"outcome": "PASSED", "testcase": format!("t{}", number % 3), "data": data});
+        bed.post("/api/v2.0/results", &body).await
+    };
+    let all = futures_util::future::join_all((0..40).map(report)).await;
+    for (number, (status, stored)) in all.iter().enumerate() {
+        assert_eq!(*status == 201, number != poisoned, "{number}: {stored}");
+        if number != poisoned {
+            assert_eq!(stored["testcase"]["name"], format!("t{}", number % 3));
+        }
+    }
+    let listed = ids(&bed.get("/api/v2.0/results?item=one&limit=100").await);
+    let mut told: Vec<_> = all.iter().filter_map(|(_, stored)| stored["id"].as_i64()).collect();
+    told.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(listed, told);
     bed.end().await;
 }

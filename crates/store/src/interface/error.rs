@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// What can go wrong with a store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database is away, overloaded or restarting: nothing was done, try again later.
     #[error("the database cannot be reached: {0}")]

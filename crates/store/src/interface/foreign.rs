@@ -115,9 +115,6 @@ pub trait ForeignJobs: Send + Sync {
     /// Jobs, newest first.
     async fn foreign_jobs(&self, system: &str, query: &ForeignQuery) -> Result<Vec<ForeignJob>>;
 
-    /// Notes that a job was handed out: whatever was reported of an earlier attempt is forgotten.
-    async fn start_foreign(&self, task: TaskId, attempt: AttemptRef) -> Result<()>;
-
     /// Writes what is reported of a job; one that nobody knows of is kept, too. Gives the job after it. Nothing is
     /// written when the task runs and `attempt` is not its attempt.
     async fn report_foreign(

@@ -56,6 +56,17 @@ impl Judgement {
         }
     }
 
+    /// Whether nothing comes of it but that the event was judged.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |verdict: &Verdict| matches!(verdict.verdict, VerdictKind::NoMatch);
+        self.verdicts.iter().all(quiet)
+            && self.tasks.is_empty()
+            && self.cancels.is_empty()
+            && self.emits.is_empty()
+            && self.collects.is_empty()
+    }
+
     /// Whether any rule wishes something to be done.
     #[must_use]
     pub fn acts(&self) -> bool {
@@ -195,8 +206,14 @@ pub trait Inbox: Send + Sync {
     /// Events that wait to be judged, oldest first, taken for `hold_ms` so that another server takes others.
     async fn unjudged(&self, limit: u32, hold_ms: u64) -> Result<Vec<Unjudged>>;
 
-    /// Writes what the rules said to an event that was there unjudged. `false` when another server was first.
-    async fn judge(&self, seq: EventSeq, generation: u32, judgement: &Judgement) -> Result<bool>;
+    /// Writes what the rules said to events that were there unjudged, all or nothing. Gives those that were not:
+    /// another server was first.
+    async fn judge_all(&self, judged: &[(EventSeq, u32, Judgement)]) -> Result<Vec<EventSeq>>;
+
+    /// The same for one event. `false` when another server was first.
+    async fn judge(&self, seq: EventSeq, generation: u32, judgement: &Judgement) -> Result<bool> {
+        Ok(self.judge_all(&[(seq, generation, judgement.clone())]).await?.is_empty())
+    }
 
     /// Raises an event's generation and lets it wait to be judged by today's rules. Returns the generation.
     async fn replay(&self, seq: EventSeq) -> Result<u32>;

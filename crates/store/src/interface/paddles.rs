@@ -164,6 +164,17 @@ pub enum PaddlesTarget {
     },
 }
 
+/// What is reported of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaddlesReport {
+    /// The name of its run.
+    pub run: String,
+    /// Which job.
+    pub target: PaddlesTarget,
+    /// What is said of it.
+    pub report: JobReport,
+}
+
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PaddlesReported {
@@ -277,14 +288,10 @@ pub trait Paddles: Send + Sync {
     /// Removes a run with its jobs; tasks of jobs that have not ended are cancelled. `false` when there is none.
     async fn remove_paddles_run(&self, name: &str, who: &str) -> Result<bool>;
 
-    /// Takes a report over: the job, its run's counts, its task, and the result that it is once it has an outcome, in
-    /// one transaction. What is read for it does not depend on how many jobs the run has.
-    async fn report_paddles_job(
-        &self,
-        run: &str,
-        target: &PaddlesTarget,
-        report: &JobReport,
-    ) -> Result<PaddlesReported>;
+    /// Takes reports over, in this order and all or none: the jobs, their runs' counts, their tasks, and the results
+    /// that they are once they have an outcome, in one transaction. What is read for it does not depend on how many
+    /// jobs the runs have.
+    async fn report_paddles_jobs(&self, reports: &[PaddlesReport]) -> Result<Vec<PaddlesReported>>;
 
     /// Jobs.
     async fn paddles_jobs(&self, query: &PaddlesJobQuery) -> Result<Vec<PaddlesJob>>;

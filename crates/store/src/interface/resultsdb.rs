@@ -58,6 +58,8 @@ pub struct NewEntry {
     pub groups: Vec<ResultGroup>,
     /// When it was reported; now when not given.
     pub at: Option<DateTime<Utc>>,
+    /// Who reports it: with the result, the audit record says so.
+    pub who: String,
 }
 
 impl NewEntry {
@@ -131,9 +133,9 @@ pub struct EntryQuery {
 /// Results as ResultsDB knows them.
 #[async_trait]
 pub trait ResultsDb: Send + Sync {
-    /// Stores a result that belongs to no task of ours, with its message. A group that is named by id alone
-    /// must be there or is made.
-    async fn add_entry(&self, entry: &NewEntry) -> Result<Entry>;
+    /// Stores results that belong to no task of ours, in this order and all or none, each with its message and its
+    /// audit record. A group that is named by id alone must be there or is made.
+    async fn add_entries(&self, entries: &[NewEntry]) -> Result<Vec<Entry>>;
 
     /// A result.
     async fn entry(&self, id: ResultId) -> Result<Entry>;

@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore,
-    session::{Session, transaction},
+    session::{Bulk, Kind, Session, transaction},
     value::{Row, json, values},
     where_clause::{Where, page},
 };
@@ -17,7 +17,17 @@ const LAST_USED_GRAIN: Duration = Duration::minutes(1);
 const ADD: &str = "insert into token (id, name, role, secret_hash, created_at, expires_at, last_used_at, \
     bounds) values ($1, $2, $3, $4, $5, $6, $7, $8)";
 const USED: &str = "update token set last_used_at = $2 where id = $1";
-const AUDIT: &str = "insert into audit (at, who, action, object, detail) values ($1, $2, $3, $4, $5)";
+const AUDIT: Bulk = Bulk {
+    table: "audit",
+    columns: &[
+        ("at", Kind::Time),
+        ("who", Kind::Text),
+        ("action", Kind::Text),
+        ("object", Kind::Text),
+        ("detail", Kind::Text),
+    ],
+    tail: "",
+};
 
 #[async_trait]
 impl Access for SqlStore {
@@ -62,7 +72,7 @@ impl Access for SqlStore {
     }
 
     async fn audit(&self, record: &AuditRecord) -> Result<()> {
-        transaction!(self, |session| audit(session, record))
+        transaction!(self, |session| audit(session, vec![record.clone()]))
     }
 
     async fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Page<AuditRecord>> {
@@ -77,10 +87,14 @@ impl Access for SqlStore {
     }
 }
 
-async fn audit(session: &mut Session, record: &AuditRecord) -> Result<()> {
+/// Writes audit records, at the time of the transaction.
+pub(crate) async fn audit(session: &mut Session, records: Vec<AuditRecord>) -> Result<()> {
     let now = session.now;
-    let values = values![now, &record.who, &record.action, &record.object, json(&record.detail)?];
-    session.run(AUDIT, values).await?;
+    let row = |record: &AuditRecord| {
+        Ok(values![now, &record.who, &record.action, &record.object, json(&record.detail)?])
+    };
+    let rows = records.iter().map(row).collect::<Result<_>>()?;
+    session.insert(&AUDIT, rows).await?;
     Ok(())
 }
 

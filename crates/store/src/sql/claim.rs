@@ -123,6 +123,7 @@ pub(crate) async fn claim(
     for row in &taken {
         let task = &row.task;
         out.task(task, TaskChange::Started);
+        super::foreign::started(session, task).await?;
         attempts.push(values![task.id, task.attempts, row.fence, &claim.worker, now, "[]", 0_i64, false]);
         let turn = turns.entry((&task.queue, task.priority)).or_default();
         *turn = row.turn.max(*turn);

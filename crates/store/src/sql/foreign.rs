@@ -58,10 +58,6 @@ impl ForeignJobs for SqlStore {
         foreign_read::jobs(&mut self.read().await?, system, query).await
     }
 
-    async fn start_foreign(&self, task: TaskId, attempt: AttemptRef) -> Result<()> {
-        transaction!(self, |session| start(session, task, attempt))
-    }
-
     async fn report_foreign(
         &self,
         system: &str,
@@ -170,14 +166,13 @@ pub(crate) async fn made(session: &mut Session, task: &Task) -> Result<()> {
     Ok(())
 }
 
-async fn start(session: &mut Session, task: TaskId, attempt: AttemptRef) -> Result<()> {
-    let now = session.now;
-    let row = TaskRow::get(session, task).await?;
-    if row.task.state.running() != Some(attempt) {
-        return Ok(());
+/// An agent was given the job of a task: nothing was said of this attempt yet.
+pub(crate) async fn started(session: &mut Session, task: &Task) -> Result<()> {
+    if let (TaskKind::Foreign { .. }, Some(attempt)) = (&task.kind, task.state.running()) {
+        let now = session.now;
+        let waited_ms = u64::try_from((now - task.created_at).num_milliseconds()).unwrap_or(0);
+        session.run(START, values![task.id, attempt.attempt, false, now, waited_ms]).await?;
     }
-    let waited_ms = u64::try_from((now - row.task.created_at).num_milliseconds()).unwrap_or(0);
-    session.run(START, values![task, attempt.attempt, false, now, waited_ms]).await?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use model::{EventId, ids::EventSeq};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 const INSERT_SQLITE: Bulk = Bulk {
     table: "event",
@@ -51,11 +51,18 @@ const TAKE_UNJUDGED: Sql = Sql {
         select seq from event where hold_until is not null and hold_until <= $1 order by seq limit $3 \
         for update skip locked) as due where e.seq = due.seq returning e.*",
 };
+/// In the order of events, so that no two transactions wait for each other.
 const LOCK_UNJUDGED: Sql = Sql {
-    sqlite: "select * from event where seq = $1 and generation = $2 and hold_until is not null",
-    postgres: "select * from event where seq = $1 and generation = $2 and hold_until is not null for update",
+    sqlite: "select e.* from json_each($1) s join json_each($2) g on g.key = s.key \
+        join event e on e.seq = s.value and e.generation = g.value where e.hold_until is not null order by e.seq",
+    postgres: "select e.* from unnest($1::bigint[], $2::bigint[]) as w (seq, generation) \
+        join event e on e.seq = w.seq and e.generation = w.generation \
+        where e.hold_until is not null order by e.seq for update of e",
 };
-const JUDGED: &str = "update event set revision = $2, hold_until = null where seq = $1";
+const JUDGED: Sql = Sql {
+    sqlite: "update event set revision = $2, hold_until = null where seq in (select value from json_each($1))",
+    postgres: "update event set revision = $2, hold_until = null where seq = any($1)",
+};
 const REPLAY: &str = "update event set generation = generation + 1, hold_until = $2 \
     where seq = $1 and payload is not null returning generation";
 
@@ -76,9 +83,14 @@ impl Inbox for SqlStore {
         transaction!(self, passing | session | unjudged(session, limit, hold_ms))
     }
 
-    async fn judge(&self, seq: EventSeq, generation: u32, judgement: &Judgement) -> Result<bool> {
-        self.make_places(Wanted::by(&judgement.tasks)).await?;
-        transaction!(self, |session| judge(self, session, seq, generation, judgement))
+    async fn judge_all(&self, judged: &[(EventSeq, u32, Judgement)]) -> Result<Vec<EventSeq>> {
+        let judgements = || judged.iter().map(|(_, _, judgement)| judgement);
+        self.make_places(Wanted::by(judgements().flat_map(|judgement| &judgement.tasks))).await?;
+        if judgements().all(Judgement::is_quiet) {
+            // Forgotten, they are judged once more, with the same end.
+            return transaction!(self, passing | session | judge_all(self, session, judged));
+        }
+        transaction!(self, |session| judge_all(self, session, judged))
     }
 
     async fn replay(&self, seq: EventSeq) -> Result<u32> {
@@ -220,19 +232,37 @@ async fn unjudged(session: &mut Session, limit: u32, hold_ms: u64) -> Result<Vec
     Ok(events)
 }
 
-async fn judge(
+async fn judge_all(
     store: &SqlStore,
     session: &mut Session,
-    seq: EventSeq,
-    generation: u32,
-    judgement: &Judgement,
-) -> Result<bool> {
-    let Some(row) = session.first(LOCK_UNJUDGED, values![seq, generation]).await? else { return Ok(false) };
-    let stored = read_event(&row)?;
-    session.run(JUDGED, values![seq, &judgement.revision]).await?;
-    let judged = Judged { seq, generation, event: &stored.event, judgement, again: false };
-    apply(store, session, &[judged], Taking::NONE).await?;
-    Ok(true)
+    all: &[(EventSeq, u32, Judgement)],
+) -> Result<Vec<EventSeq>> {
+    let seqs = Value::Ints(all.iter().map(|(seq, ..)| seq.0).collect());
+    let generations = Value::Ints(all.iter().map(|(_, generation, _)| i64::from(*generation)).collect());
+    let rows = session.all(LOCK_UNJUDGED, vec![seqs, generations]).await?;
+    let stored = rows.iter().map(read_event).collect::<Result<Vec<_>>>()?;
+    let by_seq: HashMap<_, _> = stored.iter().map(|stored| (stored.seq, stored)).collect();
+    let (mut judged, mut gone) = (Vec::with_capacity(all.len()), Vec::new());
+    let mut by_revision: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for (seq, generation, judgement) in all {
+        let Some(stored) = by_seq.get(seq) else {
+            gone.push(*seq);
+            continue;
+        };
+        by_revision.entry(judgement.revision.as_str()).or_default().push(seq.0);
+        judged.push(Judged {
+            seq: *seq,
+            generation: *generation,
+            event: &stored.event,
+            judgement,
+            again: false,
+        });
+    }
+    for (revision, seqs) in by_revision {
+        session.run(JUDGED, vec![Value::Ints(seqs), revision.into()]).await?;
+    }
+    apply(store, session, &judged, Taking::NONE).await?;
+    Ok(gone)
 }
 
 async fn replay(session: &mut Session, seq: EventSeq) -> Result<u32> {

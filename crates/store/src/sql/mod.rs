@@ -66,6 +66,7 @@ mod paddles_job;
 mod paddles_nodes;
 mod paddles_queues;
 mod paddles_read;
+mod paddles_reports;
 mod paddles_row;
 
 mod dead_letters;

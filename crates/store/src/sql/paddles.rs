@@ -1,17 +1,17 @@
 //! paddles' room of the store.
 
 use super::{
-    SqlStore, paddles_job, paddles_nodes, paddles_queues, paddles_read, paddles_row::make_run,
-    places::Wanted, session::transaction, tasks::milliseconds,
+    SqlStore, paddles_job, paddles_nodes, paddles_queues, paddles_read, paddles_reports,
+    paddles_row::make_run, places::Wanted, session::transaction, tasks::milliseconds,
 };
 use crate::{
     Paddles, PaddlesField, PaddlesJob, PaddlesJobQuery, PaddlesNodeChange, PaddlesNodeQuery, PaddlesNodes,
-    PaddlesPause, PaddlesPopped, PaddlesQueue, PaddlesReported, PaddlesRun, PaddlesRunQuery, PaddlesTarget,
-    Result,
+    PaddlesPause, PaddlesPopped, PaddlesQueue, PaddlesReport, PaddlesReported, PaddlesRun, PaddlesRunQuery,
+    PaddlesTarget, Result,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use model::paddles::{JobReport, Node, RunName};
+use model::paddles::{Node, RunName};
 use std::collections::BTreeMap;
 
 /// How many jobs are removed with their run in one transaction.
@@ -54,21 +54,13 @@ impl Paddles for SqlStore {
         }
     }
 
-    async fn report_paddles_job(
-        &self,
-        run: &str,
-        target: &PaddlesTarget,
-        report: &JobReport,
-    ) -> Result<PaddlesReported> {
-        match target {
-            PaddlesTarget::New { name, task } => {
-                self.make_places(Wanted::by([&**task])).await?;
-                transaction!(self, |session| paddles_job::add(self, session, run, name, task, report))
-            }
-            PaddlesTarget::Existing { job_id } => {
-                transaction!(self, |session| paddles_job::change(self, session, run, job_id, report))
-            }
-        }
+    async fn report_paddles_jobs(&self, reports: &[PaddlesReport]) -> Result<Vec<PaddlesReported>> {
+        let tasks = reports.iter().filter_map(|report| match &report.target {
+            PaddlesTarget::New { task, .. } => Some(&**task),
+            PaddlesTarget::Existing { .. } => None,
+        });
+        self.make_places(Wanted::by(tasks)).await?;
+        transaction!(self, |session| paddles_reports::take_over(self, session, reports))
     }
 
     async fn paddles_jobs(&self, query: &PaddlesJobQuery) -> Result<Vec<PaddlesJob>> {

@@ -1,20 +1,18 @@
-//! Reports of jobs: the job, its run's counts, its task and its result, in one transaction that reads no other job.
+//! Jobs and their runs' counts: reading, writing, and what comes of them by other means than reports.
 
 use super::{
     SqlStore,
-    paddles_row::{RANK_MAX, make_run, read_counts},
-    results::store_results,
-    session::{Session, Sql},
+    paddles_row::{RANK_MAX, read_counts},
+    session::{Bulk, Kind, Session, Sql},
     task_row::TaskRow,
     value::{Row, Value, json, values},
     work::Work,
 };
-use crate::{NewTask, PADDLES_JOB_BYTES_MAX, PaddlesJob, PaddlesReported, Result, StoreError};
+use crate::{PADDLES_JOB_BYTES_MAX, PaddlesJob, Result, StoreError};
 use chrono::{DateTime, Utc};
 use model::{
-    Task, TaskId, TaskState,
-    message::{EndedTasks, TaskChange},
-    paddles::{JOB_STATUSES, Job, JobCounts, JobReport, JobStatus, RunName, SYSTEM},
+    Task, TaskId,
+    paddles::{JOB_STATUSES, Job, JobCounts, JobReport, JobStatus, SYSTEM},
     task::{Stop, TaskKind},
 };
 use serde_json::{Map, Value as Json};
@@ -22,19 +20,28 @@ use serde_json::{Map, Value as Json};
 /// How many numbers are tried for a job that has no id.
 const NUMBERS_MAX: i64 = 1000;
 
-const RUN_ID: &str = "select id from paddles_run where name = $1";
 const TAKEN: &str = "select 1::bigint as one from paddles_job where run_id = $1 and job_id = $2";
 const TAKEN_SQLITE: &str = "select 1 as one from paddles_job where run_id = $1 and job_id = $2";
-const INSERT: &str = "insert into paddles_job (run_id, job_id, task_id, status, rank, posted, updated, body) \
-    values ($1, $2, $3, 'unknown', 0, $4, $4, '{}') on conflict (run_id, job_id) do nothing returning seq";
 const RENAME: &str = "update paddles_job set job_id = $2 where seq = $1";
-const UPDATE: &str = "update paddles_job set status = $2, name = $3, description = $4, sha1 = $5, branch = $6, by_user = $7, \
-    queue = $8, rank = $9, handed_until = $10, started = $11, updated = $12, body = $13 where seq = $1";
-const BY_ID: Sql = Sql {
-    sqlite: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
-        from paddles_job j join paddles_run r on r.id = j.run_id where r.name = $1 and j.job_id = $2",
-    postgres: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
-        from paddles_job j join paddles_run r on r.id = j.run_id where r.name = $1 and j.job_id = $2 for update of j",
+/// What can change of a job, by its number.
+pub(crate) const JOBS: Bulk = Bulk {
+    table: "paddles_job",
+    columns: &[
+        ("seq", Kind::Int),
+        ("status", Kind::Text),
+        ("name", Kind::Text),
+        ("description", Kind::Text),
+        ("sha1", Kind::Text),
+        ("branch", Kind::Text),
+        ("by_user", Kind::Text),
+        ("queue", Kind::Text),
+        ("rank", Kind::Int),
+        ("handed_until", Kind::Time),
+        ("started", Kind::Time),
+        ("updated", Kind::Time),
+        ("body", Kind::Text),
+    ],
+    tail: "",
 };
 const BY_TASK: Sql = Sql {
     sqlite: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
@@ -42,18 +49,13 @@ const BY_TASK: Sql = Sql {
     postgres: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
         from paddles_job j where j.task_id = $1 for update of j",
 };
-/// Counts, what the run is called by, and what it takes over from its first job.
 const COUNT: &str = "update paddles_run set queued = queued + $2, pass = pass + $3, running = running + $4, \
     waiting = waiting + $5, fail = fail + $6, dead = dead + $7, unknown = unknown + $8, \
-    suite = coalesce($9, suite), branch = coalesce($10, branch), machine_type = coalesce($11, machine_type), \
-    started = coalesce(started, $12), updated = case when updated is null or updated < $13 then $13 else updated end, \
-    sha1 = case when coalesce(first_job, $14) = $14 then $15 else sha1 end, \
-    flavor = case when coalesce(first_job, $14) = $14 then $16 else flavor end, \
-    priority = case when coalesce(first_job, $14) = $14 then $17 else priority end, \
-    first_job = coalesce(first_job, $14) where id = $1 returning name, status, queued, pass, running, waiting, fail, dead, unknown";
+    updated = case when updated is null or updated < $9 then $9 else updated end where id = $1 \
+    returning status, queued, pass, running, waiting, fail, dead, unknown";
 const UNCOUNT: &str = "update paddles_run set queued = queued + $2, pass = pass + $3, running = running + $4, \
     waiting = waiting + $5, fail = fail + $6, dead = dead + $7, unknown = unknown + $8 where id = $1 \
-    returning name, status, queued, pass, running, waiting, fail, dead, unknown";
+    returning status, queued, pass, running, waiting, fail, dead, unknown";
 const SET_STATUS: &str = "update paddles_run set status = $2 where id = $1";
 const ADD_NODE: &str = "insert into paddles_node (name, machine_type, is_vm, locked) values ($1, $2, $3, $3) \
     on conflict (name) do nothing";
@@ -66,16 +68,16 @@ const SET_FIRST: &str =
     "update paddles_run set first_job = $2, sha1 = $3, flavor = $4, priority = $5 where id = $1";
 
 /// A job with what only the store knows of it.
-struct JobRow {
-    seq: i64,
-    run_id: i64,
-    task: TaskId,
-    handed_until: Option<DateTime<Utc>>,
-    job: Job,
+pub(crate) struct JobRow {
+    pub(crate) seq: i64,
+    pub(crate) run_id: i64,
+    pub(crate) task: TaskId,
+    pub(crate) handed_until: Option<DateTime<Utc>>,
+    pub(crate) job: Job,
 }
 
 impl JobRow {
-    fn read(row: &Row) -> Result<Self> {
+    pub(crate) fn read(row: &Row) -> Result<Self> {
         let mut fields: Map<String, Json> = row.json("body")?;
         let success = fields.remove("success").and_then(|success| success.as_bool());
         fields.remove("job_id");
@@ -98,7 +100,8 @@ impl JobRow {
         })
     }
 
-    async fn save(&self, session: &mut Session) -> Result<()> {
+    /// The values of [`JOBS`].
+    pub(crate) fn values(&self) -> Result<Vec<Value>> {
         let job = &self.job;
         let body = json(&job.document())?;
         if body.len() > PADDLES_JOB_BYTES_MAX {
@@ -110,7 +113,7 @@ impl JobRow {
             return Err(StoreError::Poison(message));
         }
         let text = |key: &str| job.text(key).map(str::to_owned);
-        let values = values![
+        Ok(values![
             self.seq,
             job.status.as_str(),
             text("name"),
@@ -124,38 +127,12 @@ impl JobRow {
             job.started,
             job.updated,
             body,
-        ];
-        session.run(UPDATE, values).await?;
-        Ok(())
+        ])
     }
 
-    /// Counts the run anew; how many of its jobs have which status, and its name.
-    async fn count(
-        &self,
-        session: &mut Session,
-        before: Option<JobStatus>,
-        report: Option<&JobReport>,
-    ) -> Result<(String, JobCounts)> {
-        let job = &self.job;
-        let said = |key: &str| {
-            let text = report.and_then(|report| report.fields.get(key)).and_then(Json::as_str);
-            text.filter(|text| !text.is_empty()).map(str::to_owned)
-        };
-        let mut values = values![self.run_id];
-        values.extend(changes(JobCounts::change(before, Some(job.status))));
-        values.extend(values![
-            said("suite"),
-            said("branch"),
-            said("machine_type"),
-            job.started,
-            job.updated,
-            self.seq,
-            job.text("sha1"),
-            job.text("flavor"),
-            job.priority(),
-        ]);
-        let row = session.one(COUNT, values).await?;
-        settle_status(session, self.run_id, &row).await
+    pub(crate) async fn save(&self, session: &mut Session) -> Result<()> {
+        let values = self.values()?;
+        session.update(&JOBS, vec![values]).await
     }
 }
 
@@ -164,62 +141,16 @@ fn changes(change: JobCounts) -> impl Iterator<Item = Value> {
 }
 
 /// Writes the run's status where it changed.
-async fn settle_status(session: &mut Session, run: i64, row: &Row) -> Result<(String, JobCounts)> {
+async fn settle_status(session: &mut Session, run: i64, row: &Row) -> Result<()> {
     let counts = read_counts(row)?;
     if row.text("status")? != counts.status() {
         session.run(SET_STATUS, values![run, counts.status()]).await?;
     }
-    Ok((row.text("name")?, counts))
-}
-
-pub(crate) async fn add(
-    store: &SqlStore,
-    session: &mut Session,
-    run: &str,
-    name: &RunName,
-    new: &NewTask,
-    report: &JobReport,
-) -> Result<PaddlesReported> {
-    let now = session.now;
-    let mut found = session.first(RUN_ID, values![run]).await?;
-    if found.is_none() {
-        make_run(session, run, name).await?;
-        found = session.first(RUN_ID, values![run]).await?;
-    }
-    let run_id =
-        found.ok_or_else(|| StoreError::Conflict(format!("run {run} is being removed")))?.int("id")?;
-    // One without an id is called by its number, which is known once it is there.
-    let job_id = report.job_id.clone().unwrap_or_else(|| new.id.to_string());
-    let Some(row) = session.first(INSERT, values![run_id, &job_id, new.id, now]).await? else {
-        return Ok(PaddlesReported::Exists(job_id));
-    };
-    let seq = row.int("seq")?;
-    let job_id = if report.job_id.is_some() { job_id } else { rename(session, run_id, seq).await? };
-    let row = JobRow { seq, run_id, task: new.id, handed_until: None, job: Job::new(job_id, report, now) };
-    row.save(session).await?;
-    place(session, &row, report).await?;
-    let (name, counts) = row.count(session, None, Some(report)).await?;
-    let mut work = Work::new(session, store);
-    let mut task = TaskRow::new(new, None, new.batch.as_deref().and_then(|name| store.batch_id(name)), now);
-    // Waiting is what a task begins with; nothing of it is told.
-    task.task.state = row.job.task_state(&queued(&task.task, now), 1, now);
-    let running = task.task.state.running().is_some();
-    (task.fence, task.task.attempts) = (1, u32::from(running));
-    TaskRow::insert(work.session, &[&task]).await?;
-    work.made(&task);
-    work.out.task(&task.task, TaskChange::Created);
-    tell(&mut work, &mut task, &row.job, &name, &counts).await?;
-    work.done().await?;
-    Ok(PaddlesReported::Done(row.job.job_id))
-}
-
-/// The task as if it were queued: what follows does not depend on how it was made.
-fn queued(task: &Task, now: DateTime<Utc>) -> Task {
-    Task { state: TaskState::Queued { since: now, not_before: None, unmet: None }, ..task.clone() }
+    Ok(())
 }
 
 /// Calls a job by the first number from its own on that is free.
-async fn rename(session: &mut Session, run_id: i64, seq: i64) -> Result<String> {
+pub(crate) async fn rename(session: &mut Session, run_id: i64, seq: i64) -> Result<String> {
     let taken = Sql { sqlite: TAKEN_SQLITE, postgres: TAKEN };
     for number in seq..seq + NUMBERS_MAX {
         let job_id = number.to_string();
@@ -232,7 +163,7 @@ async fn rename(session: &mut Session, run_id: i64, seq: i64) -> Result<String> 
 }
 
 /// Notes on which nodes it runs.
-async fn place(session: &mut Session, row: &JobRow, report: &JobReport) -> Result<()> {
+pub(crate) async fn place(session: &mut Session, row: &JobRow, report: &JobReport) -> Result<()> {
     if !report.fields.contains_key("targets") {
         return Ok(());
     }
@@ -244,104 +175,6 @@ async fn place(session: &mut Session, row: &JobRow, report: &JobReport) -> Resul
         session.run(ADD_TO_NODE, values![&node, row.seq]).await?;
     }
     Ok(())
-}
-
-pub(crate) async fn change(
-    store: &SqlStore,
-    session: &mut Session,
-    run: &str,
-    job_id: &str,
-    report: &JobReport,
-) -> Result<PaddlesReported> {
-    let Some(row) = session.first(BY_ID, values![run, job_id]).await? else {
-        return Ok(PaddlesReported::Missing);
-    };
-    let mut row = JobRow::read(&row)?;
-    let now = session.now;
-    let (before, targets) = (row.job.status, row.job.fields.get("targets").cloned());
-    row.job.report(report, now);
-    // Who says that it is queued gives it back; what else is said of it leaves it with whom it was handed.
-    if row.job.status != JobStatus::Queued || report.status.is_some() {
-        row.handed_until = None;
-    }
-    row.save(session).await?;
-    if row.job.fields.get("targets") != targets.as_ref() {
-        place(session, &row, report).await?;
-    }
-    let (name, counts) = row.count(session, Some(before), Some(report)).await?;
-    if before != row.job.status {
-        follow(store, session, &row, &name, &counts).await?;
-    }
-    Ok(PaddlesReported::Done(row.job.job_id))
-}
-
-/// Lets the task follow its job.
-async fn follow(
-    store: &SqlStore,
-    session: &mut Session,
-    row: &JobRow,
-    run: &str,
-    counts: &JobCounts,
-) -> Result<()> {
-    let mut work = Work::new(session, store);
-    let mut task = match TaskRow::lock(work.session, row.task).await {
-        Ok(task) => task,
-        // It was kept long enough.
-        Err(StoreError::NotFound { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let before = task.task.state.clone();
-    let after = row.job.task_state(&task.task, task.fence + 1, work.now);
-    if after == before {
-        return Ok(());
-    }
-    let starts = after.running().is_some() && before.running().is_none();
-    if before.is_final() {
-        work.reopened(&task);
-    }
-    // Each end is told by a number of its own.
-    task.task.attempts += u32::from(starts || before.is_final());
-    task.fence += 1;
-    task.task.state = row.job.task_state(&task.task, task.fence, work.now);
-    if let TaskState::Running { attempt, .. } = &mut task.task.state {
-        *attempt = task.task.attempts;
-    }
-    tell(&mut work, &mut task, &row.job, run, counts).await?;
-    task.save(work.session).await?;
-    work.done().await
-}
-
-/// Tells where the task stands, and stores the result that it is.
-async fn tell(
-    work: &mut Work<'_>,
-    task: &mut TaskRow,
-    job: &Job,
-    run: &str,
-    counts: &JobCounts,
-) -> Result<()> {
-    if !task.task.state.is_final() {
-        let running = task.task.state.running().is_some();
-        work.out.task(&task.task, if running { TaskChange::Started } else { TaskChange::Queued });
-        return Ok(());
-    }
-    if let Some(batch) = task.task.batch {
-        work.ended_as(batch, ended(&task.task, counts));
-    }
-    work.ended(task);
-    if let Some(result) = job.result(&task.task, run) {
-        store_results(work, Some((&task.task, task.task.attempts)), &[result], false).await?;
-    }
-    Ok(())
-}
-
-/// How a run's tasks ended, by its counts.
-fn ended(task: &Task, counts: &JobCounts) -> Vec<EndedTasks> {
-    let words = JOB_STATUSES.into_iter().filter_map(|status| {
-        let outcome = model::outcome::words::from_paddles(status.as_str())?;
-        let count = u64::try_from(counts.of(status)).ok().filter(|count| *count > 0)?;
-        Some(EndedTasks { name: task.name.clone(), word: outcome.as_str().to_owned(), count })
-    });
-    words.collect()
 }
 
 /// The task of a job was stopped by other means: so is the job.
@@ -360,8 +193,11 @@ pub(crate) async fn stopped(session: &mut Session, task: &Task) -> Result<()> {
     row.job.report(&report, session.now);
     row.handed_until = None;
     row.save(session).await?;
-    row.count(session, Some(before), None).await?;
-    Ok(())
+    let mut values = values![row.run_id];
+    values.extend(changes(JobCounts::change(Some(before), Some(row.job.status))));
+    values.extend(values![row.job.updated]);
+    let counted = session.one(COUNT, values).await?;
+    settle_status(session, row.run_id, &counted).await
 }
 
 /// Removes jobs; how many there were.

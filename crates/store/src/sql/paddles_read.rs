@@ -90,7 +90,8 @@ pub(crate) async fn values(
 
 pub(crate) async fn jobs(session: &mut Session, query: &PaddlesJobQuery) -> Result<Vec<PaddlesJob>> {
     let mut conditions = Where::new(session.dialect());
-    conditions.maybe("r.name = ?", query.run.as_ref());
+    // By its number, so that the index of the run's jobs gives them in order.
+    conditions.maybe("j.run_id = (select w.id from paddles_run w where w.name = ?)", query.run.as_ref());
     conditions.maybe("j.job_id = ?", query.job_id.as_ref());
     conditions.maybe("j.status = ?", query.status.as_ref());
     conditions.maybe("j.name = ?", query.name.as_ref());

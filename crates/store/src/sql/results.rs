@@ -8,8 +8,9 @@ use super::{
     value::{Row, Value, json, values},
     work::Work,
 };
-use crate::{Fenced, KeptFiles, LogChunk, Page, Result, ResultQuery, Results};
+use crate::{Fenced, KeptFiles, LogChunk, NewEntry, Page, Result, ResultQuery, Results};
 use async_trait::async_trait;
+use chrono::SubsecRound as _;
 use model::{
     Item, Outcome, Task, TaskId,
     attempt::AttemptRef,
@@ -37,19 +38,22 @@ const RESULT: Bulk = Bulk {
         ("data", Kind::Text),
         ("created_at", Kind::Time),
         ("listed", Kind::Bool),
+        ("ref_url", Kind::Text),
+        ("said", Kind::Text),
     ],
     tail: "returning id, previous_outcome",
 };
 /// The same, and the last outcome of each scenario is read by the index in the same round trip.
 const RESULT_POSTGRES: &str = "insert into result (parent, task_id, attempt, testcase, item_type, item_id, scenario, \
-        outcome, previous_outcome, note, duration_ms, data, created_at, listed) \
+        outcome, previous_outcome, note, duration_ms, data, created_at, listed, ref_url, said) \
     select u.parent, u.task_id, u.attempt, u.testcase, u.item_type, u.item_id, u.scenario, u.outcome, \
         (select r.outcome from result r where r.scenario = u.scenario order by r.id desc limit 1), \
-        u.note, u.duration_ms, u.data, u.created_at, u.listed \
+        u.note, u.duration_ms, u.data, u.created_at, u.listed, u.ref_url, u.said \
     from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
-        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::boolean[]) \
+        $8::text[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::boolean[], \
+        $15::text[], $16::text[]) \
         with ordinality as u (parent, task_id, attempt, testcase, item_type, item_id, scenario, outcome, \
-        previous_outcome, note, duration_ms, data, created_at, listed, place) \
+        previous_outcome, note, duration_ms, data, created_at, listed, ref_url, said, place) \
     order by u.place returning id, previous_outcome";
 /// SQLite: the last outcome of each scenario, by the index.
 const PREVIOUS: &str = "select unhex(s.value) as scenario, (select r.outcome from result r \
@@ -116,8 +120,10 @@ async fn add(store: &SqlStore, session: &mut Session, results: &[NewResult]) -> 
 }
 
 /// A result of a tree with what it takes over from above.
-struct Node<'a> {
+pub(crate) struct Node<'a> {
     result: &'a NewResult,
+    /// What ResultsDB's interface said of it.
+    entry: Option<&'a NewEntry>,
     parent: Option<ResultId>,
     item: Option<&'a Item>,
     arch: &'a str,
@@ -126,7 +132,12 @@ struct Node<'a> {
 impl<'a> Node<'a> {
     fn new(result: &'a NewResult, parent: Option<ResultId>, item: Option<&'a Item>, arch: &'a str) -> Self {
         let arch = result.data.get("arch").and_then(|arch| arch.as_str()).unwrap_or(arch);
-        Self { result, parent, item: result.item.as_ref().or(item), arch }
+        Self { result, entry: None, parent, item: result.item.as_ref().or(item), arch }
+    }
+
+    /// A result as ResultsDB's interface says it.
+    pub(crate) fn said(result: &'a NewResult, entry: &'a NewEntry) -> Self {
+        Self { entry: Some(entry), ..Self::new(result, None, None, "") }
     }
 
     /// The hash of testcase, item and architecture.
@@ -141,8 +152,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Stores trees of results and lists and tells the top ones, or all. A part takes item and architecture over from
-/// above. Gives the ids of the top ones.
+/// Stores trees of results; gives the ids of the top ones.
 pub(crate) async fn store_results(
     work: &mut Work<'_>,
     from: Option<(&Task, u32)>,
@@ -150,32 +160,41 @@ pub(crate) async fn store_results(
     tell_all: bool,
 ) -> Result<Vec<ResultId>> {
     let item = from.and_then(|(task, _)| task.item.as_ref());
-    let mut level: Vec<_> = results.iter().map(|result| Node::new(result, None, item, "")).collect();
-    let mut top = Vec::new();
-    let mut is_top = true;
+    let top = results.iter().map(|result| Node::new(result, None, item, "")).collect();
+    let stored = store_trees(work, from, top, tell_all).await?;
+    Ok(stored.iter().map(|result| result.id).collect())
+}
+
+/// Stores trees of results and lists and tells the top ones, or all. A part takes item and architecture over from
+/// above. Gives the top ones.
+pub(crate) async fn store_trees(
+    work: &mut Work<'_>,
+    from: Option<(&Task, u32)>,
+    mut level: Vec<Node<'_>>,
+    tell_all: bool,
+) -> Result<Vec<StoredResult>> {
+    let mut top = None;
     // A statement for each level, since parts name the number of what they are a part of.
     while !level.is_empty() {
-        let listed = is_top || tell_all;
+        let listed = top.is_none() || tell_all;
         let stored = store_level(work, from, &level, listed).await?;
         if listed {
-            resultsdb::index(work.session, &stored).await?;
+            let entries: Vec<_> = level.iter().map(|node| node.entry).collect();
+            resultsdb::index(work.session, &stored, &entries).await?;
         }
         for result in stored.iter().filter(|_| listed) {
             let message = NewMessage::result(from.map(|(task, _)| task), result);
             let (depth, cause) = from.map_or((0, None), |(task, _)| (task.depth, Some(task.id)));
             work.out.chain(message, format!("result.new/{}", result.id), depth, cause, work.now);
         }
-        if is_top {
-            top = stored.iter().map(|result| result.id).collect();
-            is_top = false;
-        }
         let parts = level.iter().zip(&stored).flat_map(|(node, stored)| {
             let of = |child| Node::new(child, Some(stored.id), node.item, node.arch);
             node.result.children.iter().map(of).collect::<Vec<_>>()
         });
         level = parts.collect();
+        top.get_or_insert(stored);
     }
-    Ok(top)
+    Ok(top.unwrap_or_default())
 }
 
 async fn store_level(
@@ -205,10 +224,10 @@ async fn store_level(
             note: node.result.note.as_deref().map(|note| cut(note, NOTE_BYTES_MAX)),
             duration_ms: node.result.duration_ms,
             data: node.result.data.clone(),
-            created_at: work.now,
+            created_at: node.entry.and_then(|entry| entry.at).unwrap_or(work.now).trunc_subsecs(6),
         })
         .collect();
-    let rows = stored.iter().zip(&scenarios).map(|(result, scenario)| {
+    let rows = level.iter().zip(&stored).zip(&scenarios).map(|((node, result), scenario)| {
         Ok(values![
             result.parent,
             result.task,
@@ -224,6 +243,8 @@ async fn store_level(
             json(&result.data)?,
             result.created_at,
             listed,
+            node.entry.and_then(|entry| entry.ref_url.as_ref()),
+            node.entry.map(|entry| &entry.said),
         ])
     });
     let rows = rows.collect::<Result<_>>()?;

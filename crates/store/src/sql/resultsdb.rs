@@ -3,14 +3,15 @@
 
 use super::{
     SqlStore,
-    results::store_results,
+    access::audit,
+    results::{Node, store_trees},
     resultsdb_read as read,
-    session::{Bulk, Kind, Session, transaction},
-    value::values,
+    session::{Bulk, Kind, Session, Sql, transaction},
+    value::{Value, values},
     work::Work,
 };
 use crate::{
-    Entry, EntryQuery, NewEntry, Result, ResultGroup, ResultsDb, SEARCHED_BYTES_MAX, StoreError, Testcase,
+    AuditRecord, Entry, EntryQuery, NewEntry, Result, ResultGroup, ResultsDb, SEARCHED_BYTES_MAX, Testcase,
     VALUES_PER_RESULT_MAX, Wanted,
 };
 use async_trait::async_trait;
@@ -18,8 +19,9 @@ use model::{
     ids::ResultId,
     result::{NewResult, StoredResult, resultsdb_values},
 };
+use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The key that testcases are searched under.
 pub(crate) const TESTCASE_KEY: &str = ":testcase";
@@ -35,20 +37,28 @@ const VALUES: Bulk = Bulk {
 };
 const TESTCASES: Bulk =
     Bulk { table: "testcase", columns: &[("name", Kind::Text)], tail: "on conflict (name) do nothing" };
-const PUT_TESTCASE: &str = "insert into testcase (name, ref_url) values ($1, $2) \
-    on conflict (name) do update set ref_url = coalesce(excluded.ref_url, testcase.ref_url)";
+const KNOWN_TESTCASES: Sql = Sql {
+    sqlite: "select name, ref_url from testcase where name in (select value from json_each($1))",
+    postgres: "select name, ref_url from testcase where name = any($1)",
+};
+const PUT_TESTCASES: Bulk = Bulk {
+    table: "testcase",
+    columns: &[("name", Kind::Text), ("ref_url", Kind::Text)],
+    tail: "on conflict (name) do update set ref_url = coalesce(excluded.ref_url, testcase.ref_url)",
+};
 const PUT_GROUP: &str = "insert into result_group (id, description, ref_url) values ($1, $2, $3) \
     on conflict (id) do update set description = coalesce(excluded.description, result_group.description), \
     ref_url = coalesce(excluded.ref_url, result_group.ref_url)";
-/// Results are in the order of when they were reported.
-const MOVE_VALUES: &str = "update result_value set at = $2 where result_id = $1";
-const ENTRY: &str = "update result set ref_url = $2, said = $3, created_at = $4 where id = $1";
+const SERIALS: Sql = Sql {
+    sqlite: "select id, serial from result_group where id in (select value from json_each($1))",
+    postgres: "select id, serial from result_group where id = any($1)",
+};
+const AUDIT_ACTION: &str = "result.add";
 
 #[async_trait]
 impl ResultsDb for SqlStore {
-    async fn add_entry(&self, entry: &NewEntry) -> Result<Entry> {
-        let id = transaction!(self, |session| add_entry(self, session, entry))?;
-        self.entry(id).await
+    async fn add_entries(&self, entries: &[NewEntry]) -> Result<Vec<Entry>> {
+        transaction!(self, |session| add_entries(self, session, entries))
     }
 
     async fn entry(&self, id: ResultId) -> Result<Entry> {
@@ -64,7 +74,7 @@ impl ResultsDb for SqlStore {
     }
 
     async fn put_testcase(&self, testcase: &Testcase) -> Result<bool> {
-        transaction!(self, |session| put_testcase(session, testcase))
+        transaction!(self, |session| async { Ok(put_testcases(session, [testcase]).await?.1) })
     }
 
     async fn testcase(&self, name: &str) -> Result<Testcase> {
@@ -108,60 +118,133 @@ pub(crate) fn searched(value: &str) -> String {
     format!("{} {hash}", &value[..value.floor_char_boundary(START_BYTES)])
 }
 
-async fn add_entry(store: &SqlStore, session: &mut Session, entry: &NewEntry) -> Result<ResultId> {
+async fn add_entries(store: &SqlStore, session: &mut Session, entries: &[NewEntry]) -> Result<Vec<Entry>> {
     let mut work = Work::new(session, store);
-    put_testcase(work.session, &entry.testcase).await?;
-    for group in &entry.groups {
-        put_group(work.session, group).await?;
-    }
-    let data = entry.data.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
-    let result = NewResult {
+    let (links, _) = put_testcases(work.session, entries.iter().map(|entry| &entry.testcase)).await?;
+    let serials = put_groups(work.session, entries).await?;
+    let results: Vec<_> = entries.iter().map(result_of).collect();
+    let nodes = results.iter().zip(entries).map(|(result, entry)| Node::said(result, entry)).collect();
+    let stored = store_trees(&mut work, None, nodes, false).await?;
+    let records = stored.iter().zip(entries).map(|(result, entry)| AuditRecord {
+        at: work.now,
+        who: entry.who.clone(),
+        action: AUDIT_ACTION.to_owned(),
+        object: format!("results/{}", result.id),
+        detail: json!({"testcase": result.testcase}),
+    });
+    audit(work.session, records.collect()).await?;
+    work.done().await?;
+    let shown = stored.into_iter().zip(entries).map(|(result, entry)| {
+        let data = resultsdb_values(&result.data, result.item.as_ref()).into_iter();
+        let data = data.map(|(key, values)| (key.to_owned(), values)).collect();
+        let mut groups: Vec<_> = entry.groups.iter().map(|group| group.id.clone()).collect();
+        groups.sort_by_key(|group| serials.get(group));
+        groups.dedup();
+        let ref_url = links.get(&result.testcase).cloned().flatten();
+        Entry {
+            id: result.id,
+            testcase: Testcase { name: result.testcase, ref_url },
+            outcome: result.outcome,
+            said: Some(entry.said.clone()),
+            note: result.note,
+            ref_url: entry.ref_url.clone(),
+            task: None,
+            data,
+            groups,
+            at: result.created_at,
+        }
+    });
+    Ok(shown.collect())
+}
+
+/// An entry as all results are.
+fn result_of(entry: &NewEntry) -> NewResult {
+    NewResult {
         testcase: entry.testcase.name.clone(),
         item: entry.item(),
         outcome: entry.outcome,
         note: entry.note.clone(),
         duration_ms: None,
-        data,
+        data: entry.data.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect(),
         children: Vec::new(),
-    };
-    let stored = store_results(&mut work, None, std::slice::from_ref(&result), false).await?;
-    let id =
-        *stored.first().ok_or_else(|| StoreError::Database("a stored result has no number".to_owned()))?;
-    let at = entry.at.unwrap_or(work.now);
-    work.session.run(ENTRY, values![id, entry.ref_url.as_ref(), &entry.said, at]).await?;
-    if at != work.now {
-        work.session.run(MOVE_VALUES, values![id, at]).await?;
     }
-    let groups: BTreeSet<_> = entry.groups.iter().map(|group| searched(&group.id)).collect();
-    let rows = groups.into_iter().map(|group| values![id, GROUP_KEY, group, at]).collect();
-    work.session.insert(&VALUES, rows).await?;
-    work.done().await?;
-    Ok(id)
 }
 
-/// Makes results findable by their testcase, item and values, and their testcases known.
-pub(crate) async fn index(session: &mut Session, results: &[StoredResult]) -> Result<()> {
-    let names: BTreeSet<_> = results.iter().map(|result| result.testcase.as_str()).collect();
-    let names = names.into_iter().map(|name| values![name]).collect();
-    session.insert(&TESTCASES, names).await?;
+/// Makes results findable by their testcase, item, values and groups, and their testcases known. What
+/// ResultsDB's interface says of them has made its testcases known before.
+pub(crate) async fn index(
+    session: &mut Session,
+    results: &[StoredResult],
+    entries: &[Option<&NewEntry>],
+) -> Result<()> {
+    let unknown = results.iter().zip(entries).filter(|(_, entry)| entry.is_none());
+    let names: BTreeSet<_> = unknown.map(|(result, _)| result.testcase.as_str()).collect();
+    session.insert(&TESTCASES, names.into_iter().map(|name| values![name]).collect()).await?;
     let mut rows = Vec::new();
-    for result in results {
+    for (result, entry) in results.iter().zip(entries) {
         let mut found = BTreeSet::from([(TESTCASE_KEY, searched(&result.testcase))]);
         for (key, values) in resultsdb_values(&result.data, result.item.as_ref()) {
             found.extend(values.iter().map(|value| (key, searched(value))));
         }
-        let found = found.into_iter().take(VALUES_PER_RESULT_MAX);
+        let groups = entry.iter().flat_map(|entry| &entry.groups);
+        let groups: BTreeSet<_> = groups.map(|group| (GROUP_KEY, searched(&group.id))).collect();
+        let found = found.into_iter().take(VALUES_PER_RESULT_MAX).chain(groups);
         rows.extend(found.map(|(key, value)| values![result.id, key, value, result.created_at]));
     }
     session.insert(&VALUES, rows).await?;
     Ok(())
 }
 
-async fn put_testcase(session: &mut Session, testcase: &Testcase) -> Result<bool> {
-    let known =
-        session.first("select 1 as one from testcase where name = $1", values![&testcase.name]).await?;
-    session.run(PUT_TESTCASE, values![&testcase.name, testcase.ref_url.as_ref()]).await?;
-    Ok(known.is_none())
+/// Makes testcases that are not there and writes links that are other than they were. Gives the links of all, and
+/// whether any is new.
+async fn put_testcases<'a>(
+    session: &mut Session,
+    testcases: impl IntoIterator<Item = &'a Testcase>,
+) -> Result<(BTreeMap<String, Option<String>>, bool)> {
+    let mut given: BTreeMap<&str, Option<&String>> = BTreeMap::new();
+    for testcase in testcases {
+        let link = given.entry(&testcase.name).or_default();
+        *link = testcase.ref_url.as_ref().or(*link);
+    }
+    let mut links = BTreeMap::new();
+    for row in session.all(KNOWN_TESTCASES, vec![Value::texts(given.keys())]).await? {
+        links.insert(row.text("name")?, row.text_opt("ref_url")?);
+    }
+    // By name, so that no two transactions wait for each other.
+    let changed = given.into_iter().filter(|(name, link)| {
+        links.get(*name).is_none_or(|known| link.is_some() && *link != known.as_ref())
+    });
+    let changed: Vec<_> = changed.collect();
+    let any_new = changed.iter().any(|(name, _)| !links.contains_key(*name));
+    session
+        .insert(&PUT_TESTCASES, changed.iter().map(|(name, link)| values![*name, *link]).collect())
+        .await?;
+    links.extend(changed.into_iter().map(|(name, link)| (name.to_owned(), link.cloned())));
+    Ok((links, any_new))
+}
+
+/// Makes the groups of entries, and writes what is said of them; gives the order in which they were made.
+async fn put_groups(session: &mut Session, entries: &[NewEntry]) -> Result<HashMap<String, i64>> {
+    let groups: Vec<_> = entries.iter().flat_map(|entry| &entry.groups).collect();
+    if groups.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let known = serials(session, &groups).await?;
+    let mut any_new = false;
+    for group in &groups {
+        let new = !known.contains_key(&group.id);
+        if new || group.description.is_some() || group.ref_url.is_some() {
+            put_group(session, group).await?;
+        }
+        any_new |= new;
+    }
+    if any_new { serials(session, &groups).await } else { Ok(known) }
+}
+
+async fn serials(session: &mut Session, groups: &[&ResultGroup]) -> Result<HashMap<String, i64>> {
+    let ids = Value::texts(groups.iter().map(|group| &group.id));
+    let rows = session.all(SERIALS, vec![ids]).await?;
+    rows.iter().map(|row| Ok((row.text("id")?, row.int("serial")?))).collect()
 }
 
 async fn put_group(session: &mut Session, group: &ResultGroup) -> Result<bool> {

@@ -77,7 +77,7 @@ pub(crate) enum Kind {
     Bool,
 }
 
-/// An `insert` of many rows: one statement on PostgreSQL (`unnest`), a few on SQLite.
+/// An `insert` or `update` of many rows: one statement on PostgreSQL (`unnest`), a few on SQLite.
 #[derive(Debug)]
 pub(crate) struct Bulk {
     pub(crate) table: &'static str,
@@ -245,6 +245,18 @@ impl Session {
         Ok(returned)
     }
 
+    /// Writes the columns of many rows, each found by the first of them.
+    pub(crate) async fn update(&mut self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<()> {
+        if rows.len() > 1 && self.dialect() == Dialect::Postgres {
+            self.run(bulk.postgres_update(), columns_of(bulk, rows)).await?;
+            return Ok(());
+        }
+        for row in rows {
+            self.run(bulk.update_one(), row).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the transaction as if it had not been.
     pub(crate) async fn roll_back(self) {
         // What cannot be rolled back is rolled back by the database when the connection is dropped.
@@ -326,7 +338,8 @@ impl Bulk {
         self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
 
-    fn postgres(&self) -> String {
+    /// The columns as arrays.
+    fn arrays(&self) -> String {
         let arrays: Vec<_> = (1..)
             .zip(self.columns)
             .map(|(n, (_, kind))| {
@@ -341,8 +354,25 @@ impl Bulk {
                 format!("${n}::{kind}[]")
             })
             .collect();
-        let (table, names, tail) = (self.table, self.names(), self.tail);
-        format!("insert into {table} ({names}) select * from unnest({}) {tail}", arrays.join(", "))
+        arrays.join(", ")
+    }
+
+    fn postgres(&self) -> String {
+        let (table, names, tail, arrays) = (self.table, self.names(), self.tail, self.arrays());
+        format!("insert into {table} ({names}) select * from unnest({arrays}) {tail}")
+    }
+
+    fn postgres_update(&self) -> String {
+        let set: Vec<_> = self.columns[1..].iter().map(|(name, _)| format!("{name} = u.{name}")).collect();
+        let (table, names, arrays, set) = (self.table, self.names(), self.arrays(), set.join(", "));
+        let (key, _) = self.columns[0];
+        format!("update {table} t set {set} from unnest({arrays}) as u ({names}) where t.{key} = u.{key}")
+    }
+
+    fn update_one(&self) -> String {
+        let set = (2..).zip(&self.columns[1..]).map(|(n, (name, _))| format!("{name} = ${n}"));
+        let (table, (key, _), set) = (self.table, self.columns[0], set.collect::<Vec<_>>().join(", "));
+        format!("update {table} set {set} where {key} = $1")
     }
 
     fn sqlite(&self, rows: usize) -> String {

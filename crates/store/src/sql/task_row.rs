@@ -13,7 +13,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 /// What of a task is only shown.
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +111,32 @@ macro_rules! update_task {
 }
 const UPDATE: &str = update_task!("");
 const UPDATE_WHOLE: &str = update_task!(", body = $20");
+/// The same for many.
+const UPDATE_ALL: Bulk = Bulk {
+    table: "task",
+    columns: &[
+        ("id", Kind::Id),
+        ("state", Kind::Text),
+        ("wait_reason", Kind::Text),
+        ("since", Kind::Time),
+        ("not_before", Kind::Time),
+        ("worker", Kind::Text),
+        ("phase", Kind::Text),
+        ("lease_until", Kind::Time),
+        ("stop", Kind::Text),
+        ("outcome", Kind::Text),
+        ("reason", Kind::Text),
+        ("ended_attempt", Kind::Int),
+        ("lane_id", Kind::Int),
+        ("turn", Kind::Int),
+        ("attempts", Kind::Int),
+        ("handed_back", Kind::Int),
+        ("fence", Kind::Int),
+        ("tries", Kind::Int),
+        ("hold_until", Kind::Time),
+    ],
+    tail: "",
+};
 /// How an attempt ended.
 const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
     environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";
@@ -138,6 +164,11 @@ const BY_ID_LOCKED_WITH_CLOCK: Sql = Sql {
 const BY_ID_LOCKED: Sql = Sql {
     sqlite: select_task!("where t.id = $1"),
     postgres: select_task!("where t.id = $1 for update of t"),
+};
+
+const BY_IDS_LOCKED: Sql = Sql {
+    sqlite: select_task!("where t.id in (select unhex(value) from json_each($1)) order by t.id"),
+    postgres: select_task!("where t.id = any($1) order by t.id for update of t"),
 };
 
 impl TaskRow {
@@ -241,6 +272,20 @@ impl TaskRow {
         Self::read(&row.ok_or_else(|| not_found(id))?)
     }
 
+    /// Reads those of many tasks that there are, and locks them until the end of the transaction.
+    pub(crate) async fn lock_all(
+        session: &mut Session,
+        ids: impl IntoIterator<Item = TaskId>,
+    ) -> Result<HashMap<TaskId, Self>> {
+        let ids: Vec<_> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = session.all(BY_IDS_LOCKED, vec![Value::ids(ids)]).await?;
+        let rows = rows.iter().map(|row| Self::read(row).map(|row| (row.task.id, row)));
+        rows.collect()
+    }
+
     /// As [`TaskRow::lock`], in a transaction that has not read its clock yet.
     pub(crate) async fn lock_with_clock(session: &mut Session, id: TaskId) -> Result<Self> {
         let row = session.first(BY_ID_LOCKED_WITH_CLOCK, values![id]).await?;
@@ -263,6 +308,18 @@ impl TaskRow {
         values.extend(self.changing_values(session.now)?);
         session.run(UPDATE, values).await?;
         Ok(())
+    }
+
+    /// As [`TaskRow::save`], for many.
+    pub(crate) async fn save_all(session: &mut Session, rows: &[Self]) -> Result<()> {
+        let now = session.now;
+        let values = rows.iter().map(|row| {
+            let mut values = values![row.task.id];
+            values.extend(row.changing_values(now)?);
+            Ok(values)
+        });
+        let values = values.collect::<Result<_>>()?;
+        session.update(&UPDATE_ALL, values).await
     }
 
     /// Writes all that can change.

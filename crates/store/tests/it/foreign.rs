@@ -116,7 +116,6 @@ async fn a_report_counts_for_the_running_attempt_only(bed: &Bed) {
     let id = new.id.uuid();
     bed.store.create_tasks(std::slice::from_ref(&new)).await.unwrap();
     let first = bed.store.claim(&ask("agent", &["q"])).await.unwrap().remove(0).attempt;
-    bed.store.start_foreign(new.id, first).await.unwrap();
     let held = bed.store.foreign_job(SYSTEM, id).await.unwrap().unwrap();
     assert_eq!((held.acknowledged, held.attempt, held.started_at.is_some()), (false, 1, true));
     let say = async |attempt, state, data| {
@@ -130,7 +129,6 @@ async fn a_report_counts_for_the_running_attempt_only(bed: &Bed) {
     assert!(bed.store.lose_attempt(new.id, first).await.unwrap());
     assert!(!bed.store.lose_attempt(new.id, first).await.unwrap());
     let second = bed.store.claim(&ask("agent", &["q"])).await.unwrap().remove(0).attempt;
-    bed.store.start_foreign(new.id, second).await.unwrap();
     let job = say(first, "complete", json!({"late": true})).await;
     assert_eq!((job.state, job.data, job.acknowledged), (None, Map::new(), false));
     assert_eq!(say(second, "setup", json!({})).await.state.as_deref(), Some("setup"));
@@ -252,7 +250,6 @@ async fn leases_are_renewed_and_attempts_given_up(bed: &Bed) {
     assert_eq!(bed.store.renew_foreign(&agent, LEASE_MS).await.unwrap(), 0, "nearly all of it is left");
     assert_eq!(bed.store.renew_foreign(&agent, 10 * LEASE_MS).await.unwrap(), 1);
     assert_eq!(bed.store.renew_foreign(&"other".into(), 10 * LEASE_MS).await.unwrap(), 0);
-    bed.store.start_foreign(new.id, given.attempt).await.unwrap();
     let waits = bed.store.foreign_waits(SYSTEM, &[]).await.unwrap();
     assert_eq!(waits[&QueueName::from("q")].len(), 1);
     let mut attempt = given.attempt;

@@ -24,6 +24,7 @@ conformance!(
     wishes_within_a_window_are_joined,
     what_rules_emit_is_told_and_comes_in,
     own_events_wait_and_are_judged_once,
+    many_that_wait_are_judged_at_once,
     held_events_come_back_when_their_holder_died,
     a_replay_is_judged_again,
     lists_are_cut_into_pages,
@@ -230,6 +231,29 @@ async fn own_events_wait_and_are_judged_once(bed: &Bed) {
     assert_eq!(bed.all_tasks().await.len(), 1);
     assert_eq!(bed.store.event(seq).await.unwrap().revision, Some(revision()));
     assert_eq!(bed.topics().await, ["event.received", "rule.fired", "task.created"]);
+}
+
+async fn many_that_wait_are_judged_at_once(bed: &Bed) {
+    let waiting = |id: &str| EventCommit { event: event(id, "{}"), judgement: None };
+    let ids: Vec<_> = (0..4).map(|n| format!("e{n}")).collect();
+    bed.store.commit_events(&ids.iter().map(|id| waiting(id)).collect::<Vec<_>>()).await.unwrap();
+    let taken = bed.store.unjudged(10, 60_000).await.unwrap();
+    let said = |at: usize, judgement: Judgement| (taken[at].seq, taken[at].generation, judgement);
+    let gone = bed.store.judge_all(&[said(1, Judgement::none(revision()))]).await.unwrap();
+    assert_eq!(gone, []);
+    let all = [
+        said(0, Judgement::none(revision())),
+        said(1, judgement(vec![wished("lint")])),
+        said(2, judgement(vec![wished("lint")])),
+        said(3, judgement(vec![wished("lint"), wished("build")])),
+    ];
+    assert_eq!(bed.store.judge_all(&all).await.unwrap(), [taken[1].seq], "it was judged before");
+    assert_eq!(bed.all_tasks().await.len(), 3);
+    for taken in &taken {
+        assert_eq!(bed.store.event(taken.seq).await.unwrap().revision, Some(revision()));
+    }
+    assert_eq!(bed.store.judge_all(&all).await.unwrap().len(), 4);
+    assert_eq!(bed.all_tasks().await.len(), 3);
 }
 
 async fn held_events_come_back_when_their_holder_died(bed: &Bed) {

@@ -3,20 +3,21 @@
 use super::harness::{Bed, conformance, run_sql, wished};
 use model::{
     TaskKey,
-    paddles::{JobReport, LockError, Node, RunName},
+    paddles::{JobReport, JobStatus, LockError, Node, RunName},
     task::{Origin, Stop, TaskKind, WaitReason},
 };
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::time::{Duration, Instant};
 use store::{
-    NewOrigin, NewTask, PaddlesField, PaddlesJob, PaddlesJobQuery, PaddlesNodeChange, PaddlesNodeQuery,
-    PaddlesNodes, PaddlesPause, PaddlesPopped, PaddlesReported, PaddlesRun, PaddlesRunQuery, PaddlesTarget,
-    ResultQuery,
+    NewOrigin, NewTask, PADDLES_JOB_BYTES_MAX, PaddlesField, PaddlesJob, PaddlesJobQuery, PaddlesNodeChange,
+    PaddlesNodeQuery, PaddlesNodes, PaddlesPause, PaddlesPopped, PaddlesReport, PaddlesReported, PaddlesRun,
+    PaddlesRunQuery, PaddlesTarget, ResultQuery, StoreError,
 };
 
 conformance![
     jobs_and_their_run_and_tasks,
+    many_reports_at_once_are_as_one_by_one,
     ids_of_jobs,
     stopping_and_removing,
     lists,
@@ -46,13 +47,21 @@ fn target(run: &str) -> PaddlesTarget {
     PaddlesTarget::New { name: RunName::parse(run), task: Box::new(task) }
 }
 
+fn new(run: &str, body: &Value) -> PaddlesReport {
+    PaddlesReport { run: run.to_owned(), target: target(run), report: report(body) }
+}
+
+fn changed(run: &str, job_id: &str, body: &Value) -> PaddlesReport {
+    let target = PaddlesTarget::Existing { job_id: job_id.to_owned() };
+    PaddlesReport { run: run.to_owned(), target, report: report(body) }
+}
+
 async fn post(bed: &Bed, run: &str, body: &Value) -> PaddlesReported {
-    bed.store.report_paddles_job(run, &target(run), &report(body)).await.unwrap()
+    bed.store.report_paddles_jobs(&[new(run, body)]).await.unwrap().remove(0)
 }
 
 async fn put(bed: &Bed, run: &str, job_id: &str, body: &Value) -> PaddlesReported {
-    let target = PaddlesTarget::Existing { job_id: job_id.to_owned() };
-    bed.store.report_paddles_job(run, &target, &report(body)).await.unwrap()
+    bed.store.report_paddles_jobs(&[changed(run, job_id, body)]).await.unwrap().remove(0)
 }
 
 async fn run(bed: &Bed, name: &str) -> PaddlesRun {
@@ -154,6 +163,52 @@ async fn jobs_and_their_run_and_tasks(bed: &Bed) {
     assert_eq!(put(bed, RUN, "3", &json!({"status": "dead"})).await, PaddlesReported::Missing);
     assert_eq!(put(bed, "other", "1", &json!({"status": "dead"})).await, PaddlesReported::Missing);
     assert!(bed.claim("w1", 10).await.is_empty());
+}
+
+async fn many_reports_at_once_are_as_one_by_one(bed: &Bed) {
+    let queued = |job_id: &str, sha1: &str| json!({"job_id": job_id, "status": "queued", "sha1": sha1});
+    let done = |job_id: &str| PaddlesReported::Done(job_id.to_owned());
+    let reports = [
+        new(RUN, &queued("1", "first")),
+        new("other", &queued("1", "other")),
+        new(RUN, &queued("2", "second")),
+        new(RUN, &queued("1", "again")),
+        changed(RUN, "1", &json!({"status": "running", "suite": "rbd"})),
+        changed(RUN, "3", &json!({"status": "running"})),
+        changed(RUN, "1", &json!({"success": true})),
+        new(RUN, &queued("3", "third")),
+    ];
+    let said = bed.store.report_paddles_jobs(&reports);
+    let exists = PaddlesReported::Exists("1".to_owned());
+    assert_eq!(
+        said.await.unwrap(),
+        [done("1"), done("1"), done("2"), exists, done("1"), PaddlesReported::Missing, done("1"), done("3")]
+    );
+    let made = run(bed, RUN).await;
+    assert_eq!(
+        (made.sha1.as_deref(), made.suite.as_deref(), made.counts.total()),
+        (Some("first"), Some("rbd"), 3)
+    );
+    assert_eq!((made.counts.of(JobStatus::Pass), made.counts.of(JobStatus::Queued)), (1, 2));
+    assert_eq!(stands(bed, "1").await, ("queued".to_owned(), "finished(passed)".to_owned()));
+    assert_eq!(
+        bed.topics_of(job(bed, RUN, "1").await.task).await,
+        ["task.created", "task.queued", "task.started", "task.finished", "result.new"]
+    );
+    assert_eq!(run(bed, "other").await.sha1.as_deref(), Some("other"));
+    // Several tasks follow in one go.
+    let running = json!({"status": "running"});
+    bed.store.report_paddles_jobs(&[changed(RUN, "3", &running), changed(RUN, "2", &running)]).await.unwrap();
+    for job_id in ["2", "3"] {
+        assert_eq!(stands(bed, job_id).await, ("running".to_owned(), "running(run)".to_owned()));
+    }
+    let batch = bed.store.batch(RUN).await.unwrap();
+    assert_eq!((batch.tasks, batch.final_tasks), (3, 1));
+    // One that cannot be kept takes all with it.
+    let large = json!({"job_id": "9", "description": "x".repeat(PADDLES_JOB_BYTES_MAX)});
+    let refused = bed.store.report_paddles_jobs(&[new(RUN, &queued("8", "")), new(RUN, &large)]).await;
+    assert!(matches!(refused, Err(StoreError::Poison(_))), "{refused:?}");
+    assert_eq!(run(bed, RUN).await.counts.total(), 3);
 }
 
 async fn ids_of_jobs(bed: &Bed) {

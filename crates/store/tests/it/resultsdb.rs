@@ -16,6 +16,7 @@ conformance!(
     the_newest_of_each_scenario,
     long_values_are_found,
     testcases_and_groups_are_kept,
+    many_at_once_are_as_one_by_one,
 );
 
 fn entry(testcase: &str, said: &str, data: &[(&str, &[&str])]) -> NewEntry {
@@ -29,7 +30,12 @@ fn entry(testcase: &str, said: &str, data: &[(&str, &[&str])]) -> NewEntry {
         data: data.iter().map(|(key, list)| ((*key).to_owned(), values(list))).collect(),
         groups: Vec::new(),
         at: None,
+        who: "reporter".to_owned(),
     }
+}
+
+async fn add(bed: &Bed, new: &NewEntry) -> Entry {
+    bed.store.add_entries(std::slice::from_ref(new)).await.unwrap().pop().unwrap()
 }
 
 fn group(id: &str, description: Option<&str>) -> ResultGroup {
@@ -62,7 +68,7 @@ async fn entries_are_kept_with_all_that_was_said(bed: &Bed) {
         at: Some(at),
         ..entry("dist.x", "QUEUED", &[("item", &["n-1-1"]), ("type", &["koji_build"]), ("tag", &["x", "y"])])
     };
-    let stored = bed.store.add_entry(&new).await.unwrap();
+    let stored = add(bed, &new).await;
     assert_eq!(stored, bed.store.entry(stored.id).await.unwrap());
     assert_eq!(
         (stored.testcase, stored.said.as_deref(), stored.note, stored.ref_url, stored.data, stored.at),
@@ -75,8 +81,8 @@ async fn entries_are_kept_with_all_that_was_said(bed: &Bed) {
 
 async fn entries_are_also_results(bed: &Bed) {
     let data: &[(&str, &[&str])] = &[("item", &["n-1-1"]), ("type", &["koji_build"]), ("arch", &["x86_64"])];
-    let first = bed.store.add_entry(&entry("dist.x", "PASSED", data)).await.unwrap();
-    bed.store.add_entry(&entry("dist.x", "FAILED", data)).await.unwrap();
+    let first = add(bed, &entry("dist.x", "PASSED", data)).await;
+    add(bed, &entry("dist.x", "FAILED", data)).await;
     let query = ResultQuery { testcase: Some("dist.x".to_owned()), limit: 10, ..Default::default() };
     let results = bed.store.results(&query).await.unwrap().items;
     assert_eq!(results.len(), 2);
@@ -119,8 +125,7 @@ async fn results_of_tasks_are_entries(bed: &Bed) {
 }
 
 async fn entries_are_asked_for_by_their_values(bed: &Bed) {
-    let add =
-        async |testcase, said, data| bed.store.add_entry(&entry(testcase, said, data)).await.unwrap().id;
+    let add = async |testcase, said, data| add(bed, &entry(testcase, said, data)).await.id;
     let one = add("dist.a", "PASSED", &[("item", &["n-1-1"]), ("type", &["koji_build"])]).await;
     let two = add("dist.b", "FAILED", &[("item", &["n-1-1", "m-2-1"]), ("type", &["koji_build"])]).await;
     let three =
@@ -165,7 +170,7 @@ async fn entries_come_in_the_order_of_their_times(bed: &Bed) {
         let at = Some(now - Duration::minutes(minutes));
         let new =
             NewEntry { at, groups: vec![group("g", None)], ..entry("dist.a", "PASSED", &[("item", &["x"])]) };
-        bed.store.add_entry(&new).await.unwrap().id
+        add(bed, &new).await.id
     };
     let (old, new, middle) = (add(30).await, add(10).await, add(20).await);
     let item = || vec![("item".to_owned(), any_of(&["x"]))];
@@ -180,9 +185,8 @@ async fn entries_come_in_the_order_of_their_times(bed: &Bed) {
 }
 
 async fn the_newest_of_each_testcase(bed: &Bed) {
-    let add = async |testcase, said, item: &str| {
-        bed.store.add_entry(&entry(testcase, said, &[("item", &[item])])).await.unwrap().id
-    };
+    let add =
+        async |testcase, said, item: &str| add(bed, &entry(testcase, said, &[("item", &[item])])).await.id;
     add("dist.a", "PASSED", "x").await;
     let b = add("dist.b", "PASSED", "x").await;
     let a = add("dist.a", "FAILED", "x").await;
@@ -203,7 +207,7 @@ async fn the_newest_of_each_scenario(bed: &Bed) {
         if let Some(scenario) = scenario {
             new.data.insert("scenario".to_owned(), vec![scenario.to_owned()]);
         }
-        bed.store.add_entry(&new).await.unwrap().id
+        add(bed, &new).await.id
     };
     add("dist.a", Some("kde")).await;
     let kde = add("dist.a", Some("kde")).await;
@@ -218,9 +222,7 @@ async fn the_newest_of_each_scenario(bed: &Bed) {
 async fn long_values_are_found(bed: &Bed) {
     let long = "ä".repeat(4000);
     let other = format!("{long}!");
-    let add = async |value: &str| {
-        bed.store.add_entry(&entry("dist.a", "PASSED", &[("note", &[value])])).await.unwrap()
-    };
+    let add = async |value: &str| add(bed, &entry("dist.a", "PASSED", &[("note", &[value])])).await;
     let stored = add(&long).await;
     add(&other).await;
     assert_eq!(stored.data["note"], [long.as_str()]);
@@ -252,7 +254,7 @@ async fn testcases_and_groups_are_kept(bed: &Bed) {
     bed.store.put_group(&group("h", Some("second one"))).await.unwrap();
     let new =
         NewEntry { groups: vec![group("g", None), group("new", None)], ..entry("dist.b", "PASSED", &[]) };
-    bed.store.add_entry(&new).await.unwrap();
+    add(bed, &new).await;
     let stored = bed.store.group("g").await.unwrap();
     assert_eq!((stored.description.as_deref(), stored.results), (Some("first"), 1));
     let groups = async |ids: Option<Wanted>, texts: Option<Wanted>| {
@@ -264,4 +266,37 @@ async fn testcases_and_groups_are_kept(bed: &Bed) {
     assert_eq!(groups(None, Some(like(&["*one"]))).await, "h");
     let missing = bed.store.group("x").await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "group", .. })), "{missing:?}");
+}
+
+async fn many_at_once_are_as_one_by_one(bed: &Bed) {
+    let link =
+        |name: &str, link: Option<&str>| Testcase { name: name.to_owned(), ref_url: link.map(str::to_owned) };
+    let data: &[(&str, &[&str])] = &[("item", &["n-1-1"]), ("type", &["koji_build"])];
+    let many = [
+        NewEntry { groups: vec![group("g", None), group("h", None)], ..entry("dist.b", "PASSED", data) },
+        NewEntry { testcase: link("dist.a", Some("https://example.org/a")), ..entry("", "FAILED", data) },
+        NewEntry { groups: vec![group("g", Some("said later"))], ..entry("dist.a", "PASSED", data) },
+    ];
+    let stored = bed.store.add_entries(&many).await.unwrap();
+    assert_eq!(
+        stored.iter().map(|entry| entry.testcase.name.as_str()).collect::<Vec<_>>(),
+        ["dist.b", "dist.a", "dist.a"]
+    );
+    assert!(stored.is_sorted_by_key(|entry| entry.id));
+    assert_eq!(stored[0].groups, ["g", "h"]);
+    assert_eq!(stored[2].testcase.ref_url.as_deref(), Some("https://example.org/a"));
+    for entry in &stored {
+        assert_eq!(*entry, bed.store.entry(entry.id).await.unwrap());
+        let audited = bed.store.audit_log(None, 10).await.unwrap().items;
+        let record = audited.iter().find(|record| record.object == format!("results/{}", entry.id)).unwrap();
+        assert_eq!((record.who.as_str(), record.action.as_str()), ("reporter", "result.add"));
+    }
+    assert_eq!(bed.store.group("g").await.unwrap().description.as_deref(), Some("said later"));
+    assert_eq!(bed.store.group("g").await.unwrap().results, 2);
+    // One that the database refuses takes all with it.
+    let poisoned = entry("dist.c", "PASSED", &[("key", &["\0"])]);
+    let refused = bed.store.add_entries(&[entry("dist.c", "PASSED", data), poisoned]).await;
+    assert!(matches!(refused, Err(StoreError::Poison(_))), "{refused:?}");
+    assert!(matches!(bed.store.testcase("dist.c").await, Err(StoreError::NotFound { .. })));
+    assert_eq!(bed.store.audit_log(None, 10).await.unwrap().items.len(), 3);
 }

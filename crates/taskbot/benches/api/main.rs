@@ -1,6 +1,7 @@
 //! What a request costs: milliseconds of the processor in the server and in its database's sessions, by interface,
-//! with few and with many rows stored. The floor of the first figure is what the program that is replaced was
-//! measured to take; the floor of the second is the first.
+//! with few and with many rows stored; writes one after the other, and by several clients at a time, as they come to
+//! a server that is busy. The floor of the first figures is what the program that is replaced was measured to take;
+//! the floor of the second is the first.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on panics")]
 #![expect(clippy::print_stdout, reason = "its results go to standard output")]
@@ -12,6 +13,7 @@ mod measure;
 #[path = "../common/services.rs"]
 mod services;
 
+mod bare;
 mod client;
 mod fill;
 mod program;
@@ -22,7 +24,7 @@ use database::Database;
 use measure::print;
 use program::Program;
 use requests::Cost;
-use store::Upkeep;
+use store::Upkeep as _;
 
 /// How many rows are stored beside those that the requests bring.
 const FEW: i64 = 1_000;
@@ -34,17 +36,24 @@ async fn main() {
     // What is measured has a store of its own.
     database.store.close().await;
     let program = Program::start(&database).await;
-    let client = Client::new(program.address);
-    requests::sample(&client).await;
-    fill::to(&database, FEW).await;
-    let few = requests::all(&client, &program, &database).await;
+    requests::sample(&Client::new(program.address)).await;
+    program.end();
+    let few = measure(&database, FEW).await;
     for Cost { name, replaced_ms, cpu_ms } in &few {
         print(&format!("{name}, {FEW} rows"), *cpu_ms, "ms CPU", *replaced_ms);
     }
     // Some minutes: most of it are the database's indexes.
-    fill::to(&database, MANY).await;
-    for (few, many) in few.iter().zip(requests::all(&client, &program, &database).await) {
+    for (few, many) in few.iter().zip(measure(&database, MANY).await) {
         print(&format!("{}, {MANY} rows", few.name), many.cpu_ms, "ms CPU", Some(few.cpu_ms));
     }
+    print("bare: a row inserted and committed by SQL", bare::insert(&database).await, "ms CPU", None);
+}
+
+/// All figures with so many rows stored, from a program that has just begun.
+async fn measure(database: &Database, rows: i64) -> Vec<Cost> {
+    fill::to(database, rows).await;
+    let program = Program::start(database).await;
+    let costs = requests::all(&Client::new(program.address), &program, database).await;
     program.end();
+    costs
 }

@@ -65,13 +65,16 @@ impl Taken {
     /// Milliseconds of the processor since then. The sessions stay open: what is new began after it.
     pub(crate) fn ms_since(&self, before: &Self) -> f64 {
         let since = |(process, now): (&u32, &u64)| now - before.0.get(process).unwrap_or(&0);
-        let ticks = self.0.iter().map(since).sum::<u64>();
-        f64::from(u32::try_from(ticks).unwrap()) * TICK_MS
+        milliseconds(self.0.iter().map(since).sum())
     }
 }
 
+pub(crate) fn milliseconds(ticks: u64) -> f64 {
+    f64::from(u32::try_from(ticks).unwrap()) * TICK_MS
+}
+
 /// User and system time of a process with all its threads; nothing when it has ended.
-fn ticks(process: u32) -> u64 {
+pub(crate) fn ticks(process: u32) -> u64 {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return 0 };
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
