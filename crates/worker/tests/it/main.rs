@@ -9,6 +9,7 @@ mod board;
 mod common;
 mod container;
 mod engine;
+mod engine_requests;
 mod external;
 mod fetch;
 mod git;
