@@ -103,8 +103,8 @@ pub fn conclude(
 /// An exit code, with what shells mean by it where that is how a task begins to go wrong.
 fn exit_note(code: i32) -> String {
     let hint = match code {
-        126 => ": a command cannot be run; is its file executable, also in git?",
-        127 => ": a command is not there; is it installed, or named by its path (./run.sh)?",
+        126 => " (a command cannot be run: is its file executable, also in git?)",
+        127 => " (a command is not there: is it installed, or named by its path, ./run.sh?)",
         _ => "",
     };
     format!("exit code {code}{hint}")

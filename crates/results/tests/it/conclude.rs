@@ -32,9 +32,9 @@ fn conclusions() {
     check(plain, 77, &[], "skipped", None);
     check(plain, 2, &[], "error(task)", Some("exit code 2"));
     check(plain, -9, &[], "error(task)", Some("exit code -9"));
-    let hint = "exit code 126: a command cannot be run; is its file executable, also in git?";
+    let hint = "exit code 126 (a command cannot be run: is its file executable, also in git?)";
     check(plain, 126, &[], "error(task)", Some(hint));
-    let hint = "exit code 127: a command is not there; is it installed, or named by its path (./run.sh)?";
+    let hint = "exit code 127 (a command is not there: is it installed, or named by its path, ./run.sh?)";
     check(plain, 127, &[], "error(task)", Some(hint));
     check(&[("0", "passed")], 3, &[], "error(task)", Some("exit code 3"));
     check(&[("0", "info"), ("*", "needs_inspection")], 3, &[], "needs_inspection", None);

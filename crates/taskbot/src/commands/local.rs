@@ -10,7 +10,10 @@ use crate::{
 };
 use anyhow::{Context as _, Result, anyhow};
 use model::{
-    Clock, Item, SystemClock, SystemIds, protocol::AttemptEnd, result::NewResult, task_file::is_secret_name,
+    Clock, Item, SystemClock, SystemIds,
+    protocol::AttemptEnd,
+    result::NewResult,
+    task_file::{TASK_FILE, is_secret_name},
 };
 use std::{
     path::{Path, PathBuf},
@@ -102,14 +105,21 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
     let code = show(global.output, &ended, args.keep.as_deref())?;
     if code != fault::DONE
         && args.root.is_none()
+        && uses_what_is_above(&args.path)
         && let Some(root) = repository_around(&args.path)
     {
         output::note(format_args!(
-            "the task had what lies in its folder; if it uses more of its repository, which a worker has: --root {}",
+            "the task file names what lies above its folder; a worker has the whole repository: --root {}",
             root.display()
         ));
     }
     Ok(code)
+}
+
+/// Whether a task file speaks of files above its folder.
+fn uses_what_is_above(path: &Path) -> bool {
+    let file = if path.is_dir() { path.join(TASK_FILE) } else { path.to_owned() };
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains("../"))
 }
 
 /// The repository in a folder of which a task lies.

@@ -58,6 +58,8 @@ pub(super) struct Attempt<'a> {
     begun: bool,
     collected: Collected,
     run_ms: Option<u64>,
+    /// What `run` said last.
+    said: String,
     /// What it may read and nobody else.
     secrets: Arc<[Secret]>,
     /// Keeps that out of the files that it leaves.
@@ -78,6 +80,7 @@ impl<'a> Attempt<'a> {
             begun: false,
             collected: Collected::default(),
             run_ms: None,
+            said: String::new(),
             secrets: Arc::default(),
             masker: None,
         }
@@ -328,6 +331,7 @@ impl<'a> Attempt<'a> {
         };
         let done = self.course.phase(Phase::Run, step).await;
         self.run_ms = u64::try_from(begin.elapsed().as_millis()).ok();
+        self.said = log.last_output(verdict::QUOTED_LINES);
         done
     }
 
@@ -369,11 +373,12 @@ impl<'a> Attempt<'a> {
         let (job, collected, folder) =
             (self.job.clone(), self.collected.clone(), self.folders.output.clone());
         let (run_ms, log, control) = (self.run_ms, self.course.log, self.course.control);
+        let said = std::mem::take(&mut self.said);
         let report_limit = self.limit(REPORT_LIMIT);
         let step = async {
             let read = tokio::task::spawn_blocking(move || {
                 let documents = verdict::documents(&job, &collected, &folder)?;
-                let conclusion = verdict::conclude(&job, exit, limit, idle, documents);
+                let conclusion = verdict::conclude(&job, exit, limit, idle, &said, documents);
                 Ok::<_, Halt>(results::report(job.file.testcase(), job.item.as_ref(), run_ms, &conclusion))
             });
             let read = async { read.await.map_err(|error| Halt::infra(error.to_string()))? };

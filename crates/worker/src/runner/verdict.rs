@@ -74,12 +74,14 @@ fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) ->
 }
 
 /// Concludes from how `run` ended and its documents. A signal counts as exit code 128 + its number, as shells
-/// report it. What was cut short keeps the results that can be read, but they decide nothing.
+/// report it. What was cut short keeps the results that can be read, but they decide nothing. `said`, what came
+/// last, is quoted where `run` could not tell and no results say more.
 pub(super) fn conclude(
     job: &Job,
     exit: Exit,
     limit: Duration,
     idle: Option<Duration>,
+    said: &str,
     documents: Vec<Result<Parsed, ParseError>>,
 ) -> Conclusion {
     let code = match exit {
@@ -101,6 +103,12 @@ pub(super) fn conclude(
     if let Exit::Signal(signal) = exit {
         let note = conclusion.note.map(|note| format!(" ({note})")).unwrap_or_default();
         conclusion.note = Some(format!("run was killed by signal {signal}{note}"));
+    }
+    let tells_nothing =
+        conclusion.outcome == Outcome::Error(ErrorReason::Task) && conclusion.results.is_empty();
+    if let Some(note) = conclusion.note.as_mut().filter(|_| tells_nothing && !said.is_empty()) {
+        note.push_str(": ");
+        note.push_str(said);
     }
     conclusion
 }
@@ -153,7 +161,7 @@ mod tests {
         let check = |results: &str, exit: Exit, outcome: &str, note: Option<&str>| {
             let job = job(&format!("name: t\nrun: 'true'\n{results}\n"));
             let (limit, idle) = (Duration::from_secs(900), Some(Duration::from_secs(300)));
-            let conclusion = conclude(&job, exit, limit, idle, Vec::new());
+            let conclusion = conclude(&job, exit, limit, idle, "last words", Vec::new());
             assert_eq!(
                 (conclusion.outcome.as_str(), conclusion.note.as_deref()),
                 (outcome, note),
@@ -162,8 +170,9 @@ mod tests {
         };
         check("", Exit::Code(0), "passed", None);
         check("", Exit::Code(1), "failed", None);
-        check("", Exit::Code(7), "error(task)", Some("exit code 7"));
-        check("", Exit::Signal(11), "error(task)", Some("run was killed by signal 11 (exit code 139)"));
+        check("", Exit::Code(7), "error(task)", Some("exit code 7: last words"));
+        let killed = "run was killed by signal 11 (exit code 139): last words";
+        check("", Exit::Signal(11), "error(task)", Some(killed));
         check(
             "results: {exit: {139: failed}}",
             Exit::Signal(11),

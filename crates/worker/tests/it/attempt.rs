@@ -134,6 +134,9 @@ async fn exit_codes_and_signals() {
     check("run: 'true'", "passed", "").await;
     check("run: exit 1", "failed", "").await;
     check("run: exit 7", "error(task)", "exit code 7").await;
+    check("run: echo begun; echo no disk; exit 7", "error(task)", "exit code 7: begun | no disk").await;
+    check("run: ./none", "error(task)", "(a command is not there: is it installed, or named by its path")
+        .await;
     check("run: kill -SEGV $$", "error(task)", "signal 11").await;
     check("run: exit 3\nresults: {exit: {3: needs_inspection}}", "needs_inspection", "").await;
     check(

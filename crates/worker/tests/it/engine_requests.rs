@@ -50,7 +50,8 @@ fn short(request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
     let path = path.strip_prefix("http://engine").unwrap_or(path);
     let path = path.split('?').next().unwrap_or_default();
-    let known = ["containers", "volumes", "images", "networks", "_ping", "version", "create", "json", "archive"];
+    let known =
+        ["containers", "volumes", "images", "networks", "_ping", "version", "create", "json", "archive"];
     let known = [&known[..], &["attach", "start", "wait"]].concat();
     let words = path.split('/').filter(|word| known.contains(word));
     [method].into_iter().chain(words).collect::<Vec<_>>().join(" ")
