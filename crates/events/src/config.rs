@@ -88,6 +88,13 @@ impl NatsConnection {
         if self.servers.is_empty() {
             return Err("`servers` is empty: give at least one, such as nats://127.0.0.1:4222".to_owned());
         }
+        for server in &self.servers {
+            if let Err(error) = server.parse::<async_nats::ServerAddr>() {
+                return Err(format!(
+                    "`servers`: `{server}`: {error}; expected such as nats://127.0.0.1:4222"
+                ));
+            }
+        }
         let kinds = [
             ("credentials_file", self.credentials_file.is_some()),
             ("nkey_file", self.nkey_file.is_some()),

@@ -227,7 +227,7 @@ fn missing(body: &Value) -> &'static str {
 
 /// The line of a parser's error in the file, and what it says with its column.
 fn located(error: &serde_json::Error, first_line: usize) -> (usize, String) {
-    let text = error.to_string();
+    let text = model::event::json_words(error);
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     let line = first_line + error.line().saturating_sub(1);
     (line, format!("no JSON: column {}: {what}", error.column()))

@@ -73,7 +73,7 @@ pub enum EventError {
         /// How large it is.
         bytes: usize,
     },
-    /// The body is no JSON (bad UTF-8, bad syntax, nested deeper than 128 levels).
+    /// The body is no JSON (bad UTF-8, bad syntax, nested deeper than 127 levels).
     #[error("the body is no JSON: {0}")]
     Json(String),
     /// The body is JSON, but no object.
@@ -173,11 +173,19 @@ pub fn parse_body(payload: &[u8]) -> Result<Value, EventError> {
         return Err(EventError::TooLarge { bytes: payload.len() });
     }
     let value: Value =
-        serde_json::from_slice(payload).map_err(|error| EventError::Json(error.to_string()))?;
+        serde_json::from_slice(payload).map_err(|error| EventError::Json(json_words(&error)))?;
     match value {
         Value::Object(_) => Ok(value),
         other => Err(EventError::NotAnObject(json_kind(&other))),
     }
+}
+
+/// A mistake in JSON in words; the parser's own say of too deep nesting only that there is a limit.
+#[must_use]
+pub fn json_words(error: &serde_json::Error) -> String {
+    error
+        .to_string()
+        .replace("recursion limit exceeded", "it is nested deeper than 127 levels (recursion limit exceeded)")
 }
 
 /// What kind of JSON value it is, in words for messages.

@@ -171,6 +171,13 @@ impl TopicPattern {
         tokens.next().is_none()
     }
 
+    /// What each topic that is covered begins with: the tokens up to the first wildcard.
+    #[must_use]
+    pub fn literal_start(&self) -> &str {
+        let end = self.0.find(['*', '>']).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
     /// Whether the pattern names one topic only.
     #[must_use]
     pub fn is_exact(&self) -> bool {

@@ -66,6 +66,9 @@ impl Filter {
             if let Some(node) = reader.parse() {
                 clauses = predicate::read_block(&reader, &node, "a filter", Roots::Free);
             }
+        } else if let Some(key) = words(text).into_iter().find(|word| text[word.clone()].ends_with(':')) {
+            let help = format!("write {{{}}}, or a term such as body.user=alice", text.trim());
+            reader.error_help(&key, "a mapping stands in braces", help);
         } else {
             clauses = terms(text, &reader);
         }
@@ -425,6 +428,7 @@ mod tests {
             "body.x='a",
             "body.x=a,,b",
             "body.x=1 body.y^",
+            "body.x: true",
             "{body.x: {prefx: a}}",
             "{body.x: 3.10}",
             "{body.x: [}",
@@ -446,6 +450,7 @@ mod tests {
         body.x='a => where:1:8: error: the quoted text is not closed, or something follows it
         body.x=a,,b => where:1:10: error: a value between two commas is missing
         body.x=1 body.y^ => where:1:16: error: expected one of != ^= $= *= ~= >= <= = > < after the path
+        body.x: true => where:1:1: error: a mapping stands in braces (write {body.x: true}, or a term such as body.user=alice)
         {body.x: {prefx: a}} => where:1:11: error: there is no predicate `prefx` (did you mean `prefix`?)
         {body.x: 3.10} => where:1:10: error: YAML reads `3.10` as the number 3.1 (quote it: "3.10")
         {body.x: [} => where:1:10: error: mismatched bracket '[' closed by '}'

@@ -33,8 +33,9 @@ pub struct Input {
     pub required: bool,
 }
 
-/// Tells the inputs of a registered task, where its `task.yaml` is known.
-pub type InputsOf<'a> = dyn Fn(&TaskName) -> Option<Vec<Input>> + 'a;
+/// Tells the inputs of a registered task, where its `task.yaml` is known; an error says that the repository is not
+/// where the registry says.
+pub type InputsOf<'a> = dyn Fn(&TaskName) -> Result<Option<Vec<Input>>, String> + 'a;
 
 /// What the rules themselves do not tell.
 #[derive(Default)]
@@ -172,8 +173,13 @@ fn task_inputs(rule: &Rule, inputs: &InputsOf<'_>, lint: &mut Lint) {
         if !task.overrides.is_empty() {
             continue;
         }
-        if let Some(known) = inputs(&task.task) {
-            task_input(rule, task, &known, lint);
+        match inputs(&task.task) {
+            Ok(Some(known)) => task_input(rule, task, &known, lint),
+            Ok(None) => {}
+            Err(why) => {
+                let message = format!("the task `{}` could not run from here: {why}", task.task);
+                lint.warn(rule, task.task.as_str(), message, "mend its `repo` in tasks.yaml");
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ use std::{
     fmt,
 };
 use store::{Bounds, StoreError, StoredEvent, TaskQuery};
+use url::Url;
 
 /// What the sink is called in lists. No configured one can have this name.
 pub const HEARD: &str = "retest wishes";
@@ -316,12 +317,8 @@ impl Scheduler {
 }
 
 /// The host in a URL, without its port.
-fn host_of(url: &str) -> Option<&str> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let port =
-        authority.rfind(':').filter(|at| authority[at + 1..].bytes().all(|byte| byte.is_ascii_digit()));
-    Some(&authority[..port.unwrap_or(authority.len())])
+fn host_of(url: &str) -> Option<String> {
+    Some(Url::parse(url).ok()?.host_str()?.to_owned())
 }
 
 fn found_elsewhere(number: &str, shown: Value) -> Result<FoundResult, ServiceError> {

@@ -78,7 +78,7 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
     // Also while there is always something to do, what others left is found.
     let mut poll = tokio::time::interval(scheduler.settings().poll_every);
     while !stop.is_cancelled() {
-        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.looked_for);
+        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.found());
         if look && room > 0 {
             let taken = take(&scheduler, room).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "tasks wait to be resolved");
@@ -93,7 +93,7 @@ pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
                 resolving.start(unresolved, None);
             }
         }
-        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.looked_for);
+        let room = RESOLVE_TAKEN_MAX.saturating_sub(resolving.found());
         tokio::select! {
             () = stop.cancelled() => break,
             handed = scheduler.handover().take() => {
@@ -119,13 +119,12 @@ struct Resolving {
     under_way: JoinSet<()>,
     /// Each task, and whether it was found among those that wait.
     ids: HashMap<Id, (TaskId, bool)>,
-    looked_for: usize,
 }
 
 impl Resolving {
     fn new(scheduler: Scheduler) -> Self {
         let work = Arc::new(Work::default());
-        Self { scheduler, work, under_way: JoinSet::new(), ids: HashMap::new(), looked_for: 0 }
+        Self { scheduler, work, under_way: JoinSet::new(), ids: HashMap::new() }
     }
 
     /// Starts on a task, handed over with its place or found.
@@ -136,7 +135,6 @@ impl Resolving {
             return;
         }
         let found = place.is_none();
-        self.looked_for += usize::from(found);
         let (scheduler, work) = (self.scheduler.clone(), Arc::clone(&self.work));
         let handle = self.under_way.spawn(async move {
             let _place = place;
@@ -147,9 +145,12 @@ impl Resolving {
 
     fn ended(&mut self, done: Result<(Id, ()), JoinError>) {
         let id = done.map_or_else(|error| error.id(), |(id, ())| id);
-        if let Some((_, true)) = self.ids.remove(&id) {
-            self.looked_for -= 1;
-        }
+        self.ids.remove(&id);
+    }
+
+    /// How many of them were found among those that wait; the others have places of their own.
+    fn found(&self) -> usize {
+        self.ids.values().filter(|(_, found)| *found).count()
     }
 }
 

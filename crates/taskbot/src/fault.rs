@@ -43,6 +43,12 @@ impl Fault {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
     }
+
+    /// A file that was named cannot be read: it is not there, or is none that can be used.
+    pub(crate) fn unread(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { USAGE };
+        Self::new(code, format!("cannot read {what}: {error}"))
+    }
 }
 
 impl fmt::Display for Fault {
@@ -76,6 +82,9 @@ mod tests {
         assert_eq!(exit_code(&fault()), NOT_FOUND);
         assert_eq!(exit_code(&fault().context("while showing it")), NOT_FOUND);
         assert_eq!(exit_code(&anyhow::anyhow!("something")), INFRA);
+        let unread = |kind: std::io::ErrorKind| Fault::unread("x", &kind.into()).code;
+        assert_eq!(unread(std::io::ErrorKind::NotFound), NOT_FOUND);
+        assert_eq!(unread(std::io::ErrorKind::PermissionDenied), USAGE);
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert_eq!(exit_code(&anyhow::Error::new(pipe)), DONE);
         let read: Result<(), _> = Err(std::io::Error::from(std::io::ErrorKind::NotFound));

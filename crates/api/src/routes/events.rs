@@ -11,7 +11,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use model::{
-    Event, EventId, RuleName, Topic,
+    Event, EventId, RuleName, Topic, TopicPattern,
     event::{EVENT_BYTES_MAX, EVENT_ROOTS, OWN_SOURCE, RecordedMessage, hashed_id},
     ids::{DeadLetterId, EventSeq, SourceName},
     verdict::Explained,
@@ -219,7 +219,7 @@ pub(crate) fn whole_event(body: &[u8], now: DateTime<Utc>) -> Result<Event, Prob
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// Only of this topic.
+    /// Only of this topic; `*` is one token of it, a last `>` the rest.
     topic: Option<String>,
     /// Only of topics that start so.
     prefix: Option<String>,
@@ -248,16 +248,23 @@ pub(crate) async fn list(
     if let Some(filter) = &filter {
         parameters::check_roots(filter, EVENT_ROOTS.into_iter())?;
     }
+    let pattern = query.topic.as_deref().map(TopicPattern::parse).transpose();
+    let pattern = pattern.map_err(|error| Problem::bad(format!("topic: {error}")))?;
+    let exact = pattern.as_ref().filter(|pattern| pattern.is_exact()).map(|one| Topic::from(one.as_str()));
+    // What a pattern begins with narrows what is read; the rest of it is looked at here.
+    let topics = pattern.as_ref().filter(|pattern| !pattern.is_exact());
+    let prefix = query.prefix.as_deref().or(topics.map(TopicPattern::literal_start));
     let now = state.scheduler().clock().now();
     let keep = |event: &StoredEvent| {
         !(query.outside && event.event.source.as_str() == OWN_SOURCE)
+            && topics.is_none_or(|topics| topics.matches(&event.event.topic))
             && filter.as_ref().is_none_or(|filter| filter.matches(&roots(event), now))
     };
-    let keep = (query.outside || filter.is_some()).then_some(keep);
+    let keep = (query.outside || topics.is_some() || filter.is_some()).then_some(keep);
     let page = kept(&paging, keep, place, |before, limit| {
         let query = EventQuery {
-            topic: query.topic.clone().map(Topic::new),
-            topic_prefix: query.prefix.clone(),
+            topic: exact.clone(),
+            topic_prefix: prefix.map(str::to_owned),
             source: query.source.clone().map(SourceName::new),
             since: query.since,
             until: query.until,

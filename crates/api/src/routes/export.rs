@@ -60,7 +60,7 @@ pub(crate) async fn events(
         .collect::<Result<Vec<_>, _>>()?;
     let filter = query.r#where.as_ref();
     let filter = filter
-        .map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))))
+        .map(|text| Filter::parse(text).map_err(|error| Problem::bad(error.to_string())))
         .transpose()?;
     let first = EventQuery {
         since: query.since,

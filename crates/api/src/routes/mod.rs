@@ -220,7 +220,7 @@ impl Paging {
 
     fn filter(&self) -> Result<Option<Filter>, crate::problem::Problem> {
         let parse = |text: &String| {
-            Filter::parse(text).map_err(|error| crate::problem::Problem::bad(format!("where: {error}")))
+            Filter::parse(text).map_err(|error| crate::problem::Problem::bad(error.to_string()))
         };
         self.r#where.as_ref().map(parse).transpose()
     }
@@ -253,7 +253,7 @@ where
     let now = state.scheduler().clock().now();
     let filter = paging.filter()?;
     if let Some(filter) = &filter {
-        parameters::check_fields::<T>(filter, &[])?;
+        parameters::check_fields::<T>(filter)?;
     }
     let keep = filter.map(|filter| move |item: &T| filter.matches(&roots(item), now));
     kept(paging, keep, place, read).await

@@ -60,7 +60,7 @@ pub(crate) async fn stream(
     let filter = query
         .r#where
         .as_ref()
-        .map(|text| Filter::parse(text).map_err(|error| Problem::bad(format!("where: {error}"))));
+        .map(|text| Filter::parse(text).map_err(|error| Problem::bad(error.to_string())));
     let filter = filter.transpose()?;
     if let Some(filter) = &filter {
         // Whoever follows events and messages asks both by the same filter.

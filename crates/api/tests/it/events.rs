@@ -86,6 +86,9 @@ async fn many_events_are_sent_and_listed_by_pages_and_filters() {
     };
     assert_eq!(walk("").await, (0..30).rev().collect::<Vec<_>>());
     assert_eq!(walk("&topic=a.b").await, (0..30).rev().filter(|n| n % 3 == 0).collect::<Vec<_>>());
+    assert_eq!(walk("&topic=a.*").await, walk("&topic=a.b").await);
+    assert_eq!(walk("&topic=*.b").await, walk("&topic=a.b").await);
+    assert_eq!(walk("&topic=a.b.>").await, Vec::<i64>::new());
     let filter = "&where=%7Bbody.n%3A%20%7Bgte%3A%2010%7D%7D";
     let (status, problem) =
         bed.send(Method::GET, &format!("/api/v1/events?limit=1{filter}"), &Value::Null).await;

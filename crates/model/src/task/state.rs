@@ -200,6 +200,15 @@ impl TaskState {
         matches!(self, Self::Finished { .. } | Self::Cancelled { .. } | Self::Superseded { .. })
     }
 
+    /// Since when it is so, by the clock of the database: of two states of a task the later one came later.
+    #[must_use]
+    pub const fn since(&self) -> DateTime<Utc> {
+        match self {
+            Self::Waiting { since, .. } | Self::Queued { since, .. } | Self::Running { since, .. } => *since,
+            Self::Finished { at, .. } | Self::Cancelled { at, .. } | Self::Superseded { at, .. } => *at,
+        }
+    }
+
     /// The outcome, once there is one.
     #[must_use]
     pub const fn outcome(&self) -> Option<Outcome> {

@@ -152,9 +152,10 @@ fn fields_that_no_event_has() {
 #[test]
 fn inputs_that_a_task_does_not_take_or_lacks() {
     let input = |name: &str, required| Input { name: name.to_owned(), required };
-    let inputs = |task: &model::TaskName| {
-        (task.as_str() == "rpmlint")
-            .then(|| vec![input("nvr", true), input("arch", true), input("profile", false)])
+    let inputs = |task: &model::TaskName| match task.as_str() {
+        "rpmlint" => Ok(Some(vec![input("nvr", true), input("arch", true), input("profile", false)])),
+        "depcheck" => Err("there is no folder /srv/depcheck".to_owned()),
+        _ => Ok(None),
     };
     let evidence = Evidence { inputs: Some(&inputs), ..Evidence::default() };
     let rules = one("when: {body.x: 1}").replace(
@@ -165,6 +166,7 @@ fn inputs_that_a_task_does_not_take_or_lacks() {
         5:19: warning: the task `rpmlint` needs the input `nvr` (write `with: {nvr: …}`)
         5:35: warning: the task `rpmlint` has no input `nrv` (did you mean `nvr`?)
         5:52: warning: the task `rpmlint` has no input `other` (its inputs are nvr, arch, profile)
+        5:71: warning: the task `depcheck` could not run from here: there is no folder /srv/depcheck (mend its `repo` in tasks.yaml)
         "#);
 }
 

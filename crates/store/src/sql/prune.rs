@@ -88,13 +88,22 @@ const DEAD_LETTERS: Kind = Kind {
     with: &[],
 };
 const AUDIT: Kind = Kind { name: "audit", table: "audit", key: "id", old: "at < $1", clear: None, with: &[] };
+/// What is old of tasks that have ended, or that are gone.
+macro_rules! of_ended_tasks {
+    ($table:literal) => {
+        concat!(
+            "created_at < $1 and not exists (select 1 from task t where t.id = ",
+            $table,
+            ".id and t.state not in ('finished', 'cancelled', 'superseded'))"
+        )
+    };
+}
 /// What jobs of other systems' agents left; attachments of those that wait are still to be had.
 const FOREIGN_FRAGMENTS: Kind = Kind {
     name: "foreign_fragments",
     table: "foreign_fragment",
     key: "key",
-    old: "created_at < $1 and not exists (select 1 from task t where t.id = foreign_fragment.id \
-        and t.state not in ('finished', 'cancelled', 'superseded'))",
+    old: of_ended_tasks!("foreign_fragment"),
     clear: None,
     with: &[],
 };
@@ -102,8 +111,7 @@ const FOREIGN_FILES: Kind = Kind {
     name: "foreign_files",
     table: "foreign_file",
     key: "key",
-    old: "created_at < $1 and not exists (select 1 from task t where t.id = foreign_file.id \
-        and t.state not in ('finished', 'cancelled', 'superseded'))",
+    old: of_ended_tasks!("foreign_file"),
     clear: None,
     with: &[],
 };

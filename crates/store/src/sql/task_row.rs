@@ -157,14 +157,11 @@ pub(crate) use select_task;
 
 const BY_ID: &str = select_task!("where t.id = $1");
 const BY_ID_LOCKED_WITH_CLOCK: Sql = Sql {
-    sqlite: select_task!("where t.id = $1"),
+    sqlite: BY_ID,
     postgres: "select t.*, l.unmet, taskbot_now() as now from task t left join lane l on l.id = t.lane_id \
         where t.id = $1 for update of t",
 };
-const BY_ID_LOCKED: Sql = Sql {
-    sqlite: select_task!("where t.id = $1"),
-    postgres: select_task!("where t.id = $1 for update of t"),
-};
+const BY_ID_LOCKED: Sql = Sql { sqlite: BY_ID, postgres: select_task!("where t.id = $1 for update of t") };
 
 const BY_IDS_LOCKED: Sql = Sql {
     sqlite: select_task!("where t.id in (select unhex(value) from json_each($1)) order by t.id"),

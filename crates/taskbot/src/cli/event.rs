@@ -16,14 +16,15 @@ pub(crate) enum EventCommand {
 
 Examples:
   taskbot event list --topic org.fedoraproject.prod.buildsys.tag
+  taskbot event list --topic 'org.fedoraproject.*.bodhi.>'
   taskbot event list --prefix org.fedoraproject.prod.bodhi. --since 2d
   taskbot event list --where '{body.update.release.name: [F42, F43]}' -o jsonl"
     )]
     List {
         #[command(flatten)]
         paging: Paging,
-        /// Only of this topic
-        #[arg(long, value_name = "TOPIC")]
+        /// Only of this topic; `*` is one token of it, a last `>` the rest
+        #[arg(long, value_name = "SUBJECT")]
         topic: Option<String>,
         /// Only of topics that start so
         #[arg(long, value_name = "TEXT")]
@@ -81,7 +82,7 @@ Examples:
 #[command(
     after_help = "With SUBJECT the input is the event's body alone. Without it the input is a whole recorded message
 {\"topic\": …, \"id\": …, \"headers\": {…}, \"body\": {…}}, an array of them, or one on each line.
-Prints the number of each new event. Sending the same again changes nothing.
+Prints the number of each event, of one that was there already too. Sending the same again changes nothing.
 
 Examples:
   taskbot event send org.example.build.done -f build.json
@@ -135,8 +136,9 @@ pub(crate) struct Tail {
     /// End after so many
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// First what came in since then: 1h, 2d, 2026-11-21
-    #[arg(long, value_name = "TIME", conflicts_with = "outgoing")]
+    /// First what came in since then: 1h, 2d, 2026-11-21; of our own messages those that are events too (tasks and
+    /// results that ended, artifacts), where SUBJECT asks for them
+    #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
 }
 

@@ -78,9 +78,14 @@ Examples:
         event: String,
     },
     /// List the rules of a folder, or without one those that are in force on the server
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "How often each fired is written every five seconds: a server that is killed forgets what came after.
+Exact figures of a time are `taskbot rule backtest`'s.
+
+Examples:
   taskbot rule list
-  taskbot rule list ./rules")]
+  taskbot rule list ./rules"
+    )]
     List {
         /// The rules folder
         path: Option<PathBuf>,

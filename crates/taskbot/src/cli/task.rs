@@ -228,7 +228,7 @@ pub(crate) struct RerunTasks {
 #[command(next_help_heading = "Many at once")]
 #[group(id = "which", multiple = true, conflicts_with = "id")]
 pub(crate) struct RerunWhich {
-    /// Only what ended as failed, error or needs_inspection
+    /// Only what ended as failed, error or needs_inspection; one more filter says of what
     #[arg(long, conflicts_with = "outcome")]
     pub(crate) failed: bool,
     /// Only with these outcomes

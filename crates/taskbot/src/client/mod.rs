@@ -129,6 +129,15 @@ impl Client {
         Ok(date.and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
+    /// What the server says of its readiness: the same document whether it is ready or not.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) async fn readiness(&self) -> Result<Value> {
+        let response = self.try_send(self.request(Method::GET, "/readyz")?).await?;
+        self.read(response).await
+    }
+
     /// Removes.
     ///
     /// # Errors
@@ -258,7 +267,7 @@ impl Client {
 /// It cannot be read, or is empty.
 pub(crate) fn read_token(file: &std::path::Path) -> Result<String> {
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Fault::usage(format!("cannot read the token file {}: {error}", file.display())))?;
+        .map_err(|error| Fault::unread(format_args!("the token file {}", file.display()), &error))?;
     let token = text.trim();
     if token.is_empty() {
         return Err(Fault::usage(format!("the token file {} is empty", file.display())).into());

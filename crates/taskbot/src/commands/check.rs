@@ -52,11 +52,13 @@ pub(super) fn run(path: &Path, history: &HistoryArgs, global: &Global) -> Result
 fn words(ok: bool, rules: Option<usize>, report: &Report) -> String {
     let errors = report.errors();
     let warnings = report.diagnostics.len() - errors;
-    let count = rules.map(|rules| format!("{rules} rules, ")).unwrap_or_default();
+    let warnings = output::counted(warnings, "warning");
+    let count = rules.map(|rules| format!("{}, ", output::counted(rules, "rule"))).unwrap_or_default();
     if ok {
-        format!("{}: {count}{warnings} warnings", paint(output::good(), "ok"))
+        format!("{}: {count}{warnings}", paint(output::good(), "ok"))
     } else {
-        format!("{}: {count}{errors} errors, {warnings} warnings", paint(output::bad(), "wrong"))
+        let errors = output::counted(errors, "error");
+        format!("{}: {count}{errors}, {warnings}", paint(output::bad(), "wrong"))
     }
 }
 
@@ -77,19 +79,30 @@ fn lints(set: &RuleSet, history: &HistoryArgs, global: &Global) -> Result<Report
     Ok(lint(set, &Evidence { fields, inputs: Some(&inputs) }))
 }
 
-/// The inputs of a task whose repository is a folder of this machine; others are not fetched for a check.
-fn inputs_of(set: &RuleSet, task: &TaskName) -> Option<Vec<Input>> {
-    let repo = &set.tasks().get(task.as_str())?.repo;
-    let folder = Path::new(&repo.git);
+/// The inputs of a task whose repository is a folder of this machine, which must be there; others are not fetched for a
+/// check.
+fn inputs_of(set: &RuleSet, task: &TaskName) -> Result<Option<Vec<Input>>, String> {
+    let Some(registered) = set.tasks().get(task.as_str()) else { return Ok(None) };
+    let repo = &registered.repo;
+    let folder = Path::new(repo.git.strip_prefix("file://").unwrap_or(&repo.git));
+    if !folder.is_absolute() {
+        return Ok(None);
+    }
+    if !folder.is_dir() {
+        return Err(format!("there is no folder {}", folder.display()));
+    }
     // Another ref than what lies there may have other inputs.
-    if !folder.is_absolute() || repo.reference.is_some() {
+    if repo.reference.is_some() {
+        return Ok(None);
+    }
+    Ok(inputs_in(&folder.join(repo.path.as_deref().unwrap_or_default()).join(task_file::TASK_FILE)))
+}
+
+fn inputs_in(file: &Path) -> Option<Vec<Input>> {
+    if fs::metadata(file).ok()?.len() > TASK_FILE_BYTES_MAX {
         return None;
     }
-    let file = folder.join(repo.path.as_deref().unwrap_or_default()).join(task_file::TASK_FILE);
-    if fs::metadata(&file).ok()?.len() > TASK_FILE_BYTES_MAX {
-        return None;
-    }
-    let text = fs::read_to_string(&file).ok()?;
+    let text = fs::read_to_string(file).ok()?;
     let (parsed, _) = task_file::parse(&file.display().to_string(), &text).ok()?;
     let input = |(name, input): (String, task_file::Input)| Input { name, required: input.required };
     Some(parsed.inputs.into_iter().map(input).collect())

@@ -20,9 +20,13 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
     match command {
         ConfigCommand::Check { file } => {
             let text = std::fs::read_to_string(&file).map_err(|error| {
-                Fault::usage(format!("cannot read the configuration {}: {error}", file.display()))
+                Fault::unread(format_args!("the configuration {}", file.display()), &error)
             })?;
-            let report = config::check(&file, &text);
+            let (loaded, report) = config::check(&file, &text);
+            let server = loaded.as_ref().map(|loaded| &loaded.config.server);
+            // Whether there are tokens, only the database knows.
+            let reachable = server.filter(|server| server.anonymous.is_none() && server.jwt.is_empty());
+            let reachable = reachable.map(|server| server.listen).filter(|listen| !listen.ip().is_loopback());
             let found = json!({"ok": !report.has_errors(), "diagnostics": report.diagnostics});
             output::document(global.output, &found, || {
                 if !report.diagnostics.is_empty() {
@@ -33,7 +37,14 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
                 } else {
                     paint(output::good(), "ok")
                 };
-                Ok(output::say(format_args!("{word}: {} errors", report.errors()))?)
+                output::say(format_args!("{word}: {}", output::counted(report.errors(), "error")))?;
+                if let Some(listens) = reachable {
+                    let text = "can be reached from other machines: the server starts there only once there are tokens";
+                    output::note(format_args!(
+                        "{listens} {text}; `taskbot doctor` looks whether there are any"
+                    ));
+                }
+                Ok(())
             })?;
             Ok(if report.has_errors() { fault::FAILED } else { fault::DONE })
         }
@@ -81,7 +92,7 @@ pub(super) fn run(command: ConfigCommand, global: &Global) -> Result<u8> {
 
 /// The text of another system's configuration.
 fn foreign(file: &Path) -> Result<String, Fault> {
-    let wrong = |error: std::io::Error| Fault::usage(format!("cannot read {}: {error}", file.display()));
+    let wrong = |error: std::io::Error| Fault::unread(file.display(), &error);
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(wrong)?;
     opened.take(import::IMPORT_BYTES_MAX + 1).read_to_string(&mut text).map_err(wrong)?;

@@ -272,7 +272,7 @@ fn rules(config: &Config, findings: &mut Findings) {
             None,
         ),
         Err(report) => {
-            let detail = format!("{} errors in {}", report.errors(), folder.display());
+            let detail = format!("{} in {}", output::counted(report.errors(), "error"), folder.display());
             findings.add(
                 "rules",
                 State::Fail,
@@ -422,7 +422,38 @@ async fn server(global: &Global, config: Option<&Config>, given: &Givens, findin
     {
         skew("server clock", "the server's", (date.to_utc() - SystemClock.now()).num_seconds(), findings);
     }
+    match client.readiness().await {
+        Ok(report) => ready(&report, findings),
+        Err(error) => findings.add("ready", State::Fail, format_args!("{error:#}"), None),
+    }
     token(&client, findings).await;
+}
+
+/// What the server itself says of the parts that it needs.
+fn ready(report: &Value, findings: &mut Findings) {
+    let wrong = |name: &str, why: String| format!("{name}: {}", if why.is_empty() { "not ok" } else { &why });
+    let checks = &report["checks"];
+    let mut all = Vec::new();
+    for name in ["database", "rules"] {
+        if checks[name]["ok"] == false {
+            all.push(wrong(name, checks[name]["error"].as_str().unwrap_or_default().to_owned()));
+        }
+    }
+    let outlet = checks["outlet"]["health"].as_object().map(|_| ("outlet", &checks["outlet"]["health"]));
+    let sources = checks["sources"]["each"].as_array().into_iter().flatten();
+    let sources = sources.map(|source| (source["name"].as_str().unwrap_or("source"), source));
+    for (name, health) in sources.chain(outlet).filter(|(_, health)| health["connected"] == false) {
+        all.push(wrong(name, health["detail"].as_str().unwrap_or("not connected").to_owned()));
+    }
+    if checks["stopping"] == true {
+        all.push("it is stopping".to_owned());
+    }
+    let state = match (report["ready"] == true, all.is_empty()) {
+        (true, true) => return findings.add("ready", State::Ok, "it can do its work", None),
+        (true, false) => State::Warn,
+        (false, _) => State::Fail,
+    };
+    findings.add("ready", state, all.join("; "), Some("the server's log says more"));
 }
 
 /// What the token may do, found out by asking for what each role may read.

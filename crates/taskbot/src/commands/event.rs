@@ -18,6 +18,9 @@ pub(super) async fn run(command: EventCommand, context: Context) -> Result<u8> {
         EventCommand::Record(args) => return record::run(args, &context).await,
         EventCommand::List { paging: page, topic, prefix, source, since, until, own } => {
             let mut query = paging(&page);
+            if let Some(topic) = &topic {
+                tail::patterns(std::slice::from_ref(topic))?;
+            }
             let outside = !own && topic.is_none() && prefix.is_none() && source.is_none();
             query.push(("outside", outside.then(|| "true".to_owned())));
             query.extend([("topic", topic), ("prefix", prefix), ("source", source)]);
@@ -53,7 +56,7 @@ fn columns(now: DateTime<Utc>) -> Vec<Column> {
         column("EVENT", |event| text_at(event, "seq")),
         column("AGE", move |event| output::age(&event["received_at"], now)),
         column("SOURCE", |event| text_at(event, "source")),
-        column("TOPIC", |event| line::topic_tail(&text_at(event, "topic")).to_owned()),
+        column("TOPIC", |event| text_at(event, "topic")),
         column("WHAT", |event| anstream::adapter::strip_str(&line::summary(&event["body"])).to_string()),
     ]
 }

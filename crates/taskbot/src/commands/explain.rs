@@ -38,7 +38,7 @@ impl Named {
             }
             return Ok(Self::Id(text.to_owned()));
         }
-        let cannot = |error| Fault::usage(format!("cannot read {text}: {error}"));
+        let cannot = |error| Fault::unread(text, &error);
         let mut messages = RecordedReader::new(BufReader::new(File::open(path).map_err(cannot)?), None);
         match messages.next() {
             Some(Ok(message)) => Ok(Self::Message(Box::new(message))),

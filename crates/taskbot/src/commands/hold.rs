@@ -74,8 +74,8 @@ async fn apply(context: &Context, rule: &str, mut request: Value) -> Result<()> 
             output::say(format_args!("{} {item} (event #{})", text_at(task, "name"), task["event"]))?;
         }
         let made = match request["dry_run"] == true {
-            true => format!("{} tasks would be made now; nothing is", would_make.len()),
-            false => format!("{} tasks are made now", tasks.len()),
+            true => format!("{} would be made now; nothing is", output::counted(would_make.len(), "task")),
+            false => format!("made now: {}", output::counted(tasks.len(), "task")),
         };
         output::note(format_args!(
             "{events} events, {rule} fires on {fired} and errs on {errors}, {wishes} wishes; {made}"

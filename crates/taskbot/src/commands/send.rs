@@ -151,7 +151,8 @@ async fn many(context: &Context, file: Option<&Path>) -> Result<u8> {
     }
     let Tally { new, known, conflict, malformed, unread, tasks } = tally;
     output::note(format_args!(
-        "{new} new, {known} known, {conflict} in conflict, {malformed} malformed, {unread} unreadable; {tasks} tasks"
+        "{new} new, {known} known, {conflict} in conflict, {malformed} malformed, {unread} unreadable; {}",
+        output::counted(tasks, "task")
     ));
     Ok(tally.code())
 }
@@ -205,7 +206,7 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, Option<u64>)> {
         }
         return Ok((Box::new(BufReader::new(io::stdin())), None));
     };
-    let cannot = |error| Fault::usage(format!("cannot read {}: {error}", path.display()));
+    let cannot = |error| Fault::unread(path.display(), &error);
     let file = File::open(path).map_err(cannot)?;
     let meta = file.metadata().map_err(cannot)?;
     if meta.is_dir() {

@@ -18,13 +18,15 @@ use tokio::sync::mpsc;
 const WAITING_MAX: usize = 256;
 /// The entries of a page when reading what came in before.
 const PAGE: u32 = 500;
+/// All that we tell.
+const OWN_TOPICS: &str = "taskbot.>";
 /// What tells of an event that is shown itself.
 const RECEIVED: &str = "taskbot.event.received";
 
 /// One thing to show.
 #[derive(Debug)]
 enum Shown {
-    /// The incoming stream is there: what came in before is read from here on.
+    /// The stream is there: what came before is read from here on.
     Connected,
     /// An event that came in.
     Event(Value),
@@ -37,14 +39,21 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
     let patterns = patterns(&args.subjects)?;
     // Wrong filters are found here, with their place, before anything is waited for.
     if let Some(text) = &args.filter {
-        Filter::parse(text).map_err(|error| Fault::usage(format!("--where: {error}")))?;
+        Filter::parse(text).map_err(|error| Fault::usage(format!("--{error}")))?;
     }
     let own_only =
         !patterns.is_empty() && patterns.iter().all(|pattern| pattern.as_str().starts_with("taskbot"));
     let (events, messages) = (args.incoming || !(args.outgoing || own_only), !args.incoming);
     let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     let subjects = (!args.subjects.is_empty()).then(|| args.subjects.join(","));
-    let mut printer = Printer { args: &args, context, patterns, left: args.count, seen: HashSet::new() };
+    let mut printer = Printer {
+        args: &args,
+        context,
+        patterns,
+        left: args.count,
+        seen: HashSet::new(),
+        seen_own: HashSet::new(),
+    };
     let incoming = async {
         if !events {
             return std::future::pending().await;
@@ -60,8 +69,8 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
         if !messages {
             return std::future::pending().await;
         }
-        let query = [("topics", Some("taskbot.>".to_owned())), ("where", args.filter.clone())];
-        follow(context, &query, sender.clone(), Shown::Message, false).await
+        let query = [("topics", Some(OWN_TOPICS.to_owned())), ("where", args.filter.clone())];
+        follow(context, &query, sender.clone(), Shown::Message, args.since.is_some() && !events).await
     };
     let printing = async {
         while let Some(shown) = receiver.recv().await {
@@ -124,6 +133,8 @@ struct Printer<'a> {
     left: Option<u64>,
     /// The events that were shown from the list, so that the stream does not show them again.
     seen: HashSet<i64>,
+    /// Our own messages that were shown from the list of events, by topic and data.
+    seen_own: HashSet<(String, String)>,
 }
 
 impl Printer<'_> {
@@ -145,8 +156,12 @@ impl Printer<'_> {
     /// What came in since the time that was asked for, oldest first.
     async fn show_past(&mut self) -> Result<ControlFlow<()>> {
         let since = self.context.time("--since", self.args.since.as_deref())?;
-        let past = past(self.context, since, self.args.filter.clone(), &self.patterns).await?;
-        self.seen = past.iter().filter_map(|event| event["seq"].as_i64()).collect();
+        let all_own = self.args.outgoing && self.patterns.is_empty();
+        let patterns = if all_own { vec![TopicPattern::parse(OWN_TOPICS)?] } else { self.patterns.clone() };
+        let past = past(self.context, since, self.args.filter.clone(), &patterns).await?;
+        let (own, others): (Vec<_>, Vec<_>) = past.iter().partition(|event| event["source"] == OWN_SOURCE);
+        self.seen = others.iter().filter_map(|event| event["seq"].as_i64()).collect();
+        self.seen_own = own.iter().map(|event| told(&event["topic"], &event["body"])).collect();
         for event in &past {
             if self.print_event(event)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -166,7 +181,7 @@ impl Printer<'_> {
         } else {
             self.patterns.iter().any(|pattern| pattern.matches(&Topic::from(topic)))
         };
-        if !wanted {
+        if !wanted || self.seen_own.remove(&told(&message["topic"], &message["data"])) {
             return Ok(ControlFlow::Continue(()));
         }
         self.print(message, &message["created_at"], &message["topic"], &message["data"])
@@ -198,6 +213,11 @@ impl Printer<'_> {
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// What tells a message of ours from others: its topic and what it says.
+fn told(topic: &Value, data: &Value) -> (String, String) {
+    (topic.to_string(), data.to_string())
 }
 
 /// The events that came in since a time, oldest first.

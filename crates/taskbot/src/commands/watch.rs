@@ -102,15 +102,20 @@ impl Watcher<'_> {
         let Ok(state) = serde_json::from_value::<TaskState>(task["state"].clone()) else {
             return Ok(ControlFlow::Continue(()));
         };
+        // What the stream tells late was seen when the state was read.
+        if self.last.as_ref().is_some_and(|last| state.since() < last.since()) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let same = self
             .last
             .as_ref()
             .is_some_and(|last| last.label() == state.label() && detail(last) == detail(&state));
         if !same {
             let line = format!(
-                "{} {}",
+                "{} {}{}",
                 paint(output::faint(), output::clock_time(at, self.context.now())),
-                describe(task, &state)
+                describe(task, &state),
+                self.why_again(&state).await?
             );
             self.spinner.suspend(|| output::say(line))?;
             self.spinner.set_message(state.label());
@@ -125,6 +130,23 @@ impl Watcher<'_> {
             }
             None => Ok(ControlFlow::Continue(())),
         }
+    }
+}
+
+impl Watcher<'_> {
+    /// Why a task that ran is queued again: how its last attempt ended.
+    async fn why_again(&self, state: &TaskState) -> Result<String> {
+        let (Some(TaskState::Running { attempt, .. }), TaskState::Queued { .. }) = (&self.last, state) else {
+            return Ok(String::new());
+        };
+        let whole = self.context.client.get(&format!("tasks/{}", self.id), &[]).await?;
+        let attempts = whole["attempts"].as_array().into_iter().flatten();
+        let Some(ended) = attempts.into_iter().find(|ended| ended["number"] == *attempt) else {
+            return Ok(String::new());
+        };
+        let outcome = ended["outcome"].as_str().map(|outcome| format!(" {outcome}")).unwrap_or_default();
+        let reason = ended["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        Ok(format!("; attempt {attempt} ended{outcome}{}", output::shortened(&reason)))
     }
 }
 
@@ -146,6 +168,9 @@ fn describe(task: &Value, state: &TaskState) -> String {
             format!(": {error}{}", next.unwrap_or_default())
         }
         TaskState::Queued { unmet: Some(unmet), .. } => format!(": no known worker can run it: {unmet}"),
+        TaskState::Queued { not_before: Some(at), .. } => {
+            format!(" in {}, not before {}", text_at(task, "queue"), at.format("%H:%M:%S"))
+        }
         TaskState::Queued { .. } => format!(" in {}", text_at(task, "queue")),
         TaskState::Running { attempt, worker, .. } => format!(" attempt {attempt} on {worker}"),
         TaskState::Finished { reason: Some(reason), .. } => format!(": {reason}"),

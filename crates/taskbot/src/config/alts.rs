@@ -184,8 +184,8 @@ fn platform(mut section: Section<'_, '_>) -> Option<Platform> {
 /// # Errors
 /// The file cannot be read, or names no secret.
 pub(crate) fn secret_of(path: &Path) -> Result<(String, Algorithm)> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| crate::fault::Fault::usage(format!("cannot read {}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| crate::fault::Fault::unread(path.display(), &error))?;
     let reader = Reader::new(&path.display().to_string(), &text);
     let root = reader.parse();
     let entry = |name: &str| match &root.as_ref()?.value {

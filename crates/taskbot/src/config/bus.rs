@@ -99,7 +99,7 @@ impl Secrets {
 /// It cannot be read.
 pub(crate) fn read_secret(file: &Path) -> Result<String> {
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Fault::usage(format!("cannot read the secret in {}: {error}", file.display())))?;
+        .map_err(|error| Fault::unread(format_args!("the secret in {}", file.display()), &error))?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -150,9 +150,14 @@ fn source(file: &File<'_>, node: &Node, at: usize, installation: &str) -> Option
     });
     section.duration("ack_wait", &mut config.ack_wait);
     section.count("max_ack_pending", 1_000_000, &mut config.max_ack_pending);
-    section.with("backoff", &mut config.backoff, |reader, node, what| {
-        reader.list_of(node, what)?.iter().map(|step| reader.duration_of(step, what)).collect()
+    let mut backoff = None;
+    section.with("backoff", &mut backoff, |reader, node, what| {
+        let steps = reader.list_of(node, what)?.iter().map(|step| reader.duration_of(step, what));
+        Some(Some(steps.collect::<Option<Vec<_>>>()?))
     });
+    // The usual steps give way to a longer `ack_wait`.
+    let usual = config.backoff.iter().map(|step| (*step).max(config.ack_wait)).collect();
+    config.backoff = backoff.unwrap_or(usual);
     section.maybe_name("strip_prefix", &mut config.strip_prefix);
     section.parsed("form", &mut config.form, |text| match text {
         "auto" => Ok(Form::Auto),

@@ -551,9 +551,8 @@ impl Config {
     /// It cannot be read, or is wrong: then all mistakes with their places.
     pub(crate) fn load(file: Option<&Path>) -> Result<Loaded> {
         let Some(file) = file else { return Loaded::default().absolute() };
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            Fault::usage(format!("cannot read the configuration {}: {error}", file.display()))
-        })?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Fault::unread(format_args!("the configuration {}", file.display()), &error))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let (loaded, report) = read::read(&file.display().to_string(), &text, folder);
         match loaded {
@@ -575,9 +574,9 @@ pub(crate) fn mistakes(report: &Report) -> String {
     format!("the configuration has {count} {}\n{shown}", if count == 1 { "mistake" } else { "mistakes" })
 }
 
-/// Checks a file's text: the mistakes and warnings, for `config check`.
-pub(crate) fn check(file: &Path, text: &str) -> Report {
-    read::read(&file.display().to_string(), text, file.parent().unwrap_or(Path::new(""))).1
+/// Checks a file's text, for `config check`: what it says, where there is no mistake, and the mistakes and warnings.
+pub(crate) fn check(file: &Path, text: &str) -> (Option<Loaded>, Report) {
+    read::read(&file.display().to_string(), text, file.parent().unwrap_or(Path::new("")))
 }
 
 impl Loaded {

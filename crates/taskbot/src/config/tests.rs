@@ -2,7 +2,7 @@ use super::*;
 
 /// Every mistake of a text, a line each.
 fn mistakes_of(text: &str) -> String {
-    check(Path::new("/etc/taskbot.yaml"), text).to_string()
+    check(Path::new("/etc/taskbot.yaml"), text).1.to_string()
 }
 
 fn loaded(text: &str) -> Loaded {

@@ -33,8 +33,12 @@ pub(crate) async fn run(args: Demo, file: Option<&Path>) -> Result<u8> {
     let place = Place::make(args.data_dir)?;
     let rules = unpack::unpack(place.path())?;
     let mut config = config(place.path(), rules);
-    // Which engine there is, is a matter of the machine and not of the demo.
-    config.worker.executors.sockets = Config::load(file)?.config.worker.executors.sockets;
+    // Which engine there is, and which image it has, is a matter of the machine and not of the demo.
+    let machine = Config::load(file)?.config.worker.executors;
+    config.worker.executors.sockets = machine.sockets;
+    if machine.default_image.is_some() {
+        config.worker.executors.default_image = machine.default_image;
+    }
     config.server.listen.set_port(if args.once { 0 } else { free_port() });
     let mut server = Running::start(&config).await?;
     let played = play(&config, &mut server, args.once).await;

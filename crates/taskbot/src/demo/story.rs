@@ -106,11 +106,7 @@ impl Story {
         message["id"] = SystemIds.next().to_string().into();
         output::say(paint(output::title(), "\nan event comes in"))?;
         let topic = text_at(&message, "topic");
-        self.say(format_args!(
-            "{} {}",
-            paint(output::busy(), line::topic_tail(&topic)),
-            line::summary(&message["body"])
-        ))?;
+        self.say(format_args!("{} {}", line::topic(&topic), line::summary(&message["body"])))?;
         let sent =
             self.client.send("events", &[], "application/json", message.to_string().into_bytes()).await?;
         _ = self.event.set(sent["seq"].as_i64().unwrap_or_default());
@@ -164,6 +160,9 @@ impl Story {
             let environment = &attempt["environment"];
             let executor = text_at(environment, "executor");
             output::say(format_args!("         in      {executor} {}", text_at(environment, "engine")))?;
+            for note in environment["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                output::say(format_args!("                 {}", paint(output::faint(), note)))?;
+            }
             if executor == "local" {
                 let warning = "without isolation, since neither an engine nor the sandbox worked here";
                 output::say(format_args!("         {}", paint(output::odd(), warning)))?;

@@ -269,7 +269,7 @@ mod tests {
             "result_backend: rpc://\nhashing_algorithm: RS256\nbs_token: t\nrunners: [docker, {a: b}]\n\"odd\\nname\": 1\n",
         ] {
             let yaml = read(text).yaml("alts_config.yaml");
-            let report = crate::config::check(Path::new("/etc/taskbot.yaml"), &yaml);
+            let (_, report) = crate::config::check(Path::new("/etc/taskbot.yaml"), &yaml);
             assert!(!report.has_errors(), "{yaml}\n{report}");
         }
         assert!(alts("a", "[1, 2]").unwrap_err().to_string().contains("must be a mapping"));

@@ -204,7 +204,7 @@ mod tests {
             "server_address: http://t:8000\nagent_id: rpi-1\njob_queues: rpi\n",
         ] {
             let yaml = read(text).yaml("testflinger.conf");
-            let report = crate::config::check(Path::new("/etc/taskbot.yaml"), &yaml);
+            let (_, report) = crate::config::check(Path::new("/etc/taskbot.yaml"), &yaml);
             assert!(!report.has_errors(), "{yaml}\n{report}");
         }
         let wrong = testflinger("t.conf", "A = 1\nimport os\n").unwrap_err().to_string();

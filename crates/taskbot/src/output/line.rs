@@ -8,7 +8,7 @@ use serde_json::Value;
 const SUMMARY_CHARS_MAX: usize = 120;
 /// The longest list that is looked into for the shorter of its texts.
 const LIST_SHOWN_MAX: usize = 3;
-/// What the bus of a distribution puts before every topic, up to the environment.
+/// What the bus of a distribution puts before every topic ends with the environment.
 const ENVIRONMENTS: [&str; 4] = ["prod", "stg", "dev", "stage"];
 
 /// What an event is about: the first of these that is there.
@@ -136,39 +136,44 @@ const WHO: [&str; 13] = [
 ];
 /// What topics of messages about tasks begin with.
 const OF_TASKS: &str = "taskbot.task.";
-/// How much of a task's id is shown: ids of one moment differ behind their time.
-const TASK_ID_SHOWN: usize = 18;
 /// Build states of Koji, by their number.
 const KOJI_BUILD_STATES: [&str; 5] = ["building", "complete", "deleted", "failed", "cancelled"];
 
-/// The topic without what every topic of the bus has: `bodhi.update.request.testing`.
-pub(crate) fn topic_tail(topic: &str) -> &str {
-    let mut rest = topic;
-    // `org.fedoraproject.prod.`: at most four tokens up to the environment.
+/// A topic, whole, so that it can be asked for; what every topic of the bus has (`org.fedoraproject.prod.`) is faint.
+pub(crate) fn topic(topic: &str) -> String {
+    let topic = one_line(topic);
+    match topic.split_at_checked(common_bytes(&topic)) {
+        Some((common, rest)) if !common.is_empty() => {
+            format!("{}{}", paint(faint(), common), paint(busy(), rest))
+        }
+        _ => paint(busy(), topic),
+    }
+}
+
+/// How many bytes of a topic every topic of the bus has: up to the environment, which is at most its fourth token.
+pub(super) fn common_bytes(topic: &str) -> usize {
+    let mut end = 0;
     for (at, token) in topic.split('.').take(4).enumerate() {
-        rest = rest.split_once('.').map_or("", |(_, rest)| rest);
-        if at > 0 && ENVIRONMENTS.contains(&token) && !rest.is_empty() {
-            return rest;
+        end += token.len() + 1;
+        if at > 0 && ENVIRONMENTS.contains(&token) && end < topic.len() {
+            return end;
         }
     }
-    topic
+    0
 }
 
 /// The line of an event: time, topic, summary.
 pub(crate) fn terse(time: &str, topic: &str, body: &Value) -> String {
     let summary = if topic.starts_with(OF_TASKS) { of_task(body) } else { summary(body) };
-    format!("{} {} {summary}", paint(faint(), time), paint(busy(), one_line(topic_tail(topic))))
-        .trim_end()
-        .to_owned()
+    format!("{} {} {summary}", paint(faint(), time), self::topic(topic)).trim_end().to_owned()
 }
 
-/// A message of a task: its name, its item, how it stands, and the start of its id, by which it can be asked for.
+/// A message of a task: its name, its item, how it stands, and its id, by which it can be asked for.
 fn of_task(body: &Value) -> String {
     let item = at(body, "item.id").map(|item| format!(" {}", shorten(&one_line(&item))));
     let name = at(body, "name").map(|name| shorten(&one_line(&name))).unwrap_or_default();
     let label = at(body, "label").map(|label| format!(" [{}]", paint(style_of(&label), &label)));
     let id = at(body, "id").unwrap_or_default();
-    let id = id.get(..TASK_ID_SHOWN).unwrap_or(&id);
     format!("{name}{}{} {}", item.unwrap_or_default(), label.unwrap_or_default(), paint(faint(), id))
 }
 

@@ -39,6 +39,12 @@ pub(crate) fn write(text: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
+/// A count with its word, which takes an `s`: `1 error`, `2 errors`.
+pub(crate) fn counted(count: impl TryInto<u64>, word: &str) -> String {
+    let count: u64 = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Writes a line to standard error: for people only.
 pub(crate) fn note(text: impl Display) {
     anstream::eprintln!("{text}");

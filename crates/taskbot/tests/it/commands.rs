@@ -85,6 +85,10 @@ fn from_event_to_result() {
     );
     own.expect(0, &["taskbot.task.finished", "org.example.build"]);
     up.run(&["event", "tail", "--in", "--since", "1h", "-n", "1", "-o", "json"]).expect(0, &["\"audit\""]);
+    up.run(&["event", "tail", "taskbot.task.>", "--since", "1h", "-n", "1"])
+        .expect(0, &["taskbot.task.finished check audit", &task]);
+    up.run(&["event", "list", "--topic", "org.*.build"]).expect(0, &["org.example.build"]);
+    up.run(&["event", "list", "--topic", "org.>.build"]).expect(2, &["can only be the last token"]);
     up.run(&["result", "list", "--item", "audit"]).expect(0, &["passed", "check"]);
     up.run(&["result", "export", "--task", &task, "--junit", "-"])
         .expect(0, &["<testsuites tests=\"1\" failures=\"0\"", "check"]);
@@ -387,7 +391,7 @@ fn without_a_server() {
     fs::write(rules.join("tasks.yaml"), TASKS).unwrap();
     repository(&folder.path().join("repo"));
     let here = |arguments: &[&str]| run(taskbot().current_dir(folder.path()).args(arguments), "");
-    here(&["rule", "check"]).expect(0, &["ok: 1 rules"]);
+    here(&["rule", "check"]).expect(0, &["ok: 1 rule, "]);
     here(&["rule", "test"]).expect(0, &["a build is checked", "1 passed, 0 failed"]);
     here(&["rule", "list", "rules"]).expect(0, &["check-builds"]);
     here(&["rule", "show", "check-builds", "rules"]).expect(0, &["- name: check-builds"]);
@@ -416,7 +420,7 @@ fn without_a_server() {
     here(&["task", "list", "--server", "nonsense"]).expect(2, &["--server"]);
     here(&["config", "show", "-o", "json"]).expect(0, &["\"listen\": \"127.0.0.1:7400\""]);
     here(&["config", "show", "--config", "nope.yaml"])
-        .expect(2, &["cannot read the configuration nope.yaml"]);
+        .expect(5, &["cannot read the configuration nope.yaml"]);
     here(&["completions", "bash"]).expect(0, &["_taskbot"]);
     here(&["rule", "check", "/nonexistent"]).expect(5, &["/nonexistent"]);
     fs::create_dir(folder.path().join("empty")).unwrap();

@@ -70,7 +70,7 @@ fn listening_for_others_needs_tokens() {
     let left = with(&["token", "list"]);
     assert!(!left.out.contains(" ci "), "{}", left.out);
     up.run(&["--token-file", "/nowhere", "token", "list"])
-        .expect(2, &["cannot read the token file /nowhere"]);
+        .expect(5, &["cannot read the token file /nowhere"]);
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn open_dump(path: &Path) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
     if path.as_os_str() == "-" {
         return Ok((Box::new(BufReader::new(io::stdin())), None));
     }
-    let cannot = |error| Fault::usage(format!("cannot read {}: {error}", path.display()));
+    let cannot = |error| Fault::unread(path.display(), &error);
     let file = File::open(path).map_err(cannot)?;
     let meta = file.metadata().map_err(cannot)?;
     if meta.is_dir() {

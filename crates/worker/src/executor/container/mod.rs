@@ -34,10 +34,7 @@ use model::{
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -135,9 +132,8 @@ pub struct Containers {
     config: Arc<ContainerConfig>,
     clock: Arc<dyn Clock>,
     layers: Arc<Layers>,
+    /// The one that answered last.
     engine: Mutex<Option<Arc<Engine>>>,
-    /// Whether an engine has answered before.
-    answered: AtomicBool,
 }
 
 impl Containers {
@@ -145,13 +141,7 @@ impl Containers {
     #[must_use]
     pub fn new(config: ContainerConfig, clock: Arc<dyn Clock>) -> Self {
         let layers = Layers::new(config.state.clone(), config.layers_max, config.layers_bytes_max);
-        Self {
-            config: Arc::new(config),
-            clock,
-            layers: Arc::new(layers),
-            engine: Mutex::new(None),
-            answered: AtomicBool::new(false),
-        }
+        Self { config: Arc::new(config), clock, layers: Arc::new(layers), engine: Mutex::new(None) }
     }
 
     /// The engine, if one answers.
@@ -162,9 +152,7 @@ impl Containers {
         {
             return Ok(Arc::clone(engine));
         }
-        *known = None;
         let engine = Arc::new(Engine::connect(&self.config.sockets).await?);
-        self.answered.store(true, Ordering::Relaxed);
         Ok(Arc::clone(known.insert(engine)))
     }
 }
@@ -211,12 +199,12 @@ impl Executor for Containers {
         let relaxed = self.config.allow.grant(&wish.relaxed, request.trust)?;
         let sizes = self.config.sizes.grant(&wish.sizes)?;
         let made = async {
-            // One that went away comes back, as after an update: another attempt may find it.
-            let away = |why| match self.answered.load(Ordering::Relaxed) {
-                true => ProvisionError::Infra(why),
-                false => ProvisionError::Unavailable(why),
+            let engine = match self.engine().await {
+                Ok(engine) => engine,
+                // One that went away comes back, as after an update: another attempt may find it.
+                Err(why) if self.engine.lock().await.is_some() => return Err(ProvisionError::Infra(why)),
+                Err(why) => return Err(ProvisionError::Unavailable(why)),
             };
-            let engine = self.engine().await.map_err(away)?;
             let image = image::provide(&engine, &self.config, &reference, log).await?;
             Ok::<_, ProvisionError>((engine, image))
         };
