@@ -90,8 +90,8 @@ pub(crate) async fn run_publisher(scheduler: Scheduler, stop: CancellationToken)
     let mut bell = scheduler.wake().stream.listen();
     while !stop.is_cancelled() {
         let failed = match publish(&scheduler, &mut lease).await {
-            Ok(Published::All { some: true }) => continue,
-            Ok(Published::All { some: false } | Published::NotOurs) => false,
+            Ok(Published::All { more: true }) => continue,
+            Ok(Published::All { more: false } | Published::NotOurs) => false,
             Ok(Published::Refused(reason)) => {
                 tracing::warn!(%reason, "messages wait for the bus");
                 true
@@ -118,7 +118,10 @@ pub(crate) async fn run_publisher(scheduler: Scheduler, stop: CancellationToken)
 }
 
 enum Published {
-    All { some: bool },
+    /// Whether there may be more.
+    All {
+        more: bool,
+    },
     NotOurs,
     Refused(String),
 }
@@ -129,8 +132,9 @@ async fn publish(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<Publ
     }
     let messages = scheduler.store().unpublished(RELAY_BATCH_MAX).await?;
     if messages.is_empty() {
-        return Ok(Published::All { some: false });
+        return Ok(Published::All { more: false });
     }
+    let more = messages.len() >= RELAY_BATCH_MAX as usize;
     let mut done = Vec::with_capacity(messages.len());
     let mut refused = None;
     match scheduler.outlet() {
@@ -148,7 +152,7 @@ async fn publish(scheduler: &Scheduler, lease: &mut Lease) -> store::Result<Publ
     }
     scheduler.store().published(&done).await?;
     scheduler.metrics().messages_published(done.len());
-    Ok(refused.map_or(Published::All { some: true }, Published::Refused))
+    Ok(refused.map_or(Published::All { more }, Published::Refused))
 }
 
 /// A link that leaves names this installation.

@@ -142,12 +142,13 @@ fn exists(clause: &mut Where, dialect: Dialect, id: &str, key: &str, wanted: &Wa
             .as_str(),
         key,
     );
-    // The condition goes on in the next one: both stand in one pair of brackets.
+    // The condition goes on in the next one: both stand in one pair of brackets. With `offset` PostgreSQL tests it on the
+    // rows that come, and does not join all results that have this value.
     match wanted {
         Wanted::AnyOf(values) => {
             let among = match dialect {
                 Dialect::Sqlite => "x.value in (select value from json_each(?)))",
-                Dialect::Postgres => "x.value = any(?))",
+                Dialect::Postgres => "x.value = any(?) offset 0)",
             };
             clause.add(among, Value::texts(values.iter().map(|value| searched(value))));
         }
@@ -156,7 +157,7 @@ fn exists(clause: &mut Where, dialect: Dialect, id: &str, key: &str, wanted: &Wa
                 Dialect::Sqlite => {
                     "exists (select 1 from json_each(?) p where x.value like p.value escape '\\'))"
                 }
-                Dialect::Postgres => "x.value like any(?))",
+                Dialect::Postgres => "x.value like any(?) offset 0)",
             };
             clause.add(among, Value::texts(patterns.iter().map(|pattern| like(pattern))));
         }

@@ -98,7 +98,8 @@ impl Measuring<'_> {
     /// Waits until what follows from requests has been done as well: all is judged and published.
     async fn settled(&self) {
         let sql = "select exists (select 1 from event where hold_until is not null) \
-            or exists (select 1 from outbox where published_at is null)";
+            or exists (select 1 from outbox where position is null) \
+            or exists (select 1 from outbox where position is not null and published_at is null)";
         while sqlx::query_scalar::<_, bool>(sql).fetch_one(&self.database.pool).await.unwrap() {
             tokio::time::sleep(SETTLES_WITHIN).await;
         }
