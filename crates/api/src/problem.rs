@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::{alts, paddles, resultsdb, testflinger};
+use crate::{alts, paddles, resultsdb, server::Slow, testflinger};
 use axum::{
     Json,
     extract::Request,
@@ -72,7 +72,12 @@ impl Problem {
 /// others.
 pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
+    let slow = request.extensions().get::<Slow>().cloned();
+    let mut response = next.run(request).await;
+    if response.status().is_client_error() && slow.is_some_and(|slow| slow.is()) {
+        let detail = "the body came too slowly; send it faster, or in parts";
+        response = Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response();
+    }
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     // What handlers say in JSON (what became of an event, why a server is not ready) is a form of its own.

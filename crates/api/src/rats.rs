@@ -14,7 +14,8 @@ use axum::{
     Extension, Json,
     body::{Bytes, to_bytes},
     extract::{FromRequest, Multipart, Request, State},
-    http::{Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -49,7 +50,7 @@ pub(crate) async fn submit_by_get(
     state: State<ApiState>,
     caller: Extension<Caller>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     submit(state, caller, request).await
 }
 
@@ -59,14 +60,16 @@ pub(crate) async fn submit(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     if request.method() == Method::HEAD {
         let detail = "nothing is run again by HEAD; use GET or POST";
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail));
+        let mut refused = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        return Ok(refused);
     }
     let base = Base::of(request.headers(), request.uri());
     let asked = asked(arguments(request).await?)?;
-    Ok(Json(ask(&state, asked, &caller, &base).await?))
+    Ok(Json(ask(&state, asked, &caller, &base).await?).into_response())
 }
 
 /// The arguments of a request: of its query, and of its body in whichever form; the body's count.

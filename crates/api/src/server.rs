@@ -21,7 +21,15 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -94,14 +102,16 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
         return finished(paddles::own_routes(), state)
             .layer(middleware::from_fn(problem::in_form_of_paddles));
     }
-    let (guarded, openapi) = routes::guarded(routes::of_interface(interface, state.interfaces()));
+    let mut by_role = routes::of_interface(interface, state.interfaces());
+    by_role.extend(routes::linked_from(interface));
+    let (guarded, openapi) = routes::guarded(by_role);
+    // ALTS' clients look for the page, and for the description, where they have always been; others are told of it.
+    let docs = SwaggerUi::new("/docs").url("/openapi.json", described(openapi));
+    let router = finished(guarded.merge(docs), state);
     if interface == Interface::Alts {
-        // Its clients look for its page, and for the description, where they have always been.
-        let docs = SwaggerUi::new("/docs").url("/openapi.json", described(openapi));
-        let form = middleware::from_fn(problem::in_form_of_alts);
-        return finished(guarded.merge(docs), state).layer(form);
+        return router.layer(middleware::from_fn(problem::in_form_of_alts));
     }
-    finished(guarded, state)
+    router
 }
 
 fn finished(routes: Router<ApiState>, state: ApiState) -> Router {
@@ -244,6 +254,17 @@ fn serve_one(
     http.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service)).into_owned()
 }
 
+/// Whether the body of a request came too slowly. Those who read it see that it broke off, and not why.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slow(Arc<AtomicBool>);
+
+impl Slow {
+    /// Whether it did.
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Ends bodies that come too slowly: a few bytes now and then would hold a connection and its memory for ever.
 async fn paced(grace: Duration, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
@@ -251,17 +272,27 @@ async fn paced(grace: Duration, request: Request, next: Next) -> Response {
         return next.run(Request::from_parts(parts, body)).await;
     }
     let start = Instant::now();
-    let came = stream::unfold((body.into_data_stream(), 0_u64), move |(mut body, came_bytes)| async move {
-        let allowed = grace + Duration::from_secs(came_bytes / BODY_BYTES_PER_SECOND_MIN);
-        match tokio::time::timeout_at(start + allowed, body.next()).await {
-            Ok(Some(Ok(bytes))) => {
-                let came_bytes = came_bytes.saturating_add(bytes.len() as u64);
-                Some((Ok(bytes), (body, came_bytes)))
+    let slow = Slow::default();
+    let told = slow.clone();
+    let came = stream::unfold((body.into_data_stream(), 0_u64), move |(mut body, came_bytes)| {
+        let told = told.clone();
+        async move {
+            let allowed = grace + Duration::from_secs(came_bytes / BODY_BYTES_PER_SECOND_MIN);
+            match tokio::time::timeout_at(start + allowed, body.next()).await {
+                Ok(Some(Ok(bytes))) => {
+                    let came_bytes = came_bytes.saturating_add(bytes.len() as u64);
+                    Some((Ok(bytes), (body, came_bytes)))
+                }
+                Ok(Some(Err(error))) => Some((Err(error), (body, came_bytes))),
+                Ok(None) => None,
+                Err(_) => {
+                    told.0.store(true, Ordering::Relaxed);
+                    Some((Err(axum::Error::new("the body comes too slowly")), (body, came_bytes)))
+                }
             }
-            Ok(Some(Err(error))) => Some((Err(error), (body, came_bytes))),
-            Ok(None) => None,
-            Err(_) => Some((Err(axum::Error::new("the body comes too slowly")), (body, came_bytes))),
         }
     });
-    next.run(Request::from_parts(parts, Body::from_stream(came))).await
+    let mut request = Request::from_parts(parts, Body::from_stream(came));
+    request.extensions_mut().insert(slow);
+    next.run(request).await
 }

@@ -170,6 +170,12 @@ impl ApiState {
         self.0.rules_hook.as_ref()
     }
 
+    /// Where our own pages are, for links: the configured address of this server, else that of the request.
+    #[must_use]
+    pub(crate) fn native(&self, asked: &resultsdb::Base) -> resultsdb::Base {
+        self.scheduler().settings().public_url.as_deref().map_or_else(|| asked.clone(), resultsdb::Base::at)
+    }
+
     /// Ends long polls and streams.
     #[must_use]
     pub fn stop(&self) -> &CancellationToken {

@@ -25,6 +25,14 @@ pub trait Sink: Send + Sync + fmt::Debug {
         DELIVERY_MAX
     }
 
+    /// Makes its place ready, before anything is taken there. It is asked again while it fails.
+    ///
+    /// # Errors
+    /// Why the place is not there yet.
+    async fn ready(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Takes a message there. It may come again after a crash, and whenever this did not return.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ use url::Url;
 
 /// What the sink is called in lists. No configured one can have this name.
 pub const HEARD: &str = "retest wishes";
+/// The type of what a task tested that had no item: that task, which can be repeated.
+const TASK: &str = "task";
 /// What tells of events that came in.
 const RECEIVED: &str = "taskbot.event.received";
 
@@ -311,7 +313,18 @@ impl Scheduler {
         });
         let first = |key: &str| entry.data.get(key).and_then(|values| values.first()).cloned();
         let item = first("type").zip(first("item")).map(|(kind, id)| Item { kind, id });
-        let replaced = Replaced { id: number.to_owned(), shown, own: Some(known) };
+        let task = match (item.is_none(), entry.task) {
+            (true, Some(id)) => match self.store().task(id).await {
+                Err(StoreError::NotFound { .. }) => None,
+                found => Some(found?),
+            },
+            _ => None,
+        };
+        // What a task without an item tested is known to that task alone.
+        let of_task =
+            |task: Task| task.item.unwrap_or_else(|| Item { kind: TASK.to_owned(), id: task.id.to_string() });
+        let item = item.or_else(|| task.map(of_task));
+        let replaced = Replaced { id: number.to_owned(), shown, own: Some(known), task: entry.task };
         Ok(FoundResult { item, test: entry.testcase.name, replaced })
     }
 }
@@ -331,5 +344,5 @@ fn found_elsewhere(number: &str, shown: Value) -> Result<FoundResult, ServiceErr
     let test = shown["testcase"]["name"].as_str().or_else(|| shown["testcase"].as_str());
     let test =
         test.ok_or_else(|| ServiceError::Bad(format!("result {number} names no testcase")))?.to_owned();
-    Ok(FoundResult { item, test, replaced: Replaced { id: number.to_owned(), shown, own: None } })
+    Ok(FoundResult { item, test, replaced: Replaced { id: number.to_owned(), shown, own: None, task: None } })
 }

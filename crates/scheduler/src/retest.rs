@@ -103,6 +103,8 @@ pub struct Replaced {
     pub shown: Value,
     /// Its number here, when it is one of ours.
     pub own: Option<ResultId>,
+    /// The task that reported it, where it is known.
+    pub task: Option<TaskId>,
 }
 
 /// What serves a wish.
@@ -201,6 +203,7 @@ impl Scheduler {
             ..ResultQuery::default()
         };
         let results = self.store().results(&results).await?;
+        let behind = wish.result.as_ref().and_then(|result| result.task);
         let by_result = results.items.iter().find_map(|result| result.task);
         let tasks = TaskQuery {
             name: Some(TaskName::new(wish.test.clone())),
@@ -210,15 +213,14 @@ impl Scheduler {
             ..TaskQuery::default()
         };
         let by_name = self.store().tasks(&tasks).await?.items.into_iter().next();
-        let by_result = match by_result {
-            Some(id) => match self.store().task(id).await {
-                Err(StoreError::NotFound { .. }) => None,
-                found => Some(found?),
-            },
-            None => None,
-        };
         let can = |task: &Task| task.kind != TaskKind::Reported;
-        let mut found: Vec<Task> = by_result.into_iter().chain(by_name).filter(can).collect();
+        let mut found: Vec<Task> = by_name.into_iter().filter(can).collect();
+        for id in behind.into_iter().chain(by_result) {
+            match self.store().task(id).await {
+                Err(StoreError::NotFound { .. }) => {}
+                task => found.extend(Some(task?).filter(can)),
+            }
+        }
         found.sort_by_key(|task| task.created_at);
         let Some(last) = found.pop() else { return Ok(None) };
         // What repeats it may be under way.

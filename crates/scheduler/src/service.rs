@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use store::{AuditRecord, Bounds, NewOrigin, NewTask, Stopped, StoreError, StoredEvent};
 
+/// The system whose clients may give their jobs ids of their own.
+const TESTFLINGER: &str = "testflinger";
+
 /// Why a request cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -447,8 +450,15 @@ impl Scheduler {
     /// # Errors
     /// There is none, or several.
     pub async fn find_task(&self, text: &str) -> Result<Task, ServiceError> {
-        if let Ok(id) = text.parse() {
-            return Ok(self.store().task(id).await?);
+        if let Ok(id) = text.parse::<TaskId>() {
+            return match self.store().task(id).await {
+                // Its submitter may have given it an id of his own.
+                Err(error @ StoreError::NotFound { .. }) => {
+                    let known = self.store().foreign_job(TESTFLINGER, id.uuid()).await?;
+                    known.and_then(|job| job.task).ok_or_else(|| error.into())
+                }
+                found => Ok(found?),
+            };
         }
         let not_found = || StoreError::NotFound { what: "task", id: text.to_owned() };
         let digits: String = text.chars().filter(|c| *c != '-').collect();

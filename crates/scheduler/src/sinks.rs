@@ -84,8 +84,13 @@ pub(crate) async fn run(scheduler: Scheduler, served: Arc<Served>, stop: Cancell
     let mut lease = Lease::of(format!("sink.{name}"));
     let mut bell = scheduler.wake().stream.listen();
     let mut tries = 0;
+    let mut ready = false;
     while !stop.is_cancelled() {
-        let pause = match step(&scheduler, &served, &mut lease, &stop, &mut tries).await {
+        let step = match made_ready(&served, &mut ready, &mut tries).await {
+            Ok(()) => step(&scheduler, &served, &mut lease, &stop, &mut tries).await,
+            Err(problem) => Ok(Step::Failed(problem)),
+        };
+        let pause = match step {
             Ok(Step::More) => continue,
             Ok(Step::Idle) => None,
             Ok(Step::Failed(problem)) => {
@@ -111,6 +116,25 @@ pub(crate) async fn run(scheduler: Scheduler, served: Arc<Served>, stop: Cancell
         }
     }
     lease.end(&scheduler).await;
+}
+
+/// Makes a sink's place ready, once.
+async fn made_ready(served: &Served, ready: &mut bool, tries: &mut u32) -> Result<(), String> {
+    if *ready {
+        return Ok(());
+    }
+    match served.sink.ready().await {
+        Ok(()) => {
+            *ready = true;
+            *tries = 0;
+            served.note(SinkHealth::default());
+            Ok(())
+        }
+        Err(error) => {
+            *tries = tries.saturating_add(1);
+            Err(error.to_string())
+        }
+    }
 }
 
 enum Step {

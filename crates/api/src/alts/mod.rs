@@ -7,6 +7,7 @@
 
 mod body;
 mod callback;
+mod logs;
 mod platforms;
 mod result;
 
@@ -43,6 +44,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What the names of its callers begin with.
 const ISSUER: &str = "alts";
+/// What a caller is called whose token has no `email`: whoever knows the secret is believed.
+const NAMELESS: &str = "unnamed";
 /// What an item that is a package is called.
 const ITEM_TYPE: &str = "package";
 /// Why the build system's own number cancels a task.
@@ -109,6 +112,7 @@ impl Settings {
             audience: Vec::new(),
             must_expire: false,
             name_claim: "email".to_owned(),
+            nameless: Some(NAMELESS.to_owned()),
             mappings: vec![everybody],
         }])
     }
@@ -155,7 +159,7 @@ pub(crate) fn not_believed() -> Problem {
 
 /// What everybody may do who may read.
 pub(crate) fn viewer() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(logs::log)).routes(routes!(logs::artifact))
 }
 
 /// What asks for tests.
@@ -332,10 +336,7 @@ async fn show(
         Err(store::StoreError::NotFound { .. }) => return Ok(Json(pending)),
         Err(error) => return Err(error.into()),
     };
-    // An address of its own serves no logs.
-    let public = state.scheduler().settings().public_url.as_deref();
-    let base =
-        public.map_or_else(|| Base::of(&headers, &uri).url(""), |url| url.trim_end_matches('/').to_owned());
+    let base = state.native(&Base::of(&headers, &uri)).url("");
     let mut answer = json!({"state": result::state_of(&task), "api_version": result::API_VERSION});
     if let Some((document, _)) = result::document_of(&state, &task, &base).await? {
         answer["result"] = document;

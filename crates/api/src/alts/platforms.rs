@@ -124,6 +124,29 @@ pub(super) fn kernel_arch(text: &str) -> &str {
     }
 }
 
+/// What a kind of environment is made of on a platform, where it has one.
+fn image(kind: ExecutorKind, platform: &Platform) -> Option<&str> {
+    match kind {
+        ExecutorKind::Container => platform.container.as_deref(),
+        ExecutorKind::Vm => platform.vm.as_deref(),
+        _ => platform.external.as_deref(),
+    }
+}
+
+/// What refuses a runner that nothing fits: where it would fit, and which runners this place has.
+fn no_environment(platforms: &[Platform], of_arch: &[&&&Platform], runner: Runner) -> String {
+    let fits = |runner: Runner, platform: &Platform| {
+        runner.kinds().iter().any(|kind| image(*kind, platform).is_some())
+    };
+    let able = platforms.iter().filter(|platform| fits(runner, platform));
+    let able = listed(able.map(|platform| format!("{} {}", platform.dist, platform.version)));
+    let known = if able.is_empty() { "no platform has one".to_owned() } else { format!("known are {able}") };
+    let others = [("docker", Runner::Docker), ("opennebula", Runner::OpenNebula)].into_iter();
+    let others = others.filter(|(_, other)| of_arch.iter().any(|platform| fits(*other, platform)));
+    let others = listed(others.map(|(word, _)| word));
+    if others.is_empty() { known } else { format!("{known}; this one has {others}") }
+}
+
 fn listed<T: fmt::Display>(texts: impl IntoIterator<Item = T>) -> String {
     let all: BTreeSet<String> = texts.into_iter().map(|text| text.to_string()).collect();
     all.into_iter().collect::<Vec<_>>().join(", ")
@@ -163,10 +186,10 @@ pub(super) fn places(
         let known = listed(of_version.iter().flat_map(|platform| &platform.arches));
         return wrong("dist_arch", format!("{name} {version} has no `{arch}`; known are {known}"));
     }
-    let place = |kind, image: &Option<String>, platform: &Platform| {
-        image.clone().map(|image| Place {
+    let place = |kind: ExecutorKind, platform: &Platform| {
+        image(kind, platform).map(|image| Place {
             kind,
-            image,
+            image: image.to_owned(),
             dist: platform.dist.clone(),
             version: version.trim().to_owned(),
             arch: kernel.clone(),
@@ -175,17 +198,13 @@ pub(super) fn places(
     let places: Vec<Place> = runner
         .kinds()
         .iter()
-        .flat_map(|kind| {
-            of_arch.iter().filter_map(|platform| match kind {
-                ExecutorKind::Container => place(*kind, &platform.container, platform),
-                ExecutorKind::Vm => place(*kind, &platform.vm, platform),
-                _ => place(*kind, &platform.external, platform),
-            })
-        })
+        .flat_map(|kind| of_arch.iter().filter_map(|platform| place(*kind, platform)))
         .collect();
     if places.is_empty() {
         let kinds = listed(runner.kinds());
-        return wrong("runner_type", format!("{name} {version} {arch} has no environment for it ({kinds})"));
+        let known = no_environment(platforms, &of_arch, runner);
+        let why = format!("{name} {version} {arch} has no environment for it ({kinds}); {known}");
+        return wrong("runner_type", why);
     }
     Ok(places)
 }
@@ -228,14 +247,17 @@ mod tests {
             "almalinux",
             "9.4",
             "x86_64",
-            "runner_type: almalinux 9.4 x86_64 has no environment for it (container)",
+            "runner_type: almalinux 9.4 x86_64 has no environment for it (container); known are almalinux 10, \
+             almalinux 8, almalinux 9, centos 10, centos 9, debian 11, debian 12, debian 13, fedora 41, fedora 42, \
+             fedora 43, ubuntu 20.04, ubuntu 22.04, ubuntu 24.04; this one has opennebula",
         );
         check(
             OpenNebula,
             "debian",
             "12",
             "x86_64",
-            "runner_type: debian 12 x86_64 has no environment for it (external, vm)",
+            "runner_type: debian 12 x86_64 has no environment for it (external, vm); known are almalinux 9.4; \
+             this one has docker",
         );
         check(
             Any,

@@ -61,7 +61,7 @@ pub(super) async fn document_of(
 
 /// Where the logs of a task are.
 fn logs(task: &Task, artifacts: &[Artifact], base: &str) -> Value {
-    let log = |name: String, path: String| json!({"name": name, "href": format!("{base}/api/v1/tasks/{}/{path}", task.id), "type": "test_log"});
+    let log = |name: String, path: String| json!({"name": name, "href": format!("{base}/tasks/{}/{path}", task.id), "type": "test_log"});
     let arch = task.needs.arch.as_deref().unwrap_or("noarch");
     let mut logs: Vec<Value> = artifacts
         .iter()

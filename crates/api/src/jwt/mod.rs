@@ -67,6 +67,8 @@ pub struct Issuer {
     pub must_expire: bool,
     /// The claim that names the caller.
     pub name_claim: String,
+    /// What a caller is called whose token does not say; without it such a token is refused.
+    pub nameless: Option<String>,
     /// What claims let callers do; the first that fits counts.
     pub mappings: Vec<Mapping>,
 }
@@ -193,7 +195,9 @@ impl Issuer {
     }
 
     fn identify(&self, claims: &Map<String, Value>) -> Result<Identity, Refusal> {
-        let name = claims::name_of(claims, &self.name_claim).map_err(Refusal::Claims)?;
+        let name = claims::name_of(claims, &self.name_claim)
+            .or_else(|why| self.nameless.clone().ok_or(why))
+            .map_err(Refusal::Claims)?;
         let name = format!("{}/{name}", self.name);
         match self.mappings.iter().find(|mapping| mapping.fits(claims)) {
             Some(mapping) => Ok(Identity { name, role: mapping.role, bounds: mapping.bounds.clone() }),

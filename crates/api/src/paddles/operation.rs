@@ -181,6 +181,8 @@ impl Operation {
             ["runs", run, "jobs", job] if put => Self::ChangeJob(own(run), own(job)),
             ["runs", run, "jobs", job] if delete => Self::RemoveJob(own(run), own(job)),
             ["runs", run, "jobs", job] => Self::Job(own(run), own(job)),
+            // Where the first description's links lead.
+            ["runs", run, job] if !post && !put && !delete => Self::Job(own(run), own(job)),
             ["jobs"] => Self::Jobs,
             ["nodes"] if post => Self::AddNode,
             ["nodes"] => Self::Nodes,
@@ -334,7 +336,8 @@ mod tests {
 
     #[test]
     fn what_is_nowhere() {
-        for path in ["/nothing/", "/runs/x/y/", "/runs/flavor/x/", "/nodes/x/y/", "/queue/x/", "/jobs/1/"] {
+        for path in ["/nothing/", "/runs/x/y/z/", "/runs/flavor/x/y/", "/nodes/x/y/", "/queue/x/", "/jobs/1/"]
+        {
             let place = place(&format!("/compat/paddles{path}")).unwrap();
             assert_eq!(Operation::of(&Method::GET, &place.parts), None, "{path}");
         }

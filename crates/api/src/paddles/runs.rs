@@ -52,13 +52,15 @@ pub(crate) async fn list(ask: &Ask) -> Answer {
 /// The latest runs, by name.
 async fn seed_list(ask: &Ask) -> Answer {
     let query = PaddlesRunQuery { by_posted: true, limit: RUNS_OF_SEED, ..PaddlesRunQuery::default() };
-    let runs = ask.store().paddles_runs(&query).await?;
-    let shown: Map<_, _> =
-        runs.iter().map(|run| (run.name.clone(), shape::seed_run(run, &ask.base))).collect();
-    Ok(document(shown))
+    shown(ask, &query).await
 }
 
 async fn shown(ask: &Ask, query: &PaddlesRunQuery) -> Answer {
+    if ask.is_seed() {
+        let runs = ask.store().paddles_runs(query).await?;
+        let by_name = runs.iter().map(|run| (run.name.clone(), shape::seed_run(run, &ask.base)));
+        return Ok(document(by_name.collect::<Map<_, _>>()));
+    }
     let fields = ask.fields();
     shape::check_run_fields(fields.as_deref())?;
     let runs = ask.store().paddles_runs(query).await?;
@@ -155,6 +157,7 @@ pub(crate) async fn add(ask: &Ask) -> Answer {
     if !ask.store().add_paddles_run(name, &RunName::parse(name)).await? {
         return Err(Refusal::bad(format!("run with name {name} already exists")));
     }
+    ask.audit("paddles.run.add", format!("run/{name}"), json!({})).await?;
     Ok(done())
 }
 

@@ -1,6 +1,7 @@
 //! What is shown, in paddles' shapes: today's, and those of its first description.
 
 use super::{Settings, answer::Refusal};
+use crate::resultsdb::escaped;
 use model::paddles::{JOB_KEYS, JOB_STATUSES, JobStatus, Node, python_time};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ const SEED_KEYS: [&str; 21] = [
 const SEED_NULLS: [&str; 5] = ["kernel", "tasks", "roles", "overrides", "targets"];
 
 fn run_href(base: &str, run: &str) -> String {
-    format!("{base}/runs/{run}/")
+    format!("{base}/runs/{}/", escaped(run))
 }
 
 /// A run, without its jobs.
@@ -114,7 +115,8 @@ fn no_such_field() -> Refusal {
 
 /// A run as the first description has it.
 pub(crate) fn seed_run(run: &PaddlesRun, base: &str) -> Value {
-    let status = if is_over(run.counts.status()) { "finished" } else { run.counts.status() };
+    // It has these two; a run that is empty or queued has not finished.
+    let status = if is_over(run.counts.status()) { "finished" } else { "running" };
     let count = |statuses: &[JobStatus]| statuses.iter().map(|status| run.counts.of(*status)).sum::<i64>();
     json!({"href": run_href(base, &run.name), "status": status, "results": {
         "pass": count(&[JobStatus::Pass]),
@@ -136,7 +138,7 @@ pub(crate) fn seed_entry(job: &PaddlesJob, base: &str) -> Value {
     };
     let over = pass + fail > 0;
     json!({
-        "href": format!("{}{}/", run_href(base, &job.run), job.job_id),
+        "href": format!("{}{}/", run_href(base, &job.run), escaped(&job.job_id)),
         "status": if over { "finished" } else { "running" },
         "results": {"pass": pass, "running": i32::from(!over), "fail": fail},
     })

@@ -6,14 +6,14 @@ use super::{
     refusal::Refusal,
     results, shape,
 };
-use crate::state::ApiState;
+use crate::{auth::Caller, state::ApiState};
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[utoipa::path(get, path = "/api/v2.0/groups", tag = "resultsdb", params(("uuid" = Option<String>, Query, description = "Only these, separated by commas"), ("description" = Option<String>, Query, description = "Only with one of these descriptions"), ("description:like" = Option<String>, Query, description = "Only whose description looks like this; `*` is any text"), ("page" = Option<u64>, Query, description = "The page, from 0"), ("limit" = Option<u32>, Query, description = "How many a page has")), responses((status = 200, description = "Groups, newest first", body = Value)))]
 /// ResultsDB: lists groups.
@@ -58,6 +58,7 @@ pub(crate) async fn results(
 /// ResultsDB: makes a group, or changes what is given of it.
 pub(crate) async fn add(
     State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
@@ -65,6 +66,8 @@ pub(crate) async fn add(
     let group = body::group(&body::object(&headers, &bytes)?, new_id)?;
     let store = state.scheduler().store();
     store.put_group(&group).await?;
+    let object = format!("group/{}", group.id);
+    state.scheduler().audit(&caller.name, "group.put", object, json!({"ref_url": group.ref_url})).await?;
     let stored = store.group(&group.id).await?;
     Ok((StatusCode::CREATED, Json(shape::group(&stored, &base(&headers)))))
 }

@@ -14,7 +14,7 @@ mod shape;
 mod testcases;
 
 pub(crate) use refusal::in_this_form;
-pub(crate) use shape::{Base, result as shown};
+pub(crate) use shape::{Base, escaped, result as shown};
 
 use crate::state::ApiState;
 use model::outcome::words::RESULTSDB_OUTCOMES;

@@ -68,6 +68,12 @@ impl IntoResponse for Refusal {
 
 /// A problem that others found (no token, no such path, a method that is not taken) in this interface's form.
 pub(crate) fn in_this_form(status: StatusCode, detail: &str) -> Response {
-    let message = if status == StatusCode::NOT_FOUND { "Not found" } else { detail };
+    let message = match status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::METHOD_NOT_ALLOWED if detail.is_empty() => {
+            "The method is not allowed for the requested URL."
+        }
+        _ => detail,
+    };
     (status, Json(json!({"message": message}))).into_response()
 }

@@ -20,7 +20,7 @@ pub(crate) async fn root(
     let outcomes: Vec<_> = state.resultsdb().outcomes().map(str::to_owned).collect();
     let body = json!({
         "message": "Results are at one of these addresses.",
-        "documentation": base.href(&[]).replace(super::BASE, "/docs"),
+        "documentation": base.url("/docs/"),
         "groups": base.href(&["groups"]),
         "results": base.href(&["results"]),
         "testcases": base.href(&["testcases"]),

@@ -20,6 +20,11 @@ impl Base {
         Self(format!("{scheme}://{}", host.unwrap_or("localhost")))
     }
 
+    /// A configured address.
+    pub(crate) fn at(url: &str) -> Self {
+        Self(url.trim_end_matches('/').to_owned())
+    }
+
     /// The address of a path of this server.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.0)
@@ -46,7 +51,7 @@ impl Base {
 }
 
 /// As much of a text as an address may hold unescaped.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

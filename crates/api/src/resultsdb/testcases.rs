@@ -6,14 +6,14 @@ use super::{
     refusal::Refusal,
     results, shape,
 };
-use crate::state::ApiState;
+use crate::{auth::Caller, state::ApiState};
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Wanted;
 
 #[utoipa::path(get, path = "/api/v2.0/testcases", tag = "resultsdb", params(("name" = Option<String>, Query, description = "Only these, separated by commas"), ("name:like" = Option<String>, Query, description = "Only those that look like this; `*` is any text"), ("page" = Option<u64>, Query, description = "The page, from 0"), ("limit" = Option<u32>, Query, description = "How many a page has")), responses((status = 200, description = "Testcases by name", body = Value)))]
@@ -57,12 +57,18 @@ pub(crate) async fn show(
 /// ResultsDB: makes a testcase, or gives it another link.
 pub(crate) async fn add(
     State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let testcase = body::testcase(&body::object(&headers, &bytes)?)?;
     let store = state.scheduler().store();
     store.put_testcase(&testcase).await?;
+    let object = format!("testcase/{}", testcase.name);
+    state
+        .scheduler()
+        .audit(&caller.name, "testcase.put", object, json!({"ref_url": testcase.ref_url}))
+        .await?;
     let stored = store.testcase(&testcase.name).await?;
     Ok((StatusCode::CREATED, Json(shape::testcase(&stored, &base(&headers)))))
 }

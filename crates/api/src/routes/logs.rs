@@ -58,6 +58,25 @@ pub(crate) async fn show(
             .and_then(|text| text.parse().ok());
         return Ok(follow(state, &task, &query, last));
     }
+    whole(&state, &task, &query, &headers).await
+}
+
+/// The log of a task's last attempt.
+pub(crate) async fn last_log(
+    state: &ApiState,
+    task: &Task,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let query = LogQuery { attempt: None, follow: false, phase: None, from: 0 };
+    whole(state, task, &query, headers).await
+}
+
+async fn whole(
+    state: &ApiState,
+    task: &Task,
+    query: &LogQuery,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let attempt = query.attempt.unwrap_or(task.attempts);
     if attempt == 0 || attempt > task.attempts {
         let detail = if task.attempts == 0 {
@@ -74,9 +93,9 @@ pub(crate) async fn show(
     let chunks = state.scheduler().store().log_chunks(task.id, attempt, 0).await?;
     let size_bytes: u64 = chunks.iter().map(|chunk| chunk.size_bytes).sum();
     if let Some(phase) = query.phase {
-        return Ok(text(Body::from_stream(of_phase(&state, chunks, phase, query.from))));
+        return Ok(text(Body::from_stream(of_phase(state, chunks, phase, query.from))));
     }
-    let wanted = match range::wanted(&headers, size_bytes)? {
+    let wanted = match range::wanted(headers, size_bytes)? {
         None if query.from > 0 => Some(query.from.min(size_bytes)..size_bytes),
         wanted => wanted,
     };

@@ -19,6 +19,9 @@ mod stream;
 mod tasks;
 mod workers;
 
+pub(crate) use logs::last_log;
+pub(crate) use tasks::left;
+
 pub use hook::{HOOK_SECRET_BYTES_MIN, HookSecret};
 
 use crate::{
@@ -81,6 +84,18 @@ pub(crate) fn of_interface(
         Interface::ResultsDb => {
             vec![(Role::Viewer, resultsdb::viewer()), (Role::Submitter, resultsdb::submitter())]
         }
+    }
+}
+
+/// What the answers of an interface lead to, where it is served by itself: our own pages are not there else.
+#[must_use]
+pub(crate) fn linked_from(interface: Interface) -> Vec<(Role, OpenApiRouter<ApiState>)> {
+    match interface {
+        Interface::Rats => {
+            let pages = OpenApiRouter::new().routes(routes!(retests::show)).routes(routes!(tasks::show));
+            vec![(Role::Viewer, pages)]
+        }
+        _ => Vec::new(),
     }
 }
 

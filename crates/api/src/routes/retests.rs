@@ -107,15 +107,16 @@ pub(crate) async fn ask(
     base: &Base,
 ) -> Result<Value, Problem> {
     let wish = wish(state, asked, base).await?;
+    let native = state.native(base);
     let requested = state.scheduler().retest(wish, &caller.name, &caller.bounds).await?;
     let (status, retest) = match &requested {
         Requested::Made(retest) => ("made", retest),
         Requested::Known(retest) => ("known", retest),
     };
-    let task = |id: &model::TaskId| json!({"id": id, "href": base.url(&format!("/api/v1/tasks/{id}"))});
+    let task = |id: &model::TaskId| json!({"id": id, "href": native.url(&format!("/api/v1/tasks/{id}"))});
     Ok(json!({
         "id": retest.id,
-        "href": base.url(&format!("/api/v1/retests/{}", retest.id)),
+        "href": native.url(&format!("/api/v1/retests/{}", retest.id)),
         "status": status,
         "message": message(&requested),
         "item": retest.item,
@@ -128,10 +129,15 @@ pub(crate) async fn ask(
 }
 
 async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish, Problem> {
-    let missing = |name: &str| {
-        Problem::bad(format!(
+    let of_result = asked.result.clone();
+    let missing = |name: &str| match &of_result {
+        Some(id) => Problem::bad(format!(
+            "result {id} does not say what was tested (`item` and `type` in its data), and no task here reported it; \
+             give `{name}` beside `result_id`"
+        )),
+        None => Problem::bad(format!(
             "`{name}` is missing; give `type`, `item` and `test`, or the `result_id` of a result"
-        ))
+        )),
     };
     let (mut item_type, mut item, mut test) = (asked.item_type, asked.item, asked.test);
     let mut result = None;
@@ -142,7 +148,7 @@ async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish,
         let mut found = state.scheduler().result_of(&id, Some(&base.url("/"))).await?;
         if let Some(own) = found.replaced.own {
             let entry = state.scheduler().store().entry(own).await?;
-            found.replaced.shown = resultsdb::shown(&entry, base, state.resultsdb());
+            found.replaced.shown = resultsdb::shown(&entry, &state.native(base), state.resultsdb());
         }
         if let Some(tested) = found.item {
             item_type = item_type.or(Some(tested.kind));

@@ -303,13 +303,23 @@ pub(crate) async fn artifact(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let task = state.scheduler().find_task(&id).await?;
+    left(&state, &task, &name, &headers).await
+}
+
+/// What a task left under this name or id.
+pub(crate) async fn left(
+    state: &ApiState,
+    task: &Task,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let found = state.scheduler().store().artifacts(task.id).await?;
     let wanted = |artifact: &&Artifact| artifact.name == name || artifact.id.to_string() == name;
     let artifact =
         found.iter().rev().find(wanted).ok_or_else(|| {
             Problem::new(StatusCode::NOT_FOUND, format!("task {} left no `{name}`", task.id))
         })?;
-    artifact_bytes(&state, artifact, &headers).await
+    artifact_bytes(state, artifact, headers).await
 }
 
 /// An artifact's bytes, or the part that is asked for.

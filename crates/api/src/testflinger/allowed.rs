@@ -65,7 +65,7 @@ pub(crate) async fn check(
 
 /// A time as jobs give it, in seconds rounded up: a number, or a text such as `1d 2h`, `2 days`, `90m`, `1:30:00`,
 /// `45`. Nothing when it cannot be read or is negative.
-fn seconds(value: &Value) -> Option<i64> {
+pub(super) fn seconds(value: &Value) -> Option<i64> {
     let text = match value {
         Value::String(text) => text.trim().to_ascii_lowercase(),
         Value::Number(number) => return whole(number.as_f64()?),

@@ -111,10 +111,13 @@ pub(crate) fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// A problem that others found (a method that is not taken, a body that is too large) in this interface's form.
+/// A problem that others found (a method that is not taken, a body that is too large) in this interface's form; one
+/// of whom nobody said anything has the words of its status.
 pub(crate) fn in_this_form(status: StatusCode, detail: &str) -> Response {
     if status == StatusCode::NOT_FOUND {
         text(status, format!("Not found: {detail}"))
+    } else if detail.is_empty() {
+        abort(status, status.canonical_reason().unwrap_or("Error"))
     } else {
         abort(status, detail)
     }
@@ -136,5 +139,10 @@ pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
 
 /// A time as its clients read it.
 pub(crate) fn time(at: chrono::DateTime<chrono::Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+    // Microseconds, as they all write; with none, whole seconds.
+    let form = match at.timestamp_subsec_micros() {
+        0 => chrono::SecondsFormat::Secs,
+        _ => chrono::SecondsFormat::Micros,
+    };
+    at.to_rfc3339_opts(form, true)
 }

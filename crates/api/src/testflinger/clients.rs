@@ -48,6 +48,9 @@ pub(crate) struct Client {
     role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     email: Option<String>,
+    /// Whether it is a person who logs in at a provider, and so has no password here.
+    #[serde(default)]
+    oidc: bool,
 }
 
 /// A role in Testflinger's words.
@@ -77,6 +80,19 @@ pub(crate) async fn find(state: &ApiState, id: &str) -> Result<Option<Client>, R
         let client: Client = serde_json::from_value(record.body).ok()?;
         Some(Client { id: record.name, ..client })
     }))
+}
+
+/// The client that a person is who logged in at a provider; made by the first login.
+pub(super) async fn logged_in(state: &ApiState, name: &str) -> Result<Client, Refusal> {
+    super::agents::check_name(name)?;
+    change(state, CLIENT, name, |there| match there {
+        Some(_) => None,
+        None => Some(json!({"role": "contributor", "secret_hash": "", "email": name, "oidc": true})),
+    })
+    .await?;
+    // Whoever has a password here is not whom a provider calls so.
+    let client = find(state, name).await?.filter(|client| client.oidc);
+    client.ok_or_else(|| Refusal::forbidden(format!("A client with a password is called {name}.")))
 }
 
 /// The client whose password this is.
@@ -146,7 +162,7 @@ pub(crate) async fn permissions(state: &ApiState, client: &Client) -> Result<Per
     })
 }
 
-async fn audit(
+pub(super) async fn audit(
     state: &ApiState,
     asker: &Asker,
     action: &str,
@@ -298,6 +314,9 @@ pub(crate) async fn put(
     protected(&id)?;
     let (fields, secret) = read(&body)?;
     let before = find(&state, &id).await?;
+    if secret.is_some() && before.as_ref().is_some_and(|client| client.oidc) {
+        return Err(Refusal::unprocessable(format!("{id} logs in at the provider and has no password.")));
+    }
     let above = || Refusal::forbidden("A role above your own cannot be given.");
     let wanted = fields.get("role").and_then(Value::as_str).and_then(role);
     let had = before.as_ref().and_then(|client| role(&client.role));

@@ -52,8 +52,8 @@ pub(crate) async fn relay(State(state): State<ApiState>, Path(id): Path<String>,
         Some(_) => return Err(Refusal::field("job_status_webhook", "Not a valid URL.")),
         None => return Err(Refusal::field("job_status_webhook", "Missing data for required field.")),
     };
-    if !told.get("events").is_some_and(Value::is_array) {
-        return Err(Refusal::field("events", "Missing data for required field."));
+    if told.get("events").is_some_and(|events| !events.is_array()) {
+        return Err(Refusal::field("events", "Not a valid list."));
     }
     view::find(&state, id).await?.ok_or_else(|| Refusal::not_found("Job not found."))?;
     let webhook = state.testflinger().webhook.as_ref().ok_or_else(|| {

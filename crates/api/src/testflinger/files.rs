@@ -3,6 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, job_id, nothing, ok},
+    clients,
     results::attempt,
     view,
     who::Asker,
@@ -18,6 +19,7 @@ use axum::{
 use futures_util::StreamExt;
 use model::{ArtifactId, TaskId, TaskState, result::Artifact, task::WaitReason};
 use scheduler::files::{FileError, Files};
+use serde_json::json;
 use store::{ForeignFile, ForeignReport};
 
 /// The field of the form that holds the file.
@@ -141,6 +143,7 @@ async fn download(
 /// `POST /v1/job/<id>/attachments`
 pub(crate) async fn attach(
     State(state): State<ApiState>,
+    Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
     request: Request,
 ) -> Answer {
@@ -164,6 +167,8 @@ pub(crate) async fn attach(
     let (size_bytes, _) = receive(&state, &key, request).await?;
     keep(&state, job.id, ATTACHMENTS, &ForeignFile { size_bytes, key }, true).await?;
     state.scheduler().store().attached(task.id).await?;
+    let object = format!("task/{}", task.id);
+    clients::audit(&state, &asker, "job.attach", object, json!({"bytes": size_bytes})).await?;
     state.scheduler().wake().committed();
     state.scheduler().wake().queued.ring();
     Ok(ok())

@@ -2,7 +2,7 @@
 
 use super::{
     SYSTEM,
-    answer::{Answer, Refusal, document, nothing},
+    answer::{Answer, Refusal, document, in_this_form, nothing},
     secrets, view,
     who::{Asker, NAME_BYTES_MAX},
 };
@@ -10,7 +10,7 @@ use crate::state::ApiState;
 use axum::{
     Extension,
     extract::{RawQuery, State},
-    http::{Method, StatusCode},
+    http::{HeaderValue, Method, StatusCode, header},
     response::Response,
 };
 use model::{
@@ -37,7 +37,9 @@ pub(crate) async fn hand_out(
 ) -> Answer {
     if method == Method::HEAD {
         // Nobody would read the job.
-        return Err(Refusal::Abort(StatusCode::METHOD_NOT_ALLOWED, "A job is handed out by GET".to_owned()));
+        let mut refused = in_this_form(StatusCode::METHOD_NOT_ALLOWED, "A job is handed out by GET");
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        return Ok(refused);
     }
     let query = query.unwrap_or_default();
     let queues: Vec<_> = form_urlencoded::parse(query.as_bytes())

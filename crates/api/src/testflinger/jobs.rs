@@ -3,7 +3,7 @@
 use super::{
     REQUEUES_MAX, SYSTEM,
     answer::{Answer, Refusal, document, job_id, nothing, object, ok, text, time},
-    schema, view,
+    clients, resubmit, schema, view,
     who::Asker,
 };
 use crate::state::ApiState;
@@ -14,7 +14,7 @@ use axum::{
     http::StatusCode,
 };
 use model::{
-    Requirements, Submitter, TaskId, TaskKey, TaskName,
+    Requirements, Submitter, Task, TaskId, TaskKey, TaskName, TaskState,
     ids::QueueName,
     requirements::ForeignNeed,
     retry::{RetryOn, RetryPolicy},
@@ -36,6 +36,9 @@ pub(crate) async fn submit(
 ) -> Answer {
     let settings = state.testflinger();
     let mut job = object(&body)?;
+    if resubmit::by_its_agent(&state, &asker, &job).await? {
+        return Ok(document(json!({"job_id": job["job_id"]})));
+    }
     let wanted = schema::read(&job, settings.strict)?;
     super::allowed::check(&state, &asker, &wanted, &job).await?;
     super::secrets::check(&state, &asker, &job).await?;
@@ -44,29 +47,33 @@ pub(crate) async fn submit(
     for field in ["attachments_status", "started_at"] {
         job.remove(field);
     }
-    let mut id = state.scheduler().ids().next();
-    let mut job_id = id;
-    if let Some(given) = wanted.job_id {
-        job_id = given;
-        match view::find(&state, given).await?.and_then(|there| there.task) {
-            // The same job again, whose answer was lost.
-            Some(task) if !task.state.is_final() => {
-                return Ok(document(json!({"job_id": given.to_string()})));
-            }
-            Some(_) => {}
-            None => id = given,
-        }
-    }
+    // Tasks are listed by the age that is in their ids; an id of the client's own is one more name.
+    let id = state.scheduler().ids().next();
+    let job_id = wanted.job_id.unwrap_or(id);
     job.insert("job_id".to_owned(), job_id.to_string().into());
-    let new = new_task(&state, TaskId::new(id), job, &wanted, &asker);
+    let mut key = job_id;
+    if wanted.job_id.is_some()
+        && let Some(there) = view::find(&state, job_id).await?.and_then(|there| there.task)
+    {
+        if resubmit::is_the_same(&there, &job) {
+            return Ok(document(json!({"job_id": job_id.to_string()})));
+        }
+        resubmit::in_place_of(&state, &asker, &there).await?;
+        key = id;
+    }
+    let key = TaskKey::of_id(SYSTEM, &key.to_string());
+    let new = new_task(&state, TaskId::new(id), key, job, &wanted, &asker);
+    let (object, detail) = (format!("task/{}", new.id), json!({"queue": new.queue}));
     state.scheduler().store().create_tasks(&[new]).await?;
     state.scheduler().wake().committed();
+    clients::audit(&state, &asker, "job.submit", object, detail).await?;
     Ok(document(json!({"job_id": job_id.to_string()})))
 }
 
 fn new_task(
     state: &ApiState,
     id: TaskId,
+    key: TaskKey,
     job: Map<String, Value>,
     wanted: &schema::Wanted,
     asker: &Asker,
@@ -77,7 +84,7 @@ fn new_task(
     let on = if state.testflinger().requeue { vec![RetryOn::Lost] } else { Vec::new() };
     NewTask {
         id,
-        key: TaskKey::of_id("testflinger", &id.to_string()),
+        key,
         kind: TaskKind::Foreign {
             system: SYSTEM.to_owned(),
             job: Value::Object(job),
@@ -179,8 +186,26 @@ pub(crate) async fn position(State(state): State<ApiState>, Path(id): Path<Strin
     let found = view::find(&state, job_id(&id)?).await?;
     let gone = || Refusal::Text(StatusCode::GONE, "Job not found or already started\n".to_owned());
     let task = found.and_then(|job| job.task).ok_or_else(gone)?;
-    let position = state.scheduler().store().position(task.id).await?.ok_or_else(gone)?;
+    let position = match &task.state {
+        // It counts as waiting; what is queued now goes before it.
+        TaskState::Waiting { reason: WaitReason::Attachments, .. } => {
+            Some(state.scheduler().store().queued_before(&task.queue, task.priority).await?)
+        }
+        _ => state.scheduler().store().position(task.id).await?,
+    };
+    let position = position.ok_or_else(gone)?;
     Ok(text(StatusCode::OK, position.to_string()))
+}
+
+/// Refuses who may not stop a job.
+pub(super) fn check_own(state: &ApiState, asker: &Asker, task: &Task) -> Result<(), Refusal> {
+    // Theirs take anybody's word; `strict` is theirs in this, too.
+    let own = matches!(&task.origin, Origin::Submitted { who, .. } if *who == asker.name);
+    if !own && asker.role < Role::Manager && !state.testflinger().strict {
+        let detail = "This job is somebody else's; stopping it needs the role manager";
+        return Err(Refusal::forbidden(detail));
+    }
+    Ok(())
 }
 
 /// `POST /v1/job/<id>/action`
@@ -208,12 +233,7 @@ pub(crate) async fn action(
     if task.state.is_final() {
         return Err(over());
     }
-    // Theirs take anybody's word; `strict` is theirs in this, too.
-    let own = matches!(&task.origin, Origin::Submitted { who, .. } if *who == asker.name);
-    if !own && asker.role < Role::Manager && !state.testflinger().strict {
-        let detail = "This job is somebody else's; cancelling it needs the role manager";
-        return Err(Refusal::forbidden(detail));
-    }
+    check_own(&state, &asker, &task)?;
     match state.scheduler().cancel(task.id, None, &asker.name).await {
         Ok(stopped) if stopped.changed => Ok(ok()),
         Ok(_) | Err(scheduler::service::ServiceError::Store(StoreError::Conflict(_))) => Err(over()),

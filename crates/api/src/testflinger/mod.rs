@@ -14,16 +14,20 @@ mod files;
 mod hand_out;
 mod jobs;
 mod logs;
+mod oidc;
 mod queues;
+mod resubmit;
 mod results;
 mod schema;
 mod secrets;
+mod shapes;
 mod tokens;
 mod view;
 mod who;
 
 pub(crate) use answer::in_this_form;
 pub use events::Webhook;
+pub use oidc::{NAME_CLAIM_DEFAULT, Oidc, SCOPE_DEFAULT};
 pub use secrets::{KEY_BYTES_MIN, SealKey};
 pub(crate) use who::{is_own_path, is_own_token};
 
@@ -67,6 +71,8 @@ pub struct Settings {
     pub secrets: Option<SealKey>,
     /// Where webhooks of jobs may be; without it none are told.
     pub webhook: Option<Webhook>,
+    /// Where people log in; without it its paths are not there.
+    pub oidc: Option<Oidc>,
 }
 
 impl Default for Settings {
@@ -78,6 +84,7 @@ impl Default for Settings {
             file_bytes_max: FILE_BYTES_MAX_DEFAULT,
             secrets: None,
             webhook: None,
+            oidc: None,
         }
     }
 }
@@ -99,6 +106,7 @@ fn operations() -> Vec<(&'static str, Open, MethodRouter<ApiState>)> {
         ("/v1/job/{id}/attachments", Open::Agent, get(files::attachments)),
         ("/v1/result/{id}", Open::Agent, post(results::report).layer(result)),
         ("/v1/result/{id}", Open::Everyone, get(results::show)),
+        ("/v1/result/{id}/status", Open::Everyone, get(results::status)),
         ("/v1/result/{id}/artifact", Open::Agent, post(files::upload).layer(file())),
         ("/v1/result/{id}/artifact", Open::Read, get(files::artifact)),
         ("/v1/result/{id}/log/{kind}", Open::Agent, post(logs::add)),
@@ -134,7 +142,12 @@ fn operations() -> Vec<(&'static str, Open, MethodRouter<ApiState>)> {
 /// All its routes; each with and without a slash at its end.
 pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
     let mut router = Router::new();
-    for (path, open, methods) in operations() {
+    let mut all = operations();
+    if state.testflinger().oidc.is_some() {
+        all.push(("/oidc/auth-init", Open::Public, post(oidc::begin)));
+        all.push(("/oidc/auth-poll/{id}", Open::Public, post(oidc::poll)));
+    }
+    for (path, open, methods) in all {
         let gate = middleware::from_fn_with_state((state.clone(), open), who::gate);
         let methods: MethodRouter<ApiState> = methods.route_layer(gate);
         let methods: MethodRouter<ApiState> = methods.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));

@@ -25,11 +25,12 @@ use store::{ForeignJob, ForeignReport};
 use uuid::Uuid;
 
 /// The attempt of a job that this asker may speak for: the running one, unless another agent has it. `Err` is an
-/// agent that lost the job: what it says counts no more.
+/// agent that lost the job, to another one or to its queue: what it says counts no more.
 pub(crate) fn attempt(job: Option<&ForeignJob>, asker: &Asker) -> Result<Option<AttemptRef>, ()> {
     let task = job.and_then(|job| job.task.as_ref());
     let Some(TaskState::Running { worker, attempt, fence, .. }) = task.map(|task| &task.state) else {
-        return Ok(None);
+        let waits = task.is_some_and(|task| !task.state.is_final());
+        return if waits && asker.agent.is_some() { Err(()) } else { Ok(None) };
     };
     if asker.agent.is_some() && *worker != asker.worker() {
         return Err(());
@@ -91,7 +92,7 @@ fn check(data: &Map<String, Value>) -> Result<(), Refusal> {
                 (!right).then_some("Not a valid mapping type.")
             }
             "device_info" => (!value.is_object()).then_some("Not a valid mapping type."),
-            "job_state" => (!value.is_string()).then_some("Not a valid string."),
+            "job_state" | "agent_id" => (!value.is_string()).then_some("Not a valid string."),
             _ => Some("Unknown field."),
         };
         if let Some(message) = message {
@@ -163,20 +164,42 @@ pub(crate) async fn show(
 ) -> Answer {
     let id: Uuid = job_id(&id)?;
     let Some(job) = view::find(&state, id).await? else { return Ok(nothing()) };
+    let mut all = reported(&state, &asker, &job).await?;
+    let attempt = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
+    all.extend(logs::whole(&state, job.id, attempt).await?);
+    Ok(document(all))
+}
+
+/// `GET /v1/result/<id>/status`: the state and the phases' codes, without the logs.
+pub(crate) async fn status(
+    State(state): State<ApiState>,
+    Extension(asker): Extension<Asker>,
+    Path(id): Path<String>,
+) -> Answer {
+    let Some(job) = view::find(&state, job_id(&id)?).await? else { return Ok(nothing()) };
+    let mut all = reported(&state, &asker, &job).await?;
+    all.retain(|name, _| name == "job_state" || name.ends_with("_status"));
+    Ok(document(all))
+}
+
+/// What was reported of a job, but for its logs.
+async fn reported(
+    state: &ApiState,
+    asker: &Asker,
+    job: &ForeignJob,
+) -> Result<BTreeMap<String, Value>, Refusal> {
     // An agent whose job was taken from it hears that it is to stop.
-    let lost = is_lost(&state, &job, &asker).await?;
+    let lost = is_lost(state, job, asker).await?;
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     let mut data = job.data.clone();
     if let Some(Value::Object(status)) = data.remove("status") {
         all.extend(status.into_iter().map(|(phase, code)| (format!("{phase}_status"), code)));
     }
     all.extend(data);
-    if let Some(word) = view::state(&job) {
+    if let Some(word) = view::state(job) {
         all.insert("job_state".to_owned(), if lost { "cancelled".into() } else { word.into() });
     }
-    let attempt = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
-    all.extend(logs::whole(&state, job.id, attempt).await?);
-    Ok(document(all))
+    Ok(all)
 }
 
 /// Whether the job was this agent's, and was taken from it.

@@ -1,6 +1,6 @@
 //! What a job may say. By default only what matters here is checked; `strict` takes nothing else than Testflinger 1.5.
 
-use super::{answer::Refusal, view::names_attachments, who::NAME_BYTES_MAX};
+use super::{answer::Refusal, shapes, view::names_attachments, who::NAME_BYTES_MAX};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ impl Kind {
                 let texts = value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
                 (texts, "Not a valid list.")
             }
-            Self::Object => (value.is_object() || value.is_null(), "Not a valid mapping type."),
+            Self::Object => (value.is_object(), "Not a valid mapping type."),
         };
         (!right).then_some(message)
     }
@@ -71,10 +71,15 @@ pub(crate) struct Wanted {
 pub(crate) fn read(job: &Map<String, Value>, strict: bool) -> Result<Wanted, Refusal> {
     let mut wrong = Map::new();
     for (field, value) in job {
+        if strict && let Some(mistakes) = shapes::mistakes(field, value) {
+            wrong.insert(field.clone(), mistakes);
+            continue;
+        }
         match FIELDS.iter().find(|(name, _)| name == field) {
             Some((_, kind)) if strict || is_read(field) => {
+                let left_out = value.is_null() && (!strict || field == "provision_data");
                 if let Some(message) = kind.wrong(value)
-                    && (strict || !value.is_null())
+                    && !left_out
                 {
                     wrong.insert(field.clone(), json!([message]));
                 }
@@ -147,6 +152,60 @@ mod tests {
             r#"{"global_timeout":["Not a valid integer."]}"#,
         );
         check(json!({"job_queue": "q", "global_timeout": "1"}), false, "q 0");
+        check(
+            json!({"job_queue": "q", "allocate_data": null}),
+            true,
+            r#"{"allocate_data":["Not a valid mapping type."]}"#,
+        );
         check(json!({"job_queue": "q", "job_id": "x"}), false, "Invalid job_id specified");
+    }
+
+    #[test]
+    fn strict_phases() {
+        let check = |part: &str, value: Value, expect: Value| {
+            let mut job = json!({"job_queue": "q"});
+            job[part] = value.clone();
+            let job = job.as_object().unwrap();
+            assert!(read(job, false).is_ok(), "{part} {value}");
+            let got = match read(job, true) {
+                Err(Refusal::Invalid(_, mut fields)) => fields.remove(part).unwrap(),
+                other => json!(other.is_ok()),
+            };
+            assert_eq!(got, expect, "{part} {value}");
+        };
+        let right = json!(true);
+        check("provision_data", json!({"skip": true}), right.clone());
+        check("provision_data", json!({"url": "http://x", "attachments": [{"agent": "a"}]}), right.clone());
+        check("provision_data", json!({"odd": 1}), json!({"odd": ["Unknown field."]}));
+        let test = json!({"test_cmds": "true", "test_username": "ubuntu", "secrets": {"A": "team/a_1"},
+            "attachments": [{"agent": "a", "device": "b"}]});
+        check("test_data", test, right.clone());
+        check("test_data", json!({"test_cmds": ["true"]}), json!({"test_cmds": ["Not a valid string."]}));
+        check("test_data", json!({"odd": 1}), json!({"odd": ["Unknown field."]}));
+        check(
+            "test_data",
+            json!({"attachments": [{"agent": "a"}, {"local": "x"}]}),
+            json!({"attachments": {"1": {
+                "agent": ["Missing data for required field."], "local": ["Unknown field."],
+            }}}),
+        );
+        check(
+            "test_data",
+            json!({"secrets": {"A": "../x"}}),
+            json!({"secrets": {"A": {"value": ["String does not match expected pattern."]}}}),
+        );
+        check("test_data", json!("true"), json!({"_schema": ["Invalid input type."]}));
+        check("reserve_data", json!({"ssh_keys": ["lp:me", "gh:me"], "timeout": "1h"}), right.clone());
+        check("reserve_data", json!({"timeout": 60}), right);
+        check(
+            "reserve_data",
+            json!({"ssh_keys": ["lp:me", "me"]}),
+            json!({"ssh_keys": {"1": ["String does not match expected pattern."]}}),
+        );
+        check(
+            "reserve_data",
+            json!({"timeout": "soon"}),
+            json!({"timeout": ["Not a valid integer or duration."]}),
+        );
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, object, ok, time},
+    clients,
     who::Asker,
 };
 use crate::state::ApiState;
@@ -133,6 +134,8 @@ pub(crate) async fn put(
             break;
         }
     }
+    clients::audit(&state, &asker, "secret.put", format!("secret/{name}"), json!({"ephemeral": ephemeral}))
+        .await?;
     Ok(document(json!({"expires_at": expires.map(time)})))
 }
 
@@ -144,7 +147,10 @@ pub(crate) async fn remove(
 ) -> Answer {
     let path = path.trim_end_matches('/');
     own(&state, &asker, &client, path)?;
-    state.scheduler().store().remove_foreign_record(SYSTEM, SECRET, &name(&client, path)).await?;
+    let name = name(&client, path);
+    if state.scheduler().store().remove_foreign_record(SYSTEM, SECRET, &name).await? {
+        clients::audit(&state, &asker, "secret.delete", format!("secret/{name}"), json!({})).await?;
+    }
     Ok(ok())
 }
 

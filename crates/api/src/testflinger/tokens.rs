@@ -4,12 +4,14 @@ use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, object},
     clients::{self, Client},
+    who::Asker,
 };
 use crate::{
     jwt::{self, Algorithm, TOKEN_BYTES_MAX},
     state::ApiState,
 };
 use axum::{
+    Extension,
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, header},
@@ -122,6 +124,11 @@ pub(crate) async fn token(State(state): State<ApiState>, headers: HeaderMap) -> 
     let wrong = || Refusal::Text(StatusCode::UNAUTHORIZED, "Invalid client id or client secret".to_owned());
     let (id, secret) = basic(&headers).ok_or_else(wrong)?;
     let client = clients::check_secret(&state, &id, &secret).await?.ok_or_else(wrong)?;
+    issue(&state, &client).await
+}
+
+/// A client's tokens: one for a short while, and one by which it gets others.
+pub(super) async fn issue(state: &ApiState, client: &Client) -> Answer {
     let ids = state.scheduler().ids();
     // 64 characters, as long as its own.
     let refresh = hex::encode(ids.secret());
@@ -132,7 +139,7 @@ pub(crate) async fn token(State(state): State<ApiState>, headers: HeaderMap) -> 
     let name = hash(&refresh);
     let store = state.scheduler().store();
     store.put_foreign_record(SYSTEM, REFRESH, &name, None, &body, Some(forgotten)).await?;
-    let access = access_token(&state, &client).await?;
+    let access = access_token(state, client).await?;
     Ok(document(json!({
         "access_token": access, "token_type": "Bearer", "expires_in": ACCESS_SECONDS, "refresh_token": refresh,
     })))
@@ -180,7 +187,11 @@ pub(crate) async fn refresh(State(state): State<ApiState>, body: Bytes) -> Answe
 }
 
 /// `POST /v1/oauth2/revoke`
-pub(crate) async fn revoke(State(state): State<ApiState>, body: Bytes) -> Answer {
+pub(crate) async fn revoke(
+    State(state): State<ApiState>,
+    Extension(asker): Extension<Asker>,
+    body: Bytes,
+) -> Answer {
     let name = hash(&given(&body)?);
     let store = state.scheduler().store();
     let found = store.foreign_record(SYSTEM, REFRESH, &name).await?;
@@ -188,5 +199,7 @@ pub(crate) async fn revoke(State(state): State<ApiState>, body: Bytes) -> Answer
     record.body["revoked"] = true.into();
     let version = Some(record.version);
     store.put_foreign_record(SYSTEM, REFRESH, &name, version, &record.body, record.expires_at).await?;
+    let object = format!("client/{}", record.body["client_id"].as_str().unwrap_or_default());
+    clients::audit(&state, &asker, "token.revoke", object, json!({})).await?;
     Ok(document(json!({"status": "OK"})))
 }

@@ -193,6 +193,10 @@ async fn admit(
         },
         (None, None) => return Err(missing().into()),
     };
+    if settings.oidc.is_some() && anonymous {
+        // Who can log in says who he is.
+        return Err(missing().into());
+    }
     if settings.strict && anonymous && asker.role >= Role::Submitter {
         // Without a token everybody is a contributor.
         asker.role = Role::Submitter;

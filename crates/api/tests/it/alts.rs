@@ -382,11 +382,21 @@ async fn a_failed_test_is_a_task_that_succeeded() {
         (&json!(format!("install_package_{id}.log")), &json!("test_log"))
     );
     assert_eq!(logs[1]["name"], json!(format!("alts-{id}-x86_64.log")));
-    let admin = bed.token(Role::Admin, 60).await;
+    // The token that reads the result reads its logs, and no others.
     let href = logs[0]["href"].as_str().unwrap();
     let path = href.strip_prefix(&format!("http://{}", bed.address)).unwrap();
-    let log = bed.request(Method::GET, path).bearer_auth(admin).send().await.unwrap();
-    assert_eq!(log.text().await.unwrap(), "installed\n");
+    let read = async |path: &str| {
+        let answer = bed.request(Method::GET, path).bearer_auth(token("a@b")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(read(path).await, (200, "installed\n".to_owned()));
+    assert_eq!(read(&format!("/tasks/{id}/log")).await, (200, String::new()));
+    assert_eq!(read(&format!("/api/v1/tasks/{id}/log")).await.0, 401);
+    let admin = bed.token(Role::Admin, 60).await;
+    let made = bed.request(Method::POST, "/api/v1/tasks").bearer_auth(admin).json(&json!({"task": "lint"}));
+    let other: Value = made.send().await.unwrap().json().await.unwrap();
+    let (status, text) = read(&format!("/tasks/{}/log", other["id"].as_str().unwrap())).await;
+    assert!(status == 404 && text.contains("tests no package"), "{status} {text}");
     bed.end().await;
 }
 

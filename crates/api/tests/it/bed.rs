@@ -61,6 +61,8 @@ pub(crate) enum Kind {
 tokio::task_local! {
     /// What [`both`] says; SQLite without it.
     pub(crate) static KIND: Kind;
+    /// What links begin with; the request's own address without it.
+    pub(crate) static PUBLIC: &'static str;
 }
 
 /// One test for each case and database.
@@ -122,11 +124,13 @@ pub(crate) fn loopback(role: Role) -> Access {
     Access::anonymous(role, vec![([127, 0, 0, 0].into(), 8)])
 }
 
-fn settings() -> Settings {
+fn settings(interfaces: &Interfaces) -> Settings {
     let systems = vec![("ci.*".to_owned(), "atomic-ci".to_owned())];
     Settings {
         poll_every: Duration::from_millis(200),
         retest: RetestSettings { systems, ..RetestSettings::default() },
+        requeue_foreign: interfaces.testflinger.as_ref().is_none_or(|testflinger| testflinger.requeue),
+        public_url: PUBLIC.try_with(|url| (*url).to_owned()).ok(),
         ..Settings::default()
     }
 }
@@ -174,7 +178,7 @@ impl Bed {
             }
         };
         let scheduler = Scheduler::new(Parts {
-            settings: settings(),
+            settings: settings(&interfaces),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             store,

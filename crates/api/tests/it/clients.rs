@@ -40,11 +40,23 @@ async fn slow_heads_and_bodies_are_ended_while_others_are_served() {
     for socket in &mut slow {
         assert!(!until_closed(socket).await.contains(" 200 "));
     }
-    let mut socket = TcpStream::connect(bed.address).await.unwrap();
-    let head = "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let said = until_closed(&mut socket).await;
-    assert!(said.starts_with("HTTP/1.1 4") && said.contains("too slowly"), "{said}");
+    for path in [
+        "/api/v1/tasks",
+        "/v1/job",
+        "/api/v2.0/results",
+        "/tasks/schedule",
+        "/cancel_tasks",
+        "/compat/paddles/runs/",
+        "/submit",
+    ] {
+        let mut socket = TcpStream::connect(bed.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let said = until_closed(&mut socket).await;
+        assert!(said.starts_with("HTTP/1.1 408") && said.contains("too slowly"), "{path}: {said}");
+    }
     bed.end().await;
 }
 

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, in its helpers too")]
 
 mod alts;
+mod audit;
 mod bed;
 mod clients;
 mod events;
+mod login;
 mod paddles;
 mod paddles_machines;
 mod rats;

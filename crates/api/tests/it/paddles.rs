@@ -444,6 +444,20 @@ async fn the_first_description(bed: &Bed) {
         json!({"href": format!("{href}3/"), "status": "finished", "results": {"pass": 0, "running": 0, "fail": 1}})
     );
     assert_eq!(shown["4"]["status"], "running");
+    // Its links lead to the jobs.
+    let (status, third) = run(&format!("curl http://paddles/runs/{name}/3/"));
+    assert_eq!((status.as_str(), &third["job_id"], &third["status"]), ("200", &json!("3"), &json!("fail")));
+    assert_eq!(run(&format!("curl http://paddles/runs/{name}/9/")).0, "404");
+    let (_, found) = run("curl 'http://paddles/runs/suite/rados/?shape=seed'");
+    assert_eq!(found, runs, "by name, as in all its lists");
+    run(r#"curl -X POST http://paddles/runs/ -d '{"name": "a b?c"}'"#);
+    let (_, empty) = run("curl http://paddles/runs/?shape=seed");
+    assert_eq!(empty["a b?c"]["status"], "running", "nothing of it has finished");
+    let href = empty["a b?c"]["href"].as_str().unwrap();
+    assert!(href.ends_with("/runs/a%20b%3Fc/"), "{href}");
+    let shown = bed.request(Method::GET, href.split_once(&bed.address.to_string()).unwrap().1);
+    assert_eq!(shown.send().await.unwrap().json::<Value>().await.unwrap()["name"], "a b?c");
+    run("curl -X DELETE 'http://paddles/runs/a%20b%3Fc/'");
     let put = run(&format!(
         "curl -X PUT http://paddles/runs/{name}/jobs/4/ -d '{{\"success\": true, \"job_id\": \"9\"}}'"
     ));

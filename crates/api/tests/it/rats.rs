@@ -1,12 +1,17 @@
 //! RATS' interface, and the native one beside it.
 
-use super::bed::{Bed, both, rule_files, until};
+use super::{
+    bed::{Bed, PUBLIC, both, loopback, rule_files, until},
+    workers::{claim, finish},
+};
 use model::message::Message;
 use reqwest::{Method, multipart::Form};
 use serde_json::{Value, json};
+use store::Role;
+use taskbot_api::Interface;
 
 both! {
-    a_task_is_repeated_once, what_is_under_way_is_waited_for, a_rule_makes_what_it_would_have_made, others_are_told_in_the_form_that_they_know, what_is_wrong_is_said, only_what_failed_is_run_again_and_never_everything,
+    a_task_is_repeated_once, what_is_under_way_is_waited_for, a_rule_makes_what_it_would_have_made, others_are_told_in_the_form_that_they_know, what_is_wrong_is_said, only_what_failed_is_run_again_and_never_everything, a_result_leads_to_its_task,
 }
 
 const RULES: &str = "rules:\n  - name: lint-builds\n    on: build.done\n    then:\n      - task: lint\n        \
@@ -178,4 +183,87 @@ async fn only_what_failed_is_run_again_and_never_everything() {
     let (status, done) = bed.post("/api/v1/tasks/rerun", &json!({"state": "queued", "name": "lint"})).await;
     assert_eq!((status, done["left"].as_array().unwrap().len()), (200, 2), "{done} {waiting}");
     bed.end().await;
+}
+
+async fn a_result_leads_to_its_task() {
+    let bed = Bed::open().await;
+    // What no task here reported, and what says nothing of an item.
+    let (_, stored) =
+        bed.post("/api/v2.0/results", &json!({"outcome": "FAILED", "testcase": "ci.smoke"})).await;
+    let (status, problem) = ask(&bed, &format!("result_id={}", stored["id"])).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.contains("does not say what was tested"), "{problem}");
+    let (_, made) =
+        ask(&bed, &format!("result_id={}&type=koji_build&item=audit-4.0-1.fc42", stored["id"])).await;
+    assert_eq!(made["served"]["by"], "others", "{made}");
+
+    // A task without an item: the result leads to it.
+    let task = bed.queued("audit-4.0-1.fc42").await;
+    let agent = bed.token(Role::Agent, 60).await;
+    let post = async |path: &str, body: &Value| {
+        let answer = bed.request(Method::POST, path).bearer_auth(&agent).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json::<Value>().await.unwrap()
+    };
+    let given = post("/api/v1/worker/claim", &claim(10)).await["assignments"][0].clone();
+    assert_eq!(given["task"]["id"], json!(task), "{given}");
+    let mut ended = finish(&given["attempt"], &given["fence"]);
+    ended["end"] = json!({"end": "outcome", "outcome": "failed"});
+    ended["environment"] = json!({"executor": "sandbox", "arch": "aarch64"});
+    ended["results"] = json!([{"testcase": "lint.spec", "outcome": "failed", "data": {}}]);
+    (ended["log_chunks"], ended["log_bytes"]) = (json!(0), json!(0));
+    post(&format!("/api/v1/worker/tasks/{task}/finish"), &ended).await;
+    let results = bed.get("/api/v2.0/results?testcases=lint.spec").await;
+    assert_eq!(results["data"][0]["data"], json!({"arch": ["aarch64"]}), "as those expect it who gate by it");
+    let (status, made) = ask(&bed, &format!("result_id={}", results["data"][0]["id"])).await;
+    assert_eq!((status, &made["served"]), (200, &json!({"by": "rerun", "of": task})), "{made}");
+    assert_eq!((&made["item"]["type"], &made["item"]["id"]), (&json!("task"), &json!(task)));
+    bed.end().await;
+}
+
+/// What a link of an answer leads to, without a token.
+async fn follow(href: &Value) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(href.as_str().unwrap()).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn links_of_an_address_of_its_own_lead_somewhere() {
+    let mut bed = with_rules().await;
+    let task = ended(&bed, "audit-4.0-1.fc42").await;
+    let at = bed.listen_for(Interface::Rats, loopback(Role::Submitter)).await;
+    let query = "type=koji_build&item=audit-4.0-1.fc42&test=lint";
+    let (_, made) = follow(&json!(format!("http://{at}/submit?{query}"))).await;
+    assert_eq!(made["href"].as_str().unwrap().split('/').nth(2), Some(&*at.to_string()), "{made}");
+    let (status, shown) = follow(&made["href"]).await;
+    assert_eq!((status, &shown["id"]), (200, &made["id"]));
+    let (status, shown) = follow(&made["tasks"][0]["href"]).await;
+    assert_eq!((status, &shown["task"]["origin"]["of"]), (200, &json!(task)));
+    assert_eq!(follow(&json!(format!("http://{at}/api/v1/tasks"))).await.0, 404, "nothing else is there");
+
+    let at = bed.listen_for(Interface::ResultsDb, loopback(Role::Submitter)).await;
+    let (status, root) = follow(&json!(format!("http://{at}/api/v2.0/"))).await;
+    assert_eq!(status, 300);
+    for place in ["documentation", "groups", "results", "testcases"] {
+        assert_eq!(follow(&root[place]).await.0, 200, "{root}: {place}");
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn links_to_our_pages_begin_with_the_public_address() {
+    let public = "https://qa.example.org/";
+    PUBLIC
+        .scope(public, async {
+            let mut bed = with_rules().await;
+            ended(&bed, "audit-4.0-1.fc42").await;
+            let at = bed.listen_for(Interface::Rats, loopback(Role::Submitter)).await;
+            let query = "type=koji_build&item=audit-4.0-1.fc42&test=lint";
+            let (_, made) = follow(&json!(format!("http://{at}/submit?{query}"))).await;
+            let id = made["id"].as_str().unwrap();
+            assert_eq!(made["href"], json!(format!("https://qa.example.org/api/v1/retests/{id}")));
+            bed.end().await;
+        })
+        .await;
 }

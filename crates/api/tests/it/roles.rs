@@ -80,6 +80,7 @@ async fn every_route_is_open_to_its_roles_only() {
             .replace("{name}", "x")
             .replace("{*name}", "x")
             .replace("{uuid}", "x")
+            .replace("{artifact}", "x")
             .replace("{revision}", "1234567");
         let ask = async |token: Option<&str>| {
             let mut request = bed.request(method.clone(), &path).timeout(std::time::Duration::from_secs(20));

@@ -37,7 +37,7 @@ const AGENT: (&str, &str) = ("agent admin", "agent");
 const AGENTS: (&str, &str) = ("agent manager admin", "agent manager admin");
 const MANAGE: (&str, &str) = ("manager admin", "manager admin");
 const ADMIN: (&str, &str) = ("admin", "admin");
-const OPERATIONS: [(&str, &str, (&str, &str)); 37] = [
+const OPERATIONS: [(&str, &str, (&str, &str)); 38] = [
     ("POST", "/v1/job", SUBMIT),
     ("GET", "/v1/job?queue=a", AGENT),
     ("GET", "/v1/job/search", READ),
@@ -48,6 +48,7 @@ const OPERATIONS: [(&str, &str, (&str, &str)); 37] = [
     ("GET", "/v1/job/ID/attachments", AGENT),
     ("POST", "/v1/result/ID", AGENT),
     ("GET", "/v1/result/ID", EVERYONE),
+    ("GET", "/v1/result/ID/status", EVERYONE),
     ("POST", "/v1/result/ID/artifact", AGENT),
     ("GET", "/v1/result/ID/artifact", READ),
     ("POST", "/v1/result/ID/log/output", AGENT),
@@ -162,12 +163,13 @@ async fn tokens_for_alts_are_signed_as_agreed() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(ask(&sign(ALTS_SECRET, Algorithm::HS256, &email).unwrap()).await, 200);
+    // Whoever knows the secret is believed, whatever else he says.
+    assert_eq!(ask(&sign(ALTS_SECRET, Algorithm::HS256, &json!({"sub": "x"})).unwrap()).await, 200);
     let late = json!({"email": "some@email.com", "exp": 1});
     for token in [
         sign(ALTS_SECRET, Algorithm::HS512, &email).unwrap(),
         sign(b"another", Algorithm::HS256, &email).unwrap(),
         sign(ALTS_SECRET, Algorithm::HS256, &late).unwrap(),
-        sign(ALTS_SECRET, Algorithm::HS256, &json!({"sub": "x"})).unwrap(),
     ] {
         assert_eq!(ask(&token).await, 401);
     }

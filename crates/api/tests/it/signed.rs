@@ -84,6 +84,7 @@ fn issuer(keys: Keys, algorithms: &[Algorithm]) -> Issuer {
         audience: vec!["taskbot".to_owned(), "other".to_owned()],
         must_expire: true,
         name_claim: "sub".to_owned(),
+        nameless: None,
         mappings: mappings(),
     }
 }
@@ -206,15 +207,15 @@ async fn what_is_not_signed_as_agreed_is_refused() {
 }
 
 /// A pair of keys: what signs, and the public one.
-struct Pair {
+pub(crate) struct Pair {
     id: &'static str,
     algorithm: Algorithm,
     key: EncodingKey,
-    public: Value,
+    pub(crate) public: Value,
 }
 
 impl Pair {
-    fn new(id: &'static str, algorithm: Algorithm) -> Self {
+    pub(crate) fn new(id: &'static str, algorithm: Algorithm) -> Self {
         let random = SystemRandom::new();
         let key = match algorithm {
             Algorithm::RS256 => {
@@ -234,7 +235,7 @@ impl Pair {
         Self { id, algorithm, key, public }
     }
 
-    fn sign(&self, id: Option<&str>, over: &Value) -> String {
+    pub(crate) fn sign(&self, id: Option<&str>, over: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = id.map(str::to_owned);
         encode(&header, &claims(over), &self.key).unwrap()

@@ -13,7 +13,7 @@ use store::Role;
 use taskbot_api::{Interfaces, testflinger::Settings};
 
 both! {
-    a_job_from_its_command_line_to_its_agent_and_back, priorities_then_the_agents_order_then_age, what_was_cancelled_stays_cancelled, an_agent_that_began_anew_gives_its_job_up, a_silent_agents_job_is_queued_again, the_codes_of_today, clients_with_passwords_and_tokens, secrets_are_given_to_the_agent_only, a_jobs_events_are_told_to_its_webhook, rules_send_jobs_to_its_queues,
+    a_job_from_its_command_line_to_its_agent_and_back, priorities_then_the_agents_order_then_age, what_was_cancelled_stays_cancelled, an_agent_that_began_anew_gives_its_job_up, a_silent_agents_job_is_queued_again, the_codes_of_today, clients_with_passwords_and_tokens, secrets_are_given_to_the_agent_only, a_jobs_events_are_told_to_its_webhook, rules_send_jobs_to_its_queues, an_id_of_ones_own_is_one_more_name, a_job_submitted_once_more, rules_jobs_fail_where_it_is_said_so,
 }
 
 const UNKNOWN: &str = "00000000-0000-0000-0000-000000000000";
@@ -175,6 +175,7 @@ async fn a_job_from_its_command_line_to_its_agent_and_back() {
     let id = cli.submit(&job).await;
     let path = format!("/v1/job/{id}");
     assert_eq!(cli.get(&path).await.1["attachments_status"], "waiting");
+    assert_eq!(cli.get(&format!("{path}/position")).await, (200, json!(0)), "it waits, too");
     assert_eq!(agent.get("/v1/job?queue=myqueue").await.0, 204);
     assert_eq!(agent.get(&format!("{path}/attachments")).await.0, 204);
     let form = Form::new().part("file", Part::bytes(b"a tar".to_vec()).file_name("attachments.tar.gz"));
@@ -241,6 +242,10 @@ async fn a_job_from_its_command_line_to_its_agent_and_back() {
     let status = json!({"provision": 0, "test": 3, "cleanup": 0});
     assert_eq!(agent.post(&result, &json!({"status": status})).await, ok());
     assert_eq!(agent.post(&result, &json!({"status": status, "job_state": "complete"})).await, ok());
+    let (_, shown) = cli.get(&format!("{result}/status")).await;
+    let brief =
+        json!({"cleanup_status": 0, "job_state": "complete", "provision_status": 0, "test_status": 3});
+    assert_eq!(shown, brief);
     let (_, shown) = cli.get(&result).await;
     let expect = json!({"cleanup_status": 0, "device_info": {"device_ip": "192.0.2.1"}, "job_state": "complete",
         "provision_output": "one\ntwo\n", "provision_status": 0, "test_output": "three\n", "test_serial": "boot",
@@ -383,7 +388,16 @@ async fn the_codes_of_today() {
     check(get.clone(), "/v1/job/x", Value::Null, 400, r#"{"detail":{},"message":"#).await;
     check(get.clone(), &format!("/v1/job/{UNKNOWN}/position"), Value::Null, 410, "Job not found").await;
     check(get.clone(), "/v1/nothing", Value::Null, 404, "Not found:").await;
-    check(Method::DELETE, "/v1/job", Value::Null, 405, "message").await;
+    let refused = r#"{"detail":{},"message":"Method Not Allowed"}"#;
+    check(Method::DELETE, "/v1/job", Value::Null, 405, refused).await;
+    let refused = cli.send(Method::DELETE, "/v1/job", &Value::Null).await;
+    assert_eq!(refused.headers()[header::ALLOW], "POST,GET,HEAD");
+    let head = cli.send(Method::HEAD, "/v1/", &Value::Null).await;
+    assert_eq!((head.status().as_u16(), head.text().await.unwrap()), (200, String::new()));
+    let odd =
+        json!({"job_queue": "q", "test_data": {"test_cmd": "true"}, "reserve_data": {"ssh_keys": ["me"]}});
+    let fields = r#"{"reserve_data":{"ssh_keys":{"0":["String does not match expected pattern."]}},"test_data":{"test_cmd":["Unknown field."]}}"#;
+    check(post.clone(), "/v1/job", odd, 422, fields).await;
     check(post, "/v1/job", json!([]), 422, "Invalid input type").await;
     let agent = bed.token(Role::Agent, 60).await;
     let ask = |path: &str| bed.request(Method::GET, path).bearer_auth(&agent).send();
@@ -592,5 +606,115 @@ async fn rules_send_jobs_to_its_queues() {
         (status, &made["kind"]["system"], &made["queue"]),
         (201, &json!("testflinger"), &json!("rpi4"))
     );
+    bed.end().await;
+}
+
+async fn an_id_of_ones_own_is_one_more_name() {
+    let bed = Bed::open().await;
+    let cli = Client::new(&bed);
+    let first = cli.submit(&json!({"job_queue": "q", "name": "first"})).await;
+    // As others make them, neither by time nor in order.
+    let own = "f0000000-0000-4000-8000-000000000001";
+    assert_eq!(cli.submit(&json!({"job_queue": "q", "name": "own", "job_id": own})).await, own);
+    cli.submit(&json!({"job_queue": "q", "name": "last"})).await;
+    let listed = bed.get("/api/v1/tasks").await;
+    let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|task| &task["name"]).collect();
+    assert_eq!(names, ["last", "own", "first"], "by age");
+    let task = native(&bed, own).await;
+    assert_eq!((&task["task"]["name"], task["task"]["id"] == own), (&json!("own"), false));
+    assert_eq!(cli.get(&format!("/v1/job/{own}")).await.1["job_id"], own);
+    let agent = Client::agent(&bed, "agent1", &["q"]).await;
+    for id in [first.as_str(), own] {
+        assert_eq!(agent.get("/v1/job?queue=q").await.1["job_id"], json!(id));
+        assert_eq!(agent.post("/v1/agents/data/agent1", &json!({"job_id": id})).await.0, 200);
+        let fragment = json!({"fragment_number": 0, "timestamp": "2026-11-21T00:19:34+00:00", "phase": "test", "log_data": id});
+        assert_eq!(agent.post(&format!("/v1/result/{id}/log/output"), &fragment).await.0, 200);
+        let end = json!({"status": {"test": 0}, "job_state": "complete"});
+        assert_eq!(agent.post(&format!("/v1/result/{id}"), &end).await.0, 200);
+        assert_eq!(native(&bed, id).await["task"]["state"]["outcome"], "passed");
+        assert_eq!(cli.get(&format!("/v1/result/{id}")).await.1["test_output"], json!(id));
+    }
+    assert_eq!(bed.get("/api/v1/tasks/f0000000-0000-4000-8000-000000000001").await["task"]["name"], "own");
+    let unknown = bed.request(Method::GET, &format!("/api/v1/tasks/{UNKNOWN}")).send().await.unwrap();
+    assert_eq!(unknown.status(), 404);
+    bed.end().await;
+}
+
+async fn a_job_submitted_once_more() {
+    let bed = Bed::open().await;
+    let cli = Client::new(&bed);
+    let own = "f0000000-0000-4000-8000-000000000002";
+    let job = |text: &str| json!({"job_queue": "q", "job_id": own, "test_data": {"test_cmds": text}});
+    let tasks = async || bed.get("/api/v1/tasks").await["items"].as_array().unwrap().len();
+    assert_eq!(cli.submit(&job("one")).await, own);
+    assert_eq!(cli.submit(&job("one")).await, own);
+    assert_eq!(tasks().await, 1, "the answer was lost: it is the same job");
+    // Another one under the same id is what counts.
+    assert_eq!(cli.submit(&job("two")).await, own);
+    assert_eq!(tasks().await, 2);
+    assert_eq!(cli.get(&format!("/v1/job/{own}")).await.1["test_data"]["test_cmds"], "two");
+    let (agent, other) =
+        (Client::agent(&bed, "agent1", &["q"]).await, Client::agent(&bed, "agent2", &["q"]).await);
+    let (_, given) = agent.get("/v1/job?queue=q").await;
+    assert_eq!(given["test_data"]["test_cmds"], "two");
+    assert_eq!(other.get("/v1/job?queue=q").await.0, 204);
+
+    // Its device does not recover: the agent gives it back, with all that it was given.
+    agent.post("/v1/agents/data/agent1", &json!({"job_id": own})).await;
+    agent.post(&format!("/v1/result/{own}"), &json!({"status": {"provision": 46}})).await;
+    assert_eq!(agent.submit(&given).await, own);
+    assert_eq!((cli.state(own).await, tasks().await), (json!("waiting"), 2));
+    // What it still says of it is not said of the next attempt.
+    let late = json!({"status": {"provision": 46}, "job_state": "complete"});
+    assert_eq!(agent.post(&format!("/v1/result/{own}"), &late).await.0, 200);
+    assert_eq!(cli.state(own).await, "waiting");
+    let (_, again) = other.get("/v1/job?queue=q").await;
+    assert_eq!(again["job_id"], json!(own));
+    assert_eq!(cli.get(&format!("/v1/result/{own}")).await.1, json!({"job_state": "running"}));
+
+    // A person submits it while it runs: that run is over, and it is run anew.
+    assert_eq!(cli.submit(&job("three")).await, own);
+    assert_eq!(other.state(own).await, "waiting");
+    let (_, third) = agent.get("/v1/job?queue=q").await;
+    assert_eq!(third["test_data"]["test_cmds"], "three");
+    assert_eq!(other.post(&format!("/v1/result/{own}"), &late).await.0, 200);
+    assert_eq!(cli.state(own).await, "running");
+    let end = json!({"status": {"test": 0}, "job_state": "complete"});
+    assert_eq!(agent.post(&format!("/v1/result/{own}"), &end).await.0, 200);
+    let listed = bed.get("/api/v1/tasks").await;
+    let states: Vec<_> =
+        listed["items"].as_array().unwrap().iter().map(|task| &task["state"]["state"]).collect();
+    assert_eq!(states, ["finished", "cancelled", "cancelled"]);
+    // One that has ended is run again.
+    assert_eq!(cli.submit(&job("three")).await, own);
+    assert_eq!((cli.state(own).await, tasks().await), (json!("waiting"), 4));
+    bed.end().await;
+}
+
+async fn rules_jobs_fail_where_it_is_said_so() {
+    let testflinger =
+        Settings { lease: std::time::Duration::from_millis(1), requeue: false, ..Settings::default() };
+    let interfaces = Interfaces { testflinger: Some(testflinger), ..Interfaces::default() };
+    let bed = Bed::serving(interfaces, loopback(Role::Admin)).await;
+    let rules = "rules:\n  - name: boot-each-image\n    on: image.done\n    then:\n      - task: boot\n";
+    let files =
+        RuleFiles::of([("tasks.yaml", "tasks:\n  boot: {testflinger: rpi4}\n"), ("rules.yaml", rules)]);
+    bed.scheduler.activate_rules(files, "test", "tester").await.unwrap();
+    let event = json!({"topic": "image.done", "id": "1", "body": {}});
+    let (_, sent) = bed.post("/api/v1/events", &event).await;
+    let of_a_rule = sent["tasks"][0].as_str().unwrap().to_owned();
+    let (_, made) = bed.post("/api/v1/tasks", &json!({"task": "boot"})).await;
+    let by_hand = made["id"].as_str().unwrap().to_owned();
+    let submitted = Client::new(&bed).submit(&json!({"job_queue": "rpi4"})).await;
+    for id in [of_a_rule, by_hand, submitted] {
+        let agent = Client::agent(&bed, &format!("agent-{id}"), &["rpi4"]).await;
+        assert_eq!(agent.get("/v1/job?queue=rpi4").await.1["job_id"], json!(id));
+        let outcome = until("the lease to be over", || async {
+            bed.store().reap(10).await.unwrap();
+            native(&bed, &id).await["task"]["state"]["outcome"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert_eq!(outcome, "error(lost)", "it is not queued again");
+    }
     bed.end().await;
 }

@@ -265,6 +265,9 @@ pub trait Tasks: Send + Sync {
     /// queued.
     async fn position(&self, task: TaskId) -> Result<Option<u64>>;
 
+    /// How many tasks of a queue with at least this priority are queued.
+    async fn queued_before(&self, queue: &QueueName, priority: i32) -> Result<u64>;
+
     /// A batch by its id or name.
     async fn batch(&self, id_or_name: &str) -> Result<Batch>;
 }

@@ -2,7 +2,7 @@
 
 use super::{
     SqlStore,
-    results::store_results,
+    results::store_results_of,
     session::{Session, transaction},
     task_row::{TaskRow, refused},
     tasks::cut,
@@ -77,7 +77,9 @@ async fn finish_in(
     // Only the attempt that decides the task speaks for the item.
     if let TaskState::Finished { .. } = row.task.state {
         let all = publish(&row) == Publish::All;
-        store_results(&mut work, Some((&row.task, request.attempt.attempt)), &request.results, all).await?;
+        let ran_on = request.environment.as_ref().map_or("", |environment| environment.arch.as_str());
+        let from = Some((&row.task, request.attempt.attempt));
+        store_results_of(&mut work, from, ran_on, &request.results, all).await?;
     }
     work.done().await?;
     Ok(Finished::Accepted(Box::new(row.task)))

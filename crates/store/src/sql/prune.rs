@@ -124,6 +124,34 @@ const FOREIGN_JOBS: Kind = Kind {
     clear: None,
     with: &[("foreign_tag", "id")],
 };
+/// A run goes with its jobs when the last report of it is old; one of which a job is not over stays.
+const PADDLES_JOBS: Kind = Kind {
+    name: "paddles_jobs",
+    table: "paddles_job",
+    key: "seq",
+    old: "run_id in (select id from paddles_run where coalesce(updated, posted) < $1 \
+        and queued = 0 and running = 0 and waiting = 0)",
+    clear: None,
+    with: &[("paddles_job_node", "seq")],
+};
+const PADDLES_RUNS: Kind = Kind {
+    name: "paddles_runs",
+    table: "paddles_run",
+    key: "id",
+    old: "coalesce(updated, posted) < $1 and queued = 0 and running = 0 and waiting = 0 \
+        and not exists (select 1 from paddles_job j where j.run_id = paddles_run.id)",
+    clear: None,
+    with: &[],
+};
+/// Tokens, secrets and logins that have expired are not to be had any more.
+const FOREIGN_RECORDS: Kind = Kind {
+    name: "foreign_records",
+    table: "foreign_record",
+    key: "system || '/' || kind || '/' || name",
+    old: "expires_at <= $1",
+    clear: None,
+    with: &[],
+};
 /// Windows that are over hold nothing off; they go without being asked.
 const WISHES: Kind =
     Kind { name: "wishes", table: "wish", key: "hash", old: "until < $1", clear: None, with: &[] };
@@ -134,7 +162,7 @@ pub(crate) async fn prune(
     limit: u32,
     dry_run: bool,
 ) -> Result<Pruned> {
-    let kinds: [(&Kind, Option<Duration>); 13] = [
+    let kinds: [(&Kind, Option<Duration>); 16] = [
         (&BODIES, retention.bodies),
         (&EVENTS, retention.events),
         (&MESSAGES, retention.messages),
@@ -144,10 +172,13 @@ pub(crate) async fn prune(
         (&FOREIGN_FILES, retention.files),
         (&TASKS, retention.tasks),
         (&FOREIGN_JOBS, retention.tasks),
+        (&PADDLES_JOBS, retention.tasks),
+        (&PADDLES_RUNS, retention.tasks),
         (&RESULTS, retention.results),
         (&DEAD_LETTERS, retention.dead_letters),
         (&AUDIT, retention.audit),
         (&WISHES, Some(Duration::ZERO)),
+        (&FOREIGN_RECORDS, Some(Duration::ZERO)),
     ];
     let mut pruned = Pruned::default();
     for (kind, keep) in kinds {

@@ -18,6 +18,7 @@ use model::{
     message::NewMessage,
     result::{Artifact, NOTE_BYTES_MAX, NewResult, StoredResult},
 };
+use serde_json::Map;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
@@ -58,6 +59,8 @@ const RESULT_POSTGRES: &str = "insert into result (parent, task_id, attempt, tes
 /// SQLite: the last outcome of each scenario, by the index.
 const PREVIOUS: &str = "select unhex(s.value) as scenario, (select r.outcome from result r \
     where r.scenario = unhex(s.value) order by r.id desc limit 1) as outcome from json_each($1) s";
+/// The value that says for which architecture a result is.
+const ARCH: &str = "arch";
 const LOG_CHUNK: &str = "insert into log_chunk (task_id, attempt, seq, size_bytes, key, created_at) \
     values ($1, $2, $3, $4, $5, $6) on conflict (task_id, attempt, seq) do nothing";
 const ARTIFACT: &str = "insert into artifact (id, task_id, attempt, name, size_bytes, sha256, key, published, \
@@ -131,13 +134,22 @@ pub(crate) struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn new(result: &'a NewResult, parent: Option<ResultId>, item: Option<&'a Item>, arch: &'a str) -> Self {
-        let arch = result.data.get("arch").and_then(|arch| arch.as_str()).unwrap_or(arch);
+        let arch = result.data.get(ARCH).and_then(|arch| arch.as_str()).unwrap_or(arch);
         Self { result, entry: None, parent, item: result.item.as_ref().or(item), arch }
     }
 
     /// A result as ResultsDB's interface says it.
     pub(crate) fn said(result: &'a NewResult, entry: &'a NewEntry) -> Self {
         Self { entry: Some(entry), ..Self::new(result, None, None, "") }
+    }
+
+    /// Its values; one that is listed has its architecture.
+    fn data(&self, listed: bool) -> Map<String, serde_json::Value> {
+        let mut data = self.result.data.clone();
+        if listed && !self.arch.is_empty() {
+            data.entry(ARCH).or_insert_with(|| self.arch.into());
+        }
+        data
     }
 
     /// The hash of testcase, item and architecture.
@@ -159,8 +171,21 @@ pub(crate) async fn store_results(
     results: &[NewResult],
     tell_all: bool,
 ) -> Result<Vec<ResultId>> {
+    store_results_of(work, from, "", results, tell_all).await
+}
+
+/// As [`store_results`], of an attempt that ran on this architecture: results that say none are told and found with
+/// it. What the task was asked for goes before what it ran on.
+pub(crate) async fn store_results_of(
+    work: &mut Work<'_>,
+    from: Option<(&Task, u32)>,
+    ran_on: &str,
+    results: &[NewResult],
+    tell_all: bool,
+) -> Result<Vec<ResultId>> {
+    let arch = from.and_then(|(task, _)| asked_arch(task)).unwrap_or(ran_on);
     let item = from.and_then(|(task, _)| task.item.as_ref());
-    let top = results.iter().map(|result| Node::new(result, None, item, "")).collect();
+    let top = results.iter().map(|result| Node::new(result, None, item, arch)).collect();
     let stored = store_trees(work, from, top, tell_all).await?;
     Ok(stored.iter().map(|result| result.id).collect())
 }
@@ -197,6 +222,12 @@ pub(crate) async fn store_trees(
     Ok(top.unwrap_or_default())
 }
 
+/// The architecture that a task was asked for: by an input of this name, or as a need.
+fn asked_arch(task: &Task) -> Option<&str> {
+    let input = task.inputs.get(ARCH).and_then(|arch| arch.as_str()).filter(|arch| !arch.is_empty());
+    input.or(task.needs.arch.as_deref())
+}
+
 async fn store_level(
     work: &mut Work<'_>,
     from: Option<(&Task, u32)>,
@@ -223,7 +254,7 @@ async fn store_level(
             previous_outcome: previous.get(scenario).copied(),
             note: node.result.note.as_deref().map(|note| cut(note, NOTE_BYTES_MAX)),
             duration_ms: node.result.duration_ms,
-            data: node.result.data.clone(),
+            data: node.data(listed),
             created_at: node.entry.and_then(|entry| entry.at).unwrap_or(work.now).trunc_subsecs(6),
         })
         .collect();

@@ -154,12 +154,10 @@ fn exists(clause: &mut Where, dialect: Dialect, id: &str, key: &str, wanted: &Wa
         }
         Wanted::Like(patterns) => {
             let among = match dialect {
-                Dialect::Sqlite => {
-                    "exists (select 1 from json_each(?) p where x.value like p.value escape '\\'))"
-                }
+                Dialect::Sqlite => "exists (select 1 from json_each(?) p where x.value glob p.value))",
                 Dialect::Postgres => "x.value like any(?) offset 0)",
             };
-            clause.add(among, Value::texts(patterns.iter().map(|pattern| like(pattern))));
+            clause.add(among, Value::texts(patterns.iter().map(|pattern| like(dialect, pattern))));
         }
     }
 }
@@ -183,14 +181,16 @@ fn outcomes(clause: &mut Where, dialect: Dialect, query: &EntryQuery) {
     }
 }
 
-/// A pattern in which `*` stands for any text, as one of SQL.
-fn like(pattern: &str) -> String {
+/// A pattern in which `*` stands for any text, as one of the database that tells capitals from small letters: `like`
+/// does in PostgreSQL, and `glob` in SQLite.
+fn like(dialect: Dialect, pattern: &str) -> String {
     let mut sql = String::with_capacity(pattern.len());
     for letter in pattern.chars() {
-        match letter {
-            '*' => sql.push('%'),
-            '%' | '_' | '\\' => sql.extend(['\\', letter]),
-            letter => sql.push(letter),
+        match (dialect, letter) {
+            (Dialect::Postgres, '*') => sql.push('%'),
+            (Dialect::Postgres, '%' | '_' | '\\') => sql.extend(['\\', letter]),
+            (Dialect::Sqlite, '?' | '[') => sql.extend(['[', letter, ']']),
+            (_, letter) => sql.push(letter),
         }
     }
     sql
@@ -300,11 +300,11 @@ fn column_wanted(clause: &mut Where, dialect: Dialect, column: &str, wanted: Opt
         Some(Wanted::Like(patterns)) => {
             let among = match dialect {
                 Dialect::Sqlite => {
-                    format!("exists (select 1 from json_each(?) p where {column} like p.value escape '\\')")
+                    format!("exists (select 1 from json_each(?) p where {column} glob p.value)")
                 }
                 Dialect::Postgres => format!("{column} like any(?)"),
             };
-            clause.add(&among, Value::texts(patterns.iter().map(|pattern| like(pattern))));
+            clause.add(&among, Value::texts(patterns.iter().map(|pattern| like(dialect, pattern))));
         }
         None => {}
     }

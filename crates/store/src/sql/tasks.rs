@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use chrono::Duration;
 use model::{
     Attempt, Outcome, Phase, Task, TaskId, TaskKey, TaskState,
+    ids::QueueName,
     message::TaskChange,
     task::{Approval, Stop, TaskKind, WaitReason},
 };
@@ -121,6 +122,10 @@ impl Tasks for SqlStore {
 
     async fn position(&self, task: TaskId) -> Result<Option<u64>> {
         super::tasks_read::position(&mut self.read().await?, task).await
+    }
+
+    async fn queued_before(&self, queue: &QueueName, priority: i32) -> Result<u64> {
+        super::tasks_read::queued_before(&mut self.read().await?, queue, priority).await
     }
 
     async fn batch(&self, id_or_name: &str) -> Result<Batch> {

@@ -7,7 +7,7 @@ use super::{
     where_clause::{Where, page},
 };
 use crate::{Batch, Page, Result, StoreError, TaskQuery};
-use model::{Attempt, Task, TaskId, attempt::PhaseReport};
+use model::{Attempt, Task, TaskId, attempt::PhaseReport, ids::QueueName};
 use uuid::Uuid;
 
 /// How many tasks are found by the start of an id.
@@ -20,6 +20,8 @@ const ATTEMPTS: &str = "select * from attempt where task_id = $1 order by number
 const POSITION: &str = "select count(*) as n from task o join task t on t.id = $1 \
     where o.queue = t.queue and o.state = 'queued' and (o.priority > t.priority or (o.priority = t.priority \
     and (o.turn < t.turn or (o.turn = t.turn and o.id < t.id))))";
+const QUEUED_BEFORE: &str =
+    "select count(*) as n from task where queue = $1 and state = 'queued' and priority >= $2";
 const STATE: &str = "select state from task where id = $1";
 const BATCH: &str =
     "select * from batch where id = $1 or name = $2 order by case when id = $1 then 0 else 1 end";
@@ -109,6 +111,10 @@ pub(crate) async fn position(session: &mut Session, task: TaskId) -> Result<Opti
         "queued" | "delayed" => Ok(Some(session.one(POSITION, values![task]).await?.number("n")?)),
         _ => Ok(None),
     }
+}
+
+pub(crate) async fn queued_before(session: &mut Session, queue: &QueueName, priority: i32) -> Result<u64> {
+    session.one(QUEUED_BEFORE, values![queue, priority]).await?.number("n")
 }
 
 pub(crate) async fn batch(session: &mut Session, id_or_name: &str) -> Result<Batch> {

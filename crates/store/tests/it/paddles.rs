@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use store::{
     NewOrigin, NewTask, PADDLES_JOB_BYTES_MAX, PaddlesField, PaddlesJob, PaddlesJobQuery, PaddlesNodeChange,
     PaddlesNodeQuery, PaddlesNodes, PaddlesPause, PaddlesPopped, PaddlesReport, PaddlesReported, PaddlesRun,
-    PaddlesRunQuery, PaddlesTarget, ResultQuery, StoreError,
+    PaddlesRunQuery, PaddlesTarget, ResultQuery, Retention, StoreError,
 };
 
 conformance![
@@ -24,6 +24,7 @@ conformance![
     queues_hand_out_once,
     nodes_are_locked_all_or_none,
     writes_cost_the_same_in_a_large_run,
+    runs_that_are_over_go_with_their_age,
 ];
 
 const RUN: &str = "me-2026-11-20_10:00:00-rados-main-distro-default-smithi";
@@ -62,6 +63,27 @@ async fn post(bed: &Bed, run: &str, body: &Value) -> PaddlesReported {
 
 async fn put(bed: &Bed, run: &str, job_id: &str, body: &Value) -> PaddlesReported {
     bed.store.report_paddles_jobs(&[changed(run, job_id, body)]).await.unwrap().remove(0)
+}
+
+async fn runs_that_are_over_go_with_their_age(bed: &Bed) {
+    let day = Duration::from_secs(24 * 3600);
+    let keep = Retention { tasks: Some(day), ..Retention::default() };
+    for (run, status) in [("over", "pass"), ("open", "running")] {
+        post(bed, run, &json!({"job_id": "1", "status": "running", "targets": {"u@node1": "key"}})).await;
+        post(bed, run, &json!({"job_id": "2", "status": "fail"})).await;
+        put(bed, run, "1", &json!({"status": status})).await;
+    }
+    bed.store.add_paddles_run("empty", &RunName::parse("empty")).await.unwrap();
+    assert!(bed.store.prune(&keep, 100, false).await.unwrap().rows.is_empty(), "nothing is old yet");
+    bed.store.shift_clock(2 * 24 * 3_600_000).await.unwrap();
+    let gone = bed.store.prune(&keep, 100, false).await.unwrap();
+    assert_eq!((gone.rows["paddles_jobs"], gone.rows["paddles_runs"]), (2, 2), "{gone:?}");
+    assert!(bed.store.paddles_run("over").await.unwrap().is_none());
+    assert!(bed.store.paddles_run("empty").await.unwrap().is_none());
+    assert_eq!(run(bed, "open").await.counts.total(), 2);
+    let left = jobs(bed, PaddlesJobQuery { node: Some("node1".to_owned()), ..PaddlesJobQuery::default() });
+    assert_eq!(left.await.iter().map(|job| job.run.as_str()).collect::<Vec<_>>(), ["open"]);
+    assert!(bed.store.prune(&keep, 100, false).await.unwrap().rows.is_empty());
 }
 
 async fn run(bed: &Bed, name: &str) -> PaddlesRun {

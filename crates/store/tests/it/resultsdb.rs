@@ -146,6 +146,8 @@ async fn entries_are_asked_for_by_their_values(bed: &Bed) {
     check(data(&[("type", any_of(&["koji_build"])), ("item", any_of(&["m-2-1"]))]), &[two]).await;
     check(data(&[("item", like(&["n-*"]))]), &[two, one]).await;
     check(data(&[("item", like(&["*-1", "F4*"]))]), &[three, two, one]).await;
+    check(data(&[("item", like(&["N-*"]))]), &[]).await;
+    check(data(&[("item", like(&["?-*", "[n]-*"]))]), &[]).await;
     check(data(&[("x_y", like(&["50%"]))]), &[three]).await;
     check(data(&[("x_y", like(&["5_%"]))]), &[]).await;
     check(data(&[("none", any_of(&["x"]))]), &[]).await;

@@ -123,6 +123,23 @@ pub(crate) struct Testflinger {
     pub(crate) webhook_host: Option<String>,
     /// The file with the token that it is shown.
     pub(crate) webhook_token_file: Option<PathBuf>,
+    /// Where people log in.
+    pub(crate) oidc: Option<OidcLogin>,
+}
+
+/// `interfaces.testflinger.oidc`
+#[derive(Debug, Clone)]
+pub(crate) struct OidcLogin {
+    /// The provider.
+    pub(crate) issuer: reqwest::Url,
+    /// What this server is called there.
+    pub(crate) client_id: String,
+    /// The file with its password there.
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// What is asked for.
+    pub(crate) scope: String,
+    /// What of its tokens names a person.
+    pub(crate) name_claim: String,
 }
 
 /// `interfaces.rats`
@@ -160,6 +177,7 @@ impl Default for Interfaces {
                 secrets_key_file: None,
                 webhook_host: None,
                 webhook_token_file: None,
+                oidc: None,
             },
             alts: Alts::default(),
             paddles: Paddles { enabled: true, listen: None, settings: api::paddles::Settings::default() },

@@ -182,6 +182,11 @@ fn values(config: &Config) -> Value {
                 "secrets_key_file": path(interfaces.testflinger.secrets_key_file.as_ref()),
                 "webhook_host": interfaces.testflinger.webhook_host,
                 "webhook_token_file": path(interfaces.testflinger.webhook_token_file.as_ref()),
+                "oidc": interfaces.testflinger.oidc.as_ref().map(|oidc| json!({
+                    "issuer": oidc.issuer.as_str(), "client_id": oidc.client_id,
+                    "client_secret_file": path(oidc.client_secret_file.as_ref()), "scope": oidc.scope,
+                    "name_claim": oidc.name_claim,
+                })),
             },
         },
         "sinks": config.sinks.iter().map(super::sinks::ConfiguredSink::shown).collect::<Vec<_>>(),

@@ -71,6 +71,7 @@ impl Signed {
             audience: self.audience.clone(),
             must_expire: true,
             name_claim: self.name_claim.clone(),
+            nameless: None,
             mappings: self.roles.clone(),
         })
     }

@@ -98,8 +98,9 @@ impl ConfiguredSink {
                 })
             }
             Kind::Files(copied) => {
-                let at = |part: &str, place: &Option<Files>| {
-                    place.as_ref().map(|place| self.place(part, place)).transpose()
+                let mut folders = Vec::new();
+                let mut at = |part: &str, place: &Option<Files>| {
+                    place.as_ref().map(|place| self.place(part, place, &mut folders)).transpose()
                 };
                 let places = Places {
                     artifacts: at("artifacts", &copied.artifacts)?,
@@ -107,25 +108,36 @@ impl ConfiguredSink {
                     summaries: at("summaries", &copied.summaries)?,
                     reports: None,
                 };
-                self.copies(around, places)
+                self.copies(around, places, folders)
             }
             Kind::Junit(place) => {
                 let report = Box::new(|results: &[StoredResult]| {
                     results::junit_writer::document(&results::junit_writer::suites(results))
                 });
-                let reports = Some((self.place("junit", place)?, report as Box<copies::Report>));
-                self.copies(around, Places { reports, ..Places::default() })
+                let mut folders = Vec::new();
+                let reports =
+                    Some((self.place("junit", place, &mut folders)?, report as Box<copies::Report>));
+                self.copies(around, Places { reports, ..Places::default() }, folders)
             }
         })
     }
 
-    fn place(&self, part: &str, place: &Files) -> Result<scheduler::files::Files> {
+    /// A place, with the folder that it needs.
+    fn place(
+        &self,
+        part: &str,
+        place: &Files,
+        folders: &mut Vec<PathBuf>,
+    ) -> Result<scheduler::files::Files> {
         let what = format!("sink {}: {part}", self.name);
-        Ok(scheduler::files::Files::new(crate::server::object_stores::open(&what, place)?))
+        let (store, folder) = crate::server::object_stores::open_later(&what, place)?;
+        folders.extend(folder);
+        Ok(scheduler::files::Files::new(store))
     }
 
-    fn copies(&self, around: &Surroundings<'_>, places: Places) -> Arc<dyn Sink> {
-        Arc::new(Copies::new(&self.name, Arc::clone(around.store), around.files.clone(), places))
+    fn copies(&self, around: &Surroundings<'_>, places: Places, folders: Vec<PathBuf>) -> Arc<dyn Sink> {
+        let copies = Copies::new(&self.name, Arc::clone(around.store), around.files.clone(), places);
+        Arc::new(crate::server::InFolders { copies, folders })
     }
 
     /// As `config show` shows it.

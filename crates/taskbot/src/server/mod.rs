@@ -5,6 +5,7 @@
 //! ([`running`]), and beside it a worker with its executors ([`work`]), until a signal comes ([`signals`]).
 
 pub(crate) mod access;
+mod in_folders;
 pub(crate) mod machine;
 pub(crate) mod object_stores;
 pub(crate) mod open;
@@ -14,6 +15,7 @@ pub(crate) mod running;
 pub(crate) mod signals;
 pub(crate) mod work;
 
+pub(crate) use in_folders::InFolders;
 pub(crate) use result_messages::ResultMessages;
 
 use crate::{

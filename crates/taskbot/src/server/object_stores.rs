@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use object_store::{ObjectStore, parse_url_opts, prefix::PrefixStore};
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 /// The option that stands for several of Azure's: what its portal shows.
 const CONNECTION_STRING: &str = "azure_connection_string";
@@ -19,14 +19,22 @@ const AZURE_SUFFIX: &str = "core.windows.net";
 /// # Errors
 /// The folder cannot be made, or the URL or an option is wrong.
 pub(crate) fn open(what: &str, place: &Files) -> Result<Arc<dyn ObjectStore>> {
+    let (store, folder) = open_later(what, place)?;
+    folder.as_deref().map(private_folder).transpose()?;
+    Ok(store)
+}
+
+/// As [`open`], with the folder that is to be made before anything is written there.
+///
+/// # Errors
+/// The URL or an option is wrong.
+pub(crate) fn open_later(what: &str, place: &Files) -> Result<(Arc<dyn ObjectStore>, Option<PathBuf>)> {
     let url = place.url.as_deref().unwrap_or_default();
     let parsed = reqwest::Url::parse(url).with_context(|| format!("{what}: `{url}`"))?;
-    if parsed.scheme() == "file" {
-        private_folder(Path::new(parsed.path()))?;
-    }
+    let folder = (parsed.scheme() == "file").then(|| PathBuf::from(parsed.path()));
     let opened = parse_url_opts(&parsed, options(what, place)?);
     let (store, path) = opened.with_context(|| format!("{what}: {url}"))?;
-    Ok(Arc::new(PrefixStore::new(store, path)))
+    Ok((Arc::new(PrefixStore::new(store, path)), folder))
 }
 
 fn options(what: &str, place: &Files) -> Result<Vec<(String, String)>> {

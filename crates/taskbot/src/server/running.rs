@@ -352,6 +352,14 @@ fn testflinger_secrets(
         let token = token.map(|token| token.trim().into());
         settings.webhook = Some(api::testflinger::Webhook { host: host.clone(), token });
     }
+    if let Some(oidc) = &config.oidc {
+        let secret = oidc.client_secret_file.as_ref().map(|file| read_secret(file)).transpose()?;
+        let secret = secret.map(|secret| secret.trim().into());
+        let (client_id, scope) = (oidc.client_id.clone(), oidc.scope.clone());
+        let name_claim = oidc.name_claim.clone();
+        let login = api::testflinger::Oidc::new(oidc.issuer.clone(), client_id, secret, scope, name_claim);
+        settings.oidc = Some(login);
+    }
     Ok(())
 }
 

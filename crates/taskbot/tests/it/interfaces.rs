@@ -151,3 +151,20 @@ fn results_also_go_to_another_resultsdb_and_wait_while_it_is_away() {
     let shown = get(&format!("{}/api/v2.0/results?testcases=dist.first", other.url)).1;
     assert_eq!(shown.matches("\"id\"").count(), 1, "once: {shown}");
 }
+
+#[test]
+fn a_folder_for_copies_that_cannot_be_made_keeps_its_sink_waiting_and_nothing_else() {
+    let base = tempfile::tempdir().unwrap();
+    let taken = base.path().join("taken");
+    fs::write(&taken, "no folder").unwrap();
+    let folder = taken.join("copies");
+    let sinks = format!("sinks:\n  - {{name: copies, junit: {{url: \"file://{}\"}}}}\n", folder.display());
+    let up = start_with(&sinks, 0);
+    let told = |text: &str| get(&format!("{}/api/v1/sinks", up.url)).1.contains(text).then_some(());
+    until(|| told("cannot make the folder")).expect("it is told why the sink waits");
+    up.run(&["sink", "list"]).expect(0, &["copies", "failed"]);
+    fs::remove_file(&taken).unwrap();
+    until(|| folder.is_dir().then_some(())).expect("it is made once it can be");
+    let well = || (!get(&format!("{}/api/v1/sinks", up.url)).1.contains("cannot make")).then_some(());
+    until(well).expect("the sink does well");
+}
