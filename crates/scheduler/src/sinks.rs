@@ -86,9 +86,10 @@ pub(crate) async fn run(scheduler: Scheduler, served: Arc<Served>, stop: Cancell
     let mut tries = 0;
     let mut ready = false;
     while !stop.is_cancelled() {
-        let step = match made_ready(&served, &mut ready, &mut tries).await {
-            Ok(()) => step(&scheduler, &served, &mut lease, &stop, &mut tries).await,
-            Err(problem) => Ok(Step::Failed(problem)),
+        let step = match made_ready(&scheduler, &served, &mut ready, &mut tries).await {
+            Ok(None) => step(&scheduler, &served, &mut lease, &stop, &mut tries).await,
+            Ok(Some(problem)) => Ok(Step::Failed(problem)),
+            Err(error) => Err(error),
         };
         let pause = match step {
             Ok(Step::More) => continue,
@@ -118,23 +119,29 @@ pub(crate) async fn run(scheduler: Scheduler, served: Arc<Served>, stop: Cancell
     lease.end(&scheduler).await;
 }
 
-/// Makes a sink's place ready, once.
-async fn made_ready(served: &Served, ready: &mut bool, tries: &mut u32) -> Result<(), String> {
+/// Makes a sink's place ready, once; why it is not. What is told meanwhile is kept for it.
+async fn made_ready(
+    scheduler: &Scheduler,
+    served: &Served,
+    ready: &mut bool,
+    tries: &mut u32,
+) -> Result<Option<String>, StoreError> {
     if *ready {
-        return Ok(());
+        return Ok(None);
     }
-    match served.sink.ready().await {
+    scheduler.store().sink(served.sink.name()).await?;
+    Ok(match served.sink.ready().await {
         Ok(()) => {
             *ready = true;
             *tries = 0;
             served.note(SinkHealth::default());
-            Ok(())
+            None
         }
         Err(error) => {
             *tries = tries.saturating_add(1);
-            Err(error.to_string())
+            Some(error.to_string())
         }
-    }
+    })
 }
 
 enum Step {

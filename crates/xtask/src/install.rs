@@ -51,6 +51,7 @@ const PROGRAMS: &[Program] = programs! {
     "createrepo_c" => "createrepo-c";
     "autopkgtest" => "autopkgtest";
     "bats" => "bats";
+    "ansible-playbook" => "ansible-core";
     "rsync" => "rsync";
     "cpio" => "cpio";
     "qemu-system-x86_64" => "qemu-system-x86";

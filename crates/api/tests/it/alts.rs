@@ -37,6 +37,15 @@ fn settings() -> Settings {
         vm: Some("iron-1".to_owned()),
         external: None,
     });
+    platforms.push(Platform {
+        dist: "cloud".to_owned(),
+        aliases: Vec::new(),
+        version: "2".to_owned(),
+        arches: ["x86_64".to_owned()].into(),
+        container: None,
+        vm: None,
+        external: Some("cloud-2".to_owned()),
+    });
     Settings {
         secret: Some(Secret(SECRET.into())),
         platforms,
@@ -165,6 +174,10 @@ async fn runners() {
     assert_eq!(name(json!({"dist_name": "iron", "dist_version": "1"})).await, "package-install iron:1");
     let vm = json!({"dist_name": "iron", "dist_version": "1", "runner_type": "opennebula"});
     assert_eq!(name(vm.clone()).await, "package-install-vm iron-1");
+    for runner in ["opennebula", "any"] {
+        let program = json!({"dist_name": "cloud", "dist_version": 2, "runner_type": runner});
+        assert_eq!(name(program).await, "package-install-external cloud-2", "{runner}");
+    }
     let any = json!({"dist_name": "iron", "dist_version": "1", "runner_type": "any"});
     assert_eq!(name(any.clone()).await, "package-install iron:1", "nobody is there: the first");
     // A worker without containers: the first that is able.
@@ -232,11 +245,11 @@ async fn mistakes_are_told_as_they_always_were() {
         (
             json!({"dist_name": "suse"}),
             "dist_name",
-            "known are almalinux, centos, debian, fedora, iron, ubuntu",
+            "known are almalinux, centos, cloud, debian, fedora, iron, ubuntu",
         ),
         (json!({"dist_version": "7"}), "dist_version", "almalinux `7` is not known; known are 10, 8, 9"),
         (json!({"dist_arch": "sparc"}), "dist_arch", "known are aarch64, ppc64le, s390x, x86_64"),
-        (json!({"runner_type": "opennebula"}), "runner_type", "has no environment for it"),
+        (json!({"runner_type": "opennebula"}), "runner_type", "known are cloud 2, iron 1; this one has docker"),
         (json!({"runner_type": "lxc"}), "runner_type", "'any', 'docker' or 'opennebula'"),
     ] {
         let (status, answer) = schedule(&bed, &payload(&over)).await;

@@ -35,7 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const TASKS: &str = "tasks:\n  lint: {git: \"https://git.example.org/lint.git\"}\n  \
     package-install: {git: \"https://git.example.org/package-install.git\"}\n  \
-    package-install-vm: {git: \"https://git.example.org/package-install.git\"}\n";
+    package-install-vm: {git: \"https://git.example.org/package-install.git\"}\n  \
+    package-install-external: {git: \"https://git.example.org/package-install.git\"}\n";
 const PACKAGE_INSTALL: &str = include_str!("../../../../deploy/task-repos/package-install/task.yaml");
 pub(crate) const RULES: &str = "rules:\n  - name: check-builds\n    on: build.done\n    then:\n      - task: lint\n        with: {nvr: \"${event.body.nvr}\"}\n";
 const TASK_FILE: &str = "name: lint\ninputs: {nvr: {type: string, default: none}}\nrun: \"true\"\n";

@@ -110,4 +110,113 @@ fn third_party_tests_run_by_their_kind() {
     check("d", "#!/usr/bin/env python3\nprint('by its first line')\n", 0, "by its first line");
     check("e", "echo shell\n", 0, "shell");
     check("f.py", "raise SystemExit(2)\n", 2, "");
+    let play = |check: &str| {
+        format!(
+            "- hosts: localhost\n  gather_facts: false\n  tasks:\n    \
+             - assert: {{that: lookup('env', 'WHO') == '{check}', success_msg: it is told}}\n"
+        )
+    };
+    check("g.yml", &play("me and you"), 0, "it is told");
+    check("h.yaml", &play("somebody else"), 2, "Assertion failed");
+}
+
+/// A system whose packages are RPM's, as far as scripts see: its programs, and a database of its own.
+struct RpmSystem {
+    folder: tempfile::TempDir,
+}
+
+impl RpmSystem {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for below in ["bin", "home", "db", "files", ".package-install"] {
+            fs::create_dir_all(folder.path().join(below)).unwrap();
+        }
+        for program in fs::read_dir("/usr/bin").unwrap() {
+            let name = program.unwrap().file_name();
+            let debian = ["apt", "dpkg"].iter().any(|start| name.to_string_lossy().starts_with(start));
+            if !debian {
+                let link = folder.path().join("bin").join(&name);
+                std::os::unix::fs::symlink(Path::new("/usr/bin").join(&name), link).unwrap();
+            }
+        }
+        let macros = format!("%_dbpath {}\n", folder.path().join("db").display());
+        fs::write(folder.path().join("home/.rpmmacros"), macros).unwrap();
+        Self { folder }
+    }
+
+    fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
+    fn run(&self, command: &mut Command) -> (i32, String) {
+        let path = self.folder.path();
+        command.env("PATH", path.join("bin")).env("HOME", path.join("home")).current_dir(path);
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// A package of what lies in the folder now, which the database says is installed.
+    fn install(&self, name: &str) {
+        let root = self.folder.path().join(format!("root-{name}"));
+        let spec = format!(
+            "Name: {name}\nVersion: 1.0\nRelease: 1\nSummary: a test\nLicense: MIT\nAutoReqProv: no\n\
+             %define __strip /bin/true\n%define debug_package %{{nil}}\n%define __arch_install_post %{{nil}}\n\
+             %description\nA test.\n%install\nmkdir -p %{{buildroot}}{files}\n\
+             cp -a {files}/. %{{buildroot}}{files}/\n%files\n{files}\n",
+            files = self.files().display(),
+        );
+        let file = self.folder.path().join(format!("{name}.spec"));
+        fs::write(&file, spec).unwrap();
+        let top = format!("_topdir {}", root.display());
+        let mut build = Command::new("rpmbuild");
+        let (code, said) = self.run(build.args(["-bb", "--define", &top]).arg(&file));
+        assert_eq!(code, 0, "{said}");
+        let line = format!("rpm -i --justdb --nodeps {}/RPMS/*/*.rpm", root.display());
+        let (code, said) = self.run(Command::new("bash").args(["-c", &line]));
+        assert_eq!(code, 0, "{said}");
+    }
+
+    /// What a stage says of a package.
+    fn stage(&self, stage: &str, name: &str) -> (i32, String) {
+        let mut command = Command::new("sh");
+        let script = repository().join("stages").join(stage);
+        command.arg(script).env("TASKBOT_WORK", self.folder.path());
+        self.run(command.env("TASKBOT_INPUT_PACKAGE", name).env("TASKBOT_INPUT_VERSION", "1.0"))
+    }
+
+    fn program(&self, name: &str, flags: &[&str]) {
+        let source = self.folder.path().join("program.c");
+        fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+        let out = self.files().join(name);
+        let (code, said) = self.run(Command::new("gcc").args(flags).arg("-o").arg(out).arg(&source));
+        assert_eq!(code, 0, "{said}");
+    }
+}
+
+#[test]
+fn packages_of_rpm_are_whole_or_not() {
+    let system = RpmSystem::new();
+    system.program("good", &["-Wl,-rpath,$ORIGIN/../lib"]);
+    fs::write(system.files().join("data"), "x\n").unwrap();
+    std::os::unix::fs::symlink("data", system.files().join("link")).unwrap();
+    system.install("good");
+    let (code, said) = system.stage("integrity.sh", "good");
+    assert!(code == 0 && said.contains("-- 1 programs and libraries were looked at"), "{code} {said}");
+    // What the database knows is not there any more.
+    fs::remove_file(system.files().join("data")).unwrap();
+    let (code, said) = system.stage("integrity.sh", "good");
+    let path = system.files().display().to_string();
+    assert!(code == 1 && said.contains(&format!("not ok: {path}/data is not there")), "{code} {said}");
+    assert!(said.contains(&format!("not ok: {path}/link leads to data, which is not there")), "{said}");
+
+    let system = RpmSystem::new();
+    system.program("bad", &["-Wl,-rpath,/tmp/anybody"]);
+    system.install("bad");
+    let (code, said) = system.stage("integrity.sh", "bad");
+    assert!(code == 1 && said.contains("RPATH has /tmp/anybody"), "{code} {said}");
+    let (code, said) = system.stage("uninstall_package.sh", "bad");
+    assert!(code == 0 && !system.files().join("bad").exists(), "{code} {said}");
+    let (code, said) = system.stage("integrity.sh", "bad");
+    assert!(said.contains("-- 0 files and links"), "nothing of it is known any more: {code} {said}");
 }
