@@ -249,7 +249,11 @@ async fn mistakes_are_told_as_they_always_were() {
         ),
         (json!({"dist_version": "7"}), "dist_version", "almalinux `7` is not known; known are 10, 8, 9"),
         (json!({"dist_arch": "sparc"}), "dist_arch", "known are aarch64, ppc64le, s390x, x86_64"),
-        (json!({"runner_type": "opennebula"}), "runner_type", "known are cloud 2, iron 1; this one has docker"),
+        (
+            json!({"runner_type": "opennebula"}),
+            "runner_type",
+            "known are cloud 2, iron 1; this one has docker",
+        ),
         (json!({"runner_type": "lxc"}), "runner_type", "'any', 'docker' or 'opennebula'"),
     ] {
         let (status, answer) = schedule(&bed, &payload(&over)).await;

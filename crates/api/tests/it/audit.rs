@@ -46,7 +46,7 @@ impl Walk {
         let records = self.records().await;
         let new = &records[..records.len() - before];
         let found = new.iter().find(|record| record["action"] == action);
-        let found = found.unwrap_or_else(|| panic!("{method} {path} left no `{action}`: {new:?}"));
+        let found = found.unwrap_or_else(|| panic!("{method} {path} left no `{action}`: {new:?}, {text}"));
         let who = if own.is_some() { "testflinger:boss" } else { "anonymous" };
         assert_eq!(found["who"], who, "{found}");
         assert!(!found.to_string().contains("s3cret"), "{found}");
@@ -130,12 +130,13 @@ async fn tasks(walk: &mut Walk) {
     walk.at("event.send", "POST", "/api/v1/events", event).await;
     walk.change("event.replay", "POST", "/api/v1/events/{id}/replay", "/api/v1/events/e1/replay", json!({}))
         .await;
-    let made = walk.at("task.submit", "POST", "/api/v1/tasks", json!({"task": "lint"})).await;
+    let lint = json!({"task": "lint", "item": {"type": "build", "id": "a-1"}});
+    let made = walk.at("task.submit", "POST", "/api/v1/tasks", lint).await;
     let id = made["id"].as_str().unwrap().to_owned();
     let of = |rest: &str| ("/api/v1/tasks/{id}".to_owned() + rest, format!("/api/v1/tasks/{id}{rest}"));
     let (route, path) = of("/cancel");
     walk.change("task.cancel", "POST", &route, &path, json!({})).await;
-    let all = json!({"name": "lint", "state": "cancelled"});
+    let all = json!({"item": "a-1", "state": "cancelled"});
     walk.at("task.rerun", "POST", "/api/v1/tasks/rerun", all).await;
     let (route, path) = of("/rerun");
     walk.change("task.rerun", "POST", &route, &path, json!({})).await;

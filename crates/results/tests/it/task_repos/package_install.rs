@@ -113,7 +113,7 @@ fn third_party_tests_run_by_their_kind() {
     let play = |check: &str| {
         format!(
             "- hosts: localhost\n  gather_facts: false\n  tasks:\n    \
-             - assert: {{that: lookup('env', 'WHO') == '{check}', success_msg: it is told}}\n"
+             - assert: {{that: \"lookup('env', 'WHO') == '{check}'\", success_msg: it is told}}\n"
         )
     };
     check("g.yml", &play("me and you"), 0, "it is told");
