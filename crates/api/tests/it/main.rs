@@ -11,6 +11,7 @@ mod login;
 mod paddles;
 mod paddles_machines;
 mod rats;
+mod resubmitted;
 mod resultsdb;
 mod roles;
 mod security;

@@ -10,6 +10,7 @@ mod section;
 mod show;
 mod signed;
 mod sinks;
+mod testflinger;
 
 pub(crate) use alts::{Alts, by_secret, secret_of};
 pub(crate) use bus::{Outlet, Source, read_secret};
