@@ -65,7 +65,14 @@ pub fn parse_url(text: &str, allowed: &[Scheme]) -> Result<RepoUrl, String> {
     let scheme = known
         .into_iter()
         .find(|known| known.as_str() == scheme && allowed.contains(known))
-        .ok_or_else(|| format!("repositories by `{scheme}://` are not allowed here; allowed are {list}"))?;
+        .ok_or_else(|| {
+            let hint = if scheme == Scheme::File.as_str() {
+                "; `rules: {file_urls: true}` in the configuration (--config) allows them"
+            } else {
+                ""
+            };
+            format!("repositories by `{scheme}://` are not allowed here; allowed are {list}{hint}")
+        })?;
     if scheme == Scheme::File {
         return if rest.starts_with('/') {
             Ok(RepoUrl { scheme, host: String::new() })

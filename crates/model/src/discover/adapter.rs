@@ -20,6 +20,8 @@ pub const DEBIAN_PACKAGES: &str = "debian/control";
 const PREPARE_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The folder of what the tool left, below the output folder.
 const LEFT: &str = "adapter";
+/// How many tests are named where one that is asked for is not there.
+const CHOICES_SHOWN_MAX: usize = 10;
 
 /// The restriction of tests that need a machine of their own.
 const NEEDS_MACHINE: &str = "isolation-machine";
@@ -147,7 +149,15 @@ impl ForeignTests {
             return Ok(Some(chosen.clone()));
         }
         let near = crate::diagnostic::nearest(chosen, choices.iter().map(String::as_str));
-        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_else(|| {
+            let known: Vec<_> =
+                choices.iter().take(CHOICES_SHOWN_MAX).map(|known| format!("`{known}`")).collect();
+            if known.is_empty() {
+                "; there is none".to_owned()
+            } else {
+                format!("; there are {}", known.join(", "))
+            }
+        });
         Err(format!("there is no {chooser} `{chosen}` that is switched on{near}"))
     }
 

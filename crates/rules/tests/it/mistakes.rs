@@ -274,7 +274,7 @@ fn registries_are_checked() {
         tasks.yaml:1:9: error: a task cannot be named `a b`: expected 1 to 128 letters, digits, `.`, `_` and `-`, a letter or digit first
         tasks.yaml:1:13: error: a registered task needs the field `git`
         tasks.yaml:1:13: error: a registered task has no field `gti` (did you mean `git`?)
-        tasks.yaml:1:18: error: repositories by `file://` are not allowed here; allowed are https, http, ssh, git
+        tasks.yaml:1:18: error: repositories by `file://` are not allowed here; allowed are https, http, ssh, git; `rules: {file_urls: true}` in the configuration (--config) allows them
         tasks.yaml:1:18: error: a repository's URL must not begin with `-`: `--upload-pack=x`
         tasks.yaml:1:18: error: `../../etc` leads outside of the folder that holds the rules folder
         tasks.yaml:1:18: error: `/etc` is no URL of a repository; expected one of https, http, ssh, git, such as https://host/name.git

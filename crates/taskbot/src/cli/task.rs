@@ -210,6 +210,9 @@ pub(crate) struct RerunTasks {
     /// Wait for it, as `task watch`
     #[arg(long, requires = "id")]
     pub(crate) watch: bool,
+    /// With --watch: wait no longer than this, and exit with 124
+    #[arg(long, value_name = "DURATION", requires = "watch")]
+    pub(crate) timeout: Option<String>,
     /// A test, whichever task runs it: a testcase or a task's name; --item says of what
     #[arg(long, value_name = "NAME", conflicts_with_all = ["id", "newest", "result"], requires = "item")]
     pub(crate) test: Option<String>,
@@ -326,6 +329,9 @@ pub(crate) struct Submit {
     /// Wait for it, as `task watch`
     #[arg(long)]
     pub(crate) watch: bool,
+    /// With --watch: wait no longer than this, and exit with 124
+    #[arg(long, value_name = "DURATION", requires = "watch")]
+    pub(crate) timeout: Option<String>,
     /// If it fails, keep its environment for you to look into, for an hour or this long
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h")]
     pub(crate) hold: Option<String>,

@@ -75,6 +75,11 @@ impl Client {
         Ok(Self { http, base, token })
     }
 
+    /// What is shown to it.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The server.
     pub(crate) const fn base(&self) -> &Url {
         &self.base

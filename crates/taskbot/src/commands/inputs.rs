@@ -21,7 +21,8 @@ pub(super) fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, Str
     let mut pairs = BTreeMap::new();
     for pair in given {
         let Some((name, text)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Fault::usage(format!("{flag}: `{pair}` has no name; expected NAME=VALUE")));
+            let lacks = if pair.contains('=') { "name" } else { "value" };
+            return Err(Fault::usage(format!("{flag}: `{pair}` has no {lacks}; expected NAME=VALUE")));
         };
         if pairs.insert(name.to_owned(), text.to_owned()).is_some() {
             return Err(Fault::usage(format!("{flag}: `{name}` is given twice")));

@@ -3,6 +3,7 @@
 use super::inputs;
 use crate::{
     cli::{Format, Global, RunLocal},
+    client::Client,
     config::Config,
     fault::{self, Fault},
     output::{self, paint, style_of},
@@ -21,6 +22,8 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 use worker::{
+    client::Token,
+    config::FetchServer,
     executor::Executor,
     fetch::Fetcher,
     git::{GitCache, GitConfig},
@@ -61,7 +64,10 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         )
         .into());
     }
-    let runner = runner(&config, executors, scratch.path(), &clock, kvm)?;
+    let client = Client::of(global)?;
+    // Inputs may be artifacts of the server's tasks.
+    let server = FetchServer { url: client.base().clone(), token: client.token().map(Token::new) };
+    let runner = runner(&config, executors, scratch.path(), &clock, (kvm, server))?;
     let item = args.item.as_deref().map(inputs::item).transpose()?;
     let item = item.map(serde_json::from_value::<Item>).transpose().context("--item")?;
     let options = LocalOptions {
@@ -146,9 +152,10 @@ fn runner(
     executors: Vec<Arc<dyn Executor>>,
     dir: &Path,
     clock: &Arc<dyn Clock>,
-    kvm: bool,
+    (kvm, server): (bool, FetchServer),
 ) -> Result<Runner> {
-    let run = work::run_config(config, dir, kvm);
+    let mut run = work::run_config(config, dir, kvm);
+    run.fetch.server = Some(server);
     let fetcher = Fetcher::new(&run.fetch, Arc::clone(clock), Arc::new(SystemIds))
         .map_err(|error| anyhow!("fetching: {}", error.message))?;
     let git = GitCache::new(dir.join("mirrors"), GitConfig::default()).map_err(|error| anyhow!("{error}"))?;

@@ -19,6 +19,9 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use worker::git::{GitCache, TreeLimits};
 
+/// What the paths of artifacts on a server begin with.
+const ARTIFACTS: &str = "/api/v1/tasks/";
+
 /// What is needed to do the same again.
 struct Recipe {
     task: Task,
@@ -102,7 +105,7 @@ impl Recipe {
         }
     }
 
-    fn script(&self) -> Vec<String> {
+    fn script(&self, server: &str) -> Vec<String> {
         let folder = format!("{}-{}", self.task.name, &self.commit[..self.commit.len().min(12)]);
         let git = quoted(&self.repo.git);
         let local = self.local(Path::new(&folder), Here { keep: None, secrets: Vec::new() });
@@ -115,6 +118,10 @@ impl Recipe {
             value.iter().for_each(|value| option(name, value));
         }
         local.inputs.iter().for_each(|input| option("--input", input));
+        // Artifacts of other tasks come from the server.
+        if local.inputs.iter().any(|input| input.contains(ARTIFACTS)) {
+            option("--server", server);
+        }
         self.task.secrets.iter().for_each(|name| option("--secret", &format!("{name}=FILE")));
         vec![
             format!("git clone --no-checkout -- {git} {}", quoted(&folder)),
@@ -124,7 +131,7 @@ impl Recipe {
     }
 
     fn print(&self, context: &Context) -> Result<()> {
-        let script = self.script();
+        let script = self.script(context.client.base().as_str());
         let found = json!({
             "task": self.task.id,
             "repo": self.repo,

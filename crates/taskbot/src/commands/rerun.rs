@@ -38,7 +38,7 @@ async fn one(context: &Context, id: &str, args: &RerunTasks) -> Result<u8> {
         body.insert("hold_seconds".to_owned(), json!(seconds(hold)?));
     }
     let task = context.client.post(&format!("tasks/{id}/rerun"), &body).await?;
-    made(context, &task, args.watch).await
+    made(context, &task, args.watch, args.timeout.as_deref()).await
 }
 
 /// A test once more, by what it tests or by the result that it gave.

@@ -62,7 +62,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
         }
         TaskCommand::Submit(args) => {
             let task = context.client.post("tasks", &submission(&args)?).await?;
-            return made(context, &task, args.watch).await;
+            return made(context, &task, args.watch, args.timeout.as_deref()).await;
         }
         TaskCommand::Artifacts { id, get, all, into } => {
             let id = context.client.task_id(&id).await?;
@@ -77,7 +77,7 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
 }
 
 /// A task that was made: its id on standard output.
-pub(super) async fn made(context: &Context, task: &Value, watch: bool) -> Result<u8> {
+pub(super) async fn made(context: &Context, task: &Value, watch: bool, timeout: Option<&str>) -> Result<u8> {
     let id = text_at(task, "id");
     output::document(context.format, task, || {
         output::say(&id)?;
@@ -86,7 +86,7 @@ pub(super) async fn made(context: &Context, task: &Value, watch: bool) -> Result
         }
         Ok(())
     })?;
-    if watch { watch::run(context, &id, None).await } else { Ok(fault::DONE) }
+    if watch { watch::run(context, &id, timeout).await } else { Ok(fault::DONE) }
 }
 
 fn changed(context: &Context, task: &Value) -> Result<()> {
@@ -154,15 +154,15 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
     field("name", text_at(task, "name"))?;
     field("state", paint(style_of(&label), &label))?;
     for (name, path) in [
-        ("reason", "state.reason"),
-        ("problem", "state.error"),
-        ("again at", "state.next_try_at"),
-        ("unmet", "state.unmet"),
-        ("why", "state.why"),
-        ("worker", "state.worker"),
+        ("reason", "reason"),
+        ("problem", "error"),
+        ("again at", "next_try_at"),
+        ("unmet", "unmet"),
+        ("why", "why"),
+        ("worker", "worker"),
     ] {
-        if text_at(task, path) != "-" {
-            field(name, text_at(task, path))?;
+        if let Some(text) = task["state"][path].as_str() {
+            field(name, output::whole(text))?;
         }
     }
     let paused = &whole["queue_paused"];
@@ -289,7 +289,7 @@ fn show_attempt(attempt: &Value, now: DateTime<Utc>) -> Result<()> {
         let took = std::time::Duration::from_millis(phase["duration_ms"].as_u64().unwrap_or_default());
         let error = phase["error"]
             .as_str()
-            .map(|error| paint(output::bad(), format_args!("  {error}")))
+            .map(|error| paint(output::bad(), format_args!("  {}", output::whole(error))))
             .unwrap_or_default();
         field(
             "",
@@ -304,7 +304,7 @@ pub(super) fn show_results(whole: &Value) -> Result<()> {
     for result in whole["results"].as_array().into_iter().flatten() {
         let outcome = text_at(result, "outcome");
         let note =
-            result["note"].as_str().map(|note| format!(": {}", output::shortened(note))).unwrap_or_default();
+            result["note"].as_str().map(|note| format!(": {}", output::whole(note))).unwrap_or_default();
         field(
             "result",
             format_args!(

@@ -167,7 +167,9 @@ fn describe(task: &Value, state: &TaskState) -> String {
             let next = next_try_at.map(|at| format!("; tried again at {}", at.format("%H:%M:%S")));
             format!(": {error}{}", next.unwrap_or_default())
         }
-        TaskState::Queued { unmet: Some(unmet), .. } => format!(": no known worker can run it: {unmet}"),
+        TaskState::Queued { unmet: Some(unmet), .. } => {
+            format!(": no known worker can run it, and it waits for one: {unmet}")
+        }
         TaskState::Queued { not_before: Some(at), .. } => {
             format!(" in {}, not before {}", text_at(task, "queue"), at.format("%H:%M:%S"))
         }

@@ -33,6 +33,13 @@ pub(crate) fn text_at(value: &Value, path: &str) -> String {
     }
 }
 
+/// A whole text for people, its further lines below the first.
+pub(crate) fn whole(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let lines: Vec<String> = text.trim_end().lines().map(|line| line.chars().map(clean).collect()).collect();
+    lines.join(&format!("\n{:11}", ""))
+}
+
 /// A text on one line and not too long.
 pub(crate) fn one_line(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

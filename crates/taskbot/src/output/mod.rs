@@ -6,7 +6,7 @@ mod columns;
 pub(crate) mod line;
 mod times;
 
-pub(crate) use columns::{Column, column, markdown, one_line as shortened, text_at};
+pub(crate) use columns::{Column, column, markdown, one_line as shortened, text_at, whole};
 pub(crate) use times::{age, clock_time, duration_between, parse_time, parse_time_to_come};
 
 use crate::{cli::Format, fault::Fault};

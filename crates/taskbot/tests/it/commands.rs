@@ -478,7 +478,7 @@ fn a_program_for_environments_is_tried() {
     let tried = run(taskbot().args(["-o", "json", "worker", "conformance", &program]), "").expect(1, &[]);
     assert_eq!(tried.json()[0]["verdict"], "failed");
     run(taskbot().args(["worker", "conformance", "--with", "x", &program]), "")
-        .expect(2, &["--with: `x` has no name"]);
+        .expect(2, &["--with: `x` has no value"]);
 }
 
 #[test]

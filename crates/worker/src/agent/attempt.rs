@@ -84,6 +84,10 @@ async fn run_in(
             Ended { finish: ended_early(held, ErrorReason::BadTask, reason), artifacts: Vec::new() }
         }
     };
+    if matches!(ended.finish.end, AttemptEnd::Outcome { outcome: Outcome::Error(ErrorReason::Infra), .. }) {
+        // An executor that does not work any more is not offered to the next attempt, or it would use that up too.
+        agent.probe().await;
+    }
     control.enter_delivery();
     spool.seal();
     if let Err(error) = crate::files::remove(&folder.work()) {

@@ -32,6 +32,7 @@ use model::{
     requirements::ExecutorKind,
 };
 use std::{
+    collections::BTreeSet,
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -61,6 +62,8 @@ pub const PHASES_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 pub const DRAINED_POLL: Duration = Duration::from_secs(10);
 /// How often executors are probed, orphans swept and caches trimmed.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(300);
+/// How often an executor that does not work is probed.
+pub const PROBE_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// How long one sweep may take.
 pub const SWEEP_LIMIT: Duration = Duration::from_secs(120);
 /// How long one probe may take.
@@ -380,30 +383,59 @@ impl Agent {
         }
     }
 
-    /// Probes the executors, sweeps and trims, now and then.
+    /// Probes the executors, sweeps and trims, now and then; and soon after one that did not work does.
     async fn keep_up(self: Arc<Self>, over: CancellationToken) {
+        let mut upkeep_at = Instant::now() + UPKEEP_EVERY;
         loop {
+            let soon = Instant::now() + PROBE_AGAIN_EVERY;
             tokio::select! {
-                () = tokio::time::sleep(UPKEEP_EVERY) => {}
+                () = tokio::time::sleep_until(upkeep_at.min(soon)) => {}
                 () = over.cancelled() => return,
             }
+            let keep_up = async {
+                if Instant::now() < upkeep_at && !self.has_come_back().await {
+                    return false;
+                }
+                self.probe().await;
+                self.sweep().await;
+                self.trim().await;
+                true
+            };
             tokio::select! {
-                () = async { self.probe().await; self.sweep().await; self.trim().await; } => {}
+                done = keep_up => if done { upkeep_at = Instant::now() + UPKEEP_EVERY },
                 () = over.cancelled() => return,
             }
         }
     }
 
+    fn working(&self) -> BTreeSet<ExecutorKind> {
+        self.offer.lock().unwrap_or_else(PoisonError::into_inner).executors.clone()
+    }
+
+    /// Whether an executor works that did not when it was last probed, as after its engine was started again.
+    async fn has_come_back(&self) -> bool {
+        let working = self.working();
+        for executor in self.runner.executors.iter().filter(|executor| !working.contains(&executor.kind())) {
+            if matches!(tokio::time::timeout(PROBE_LIMIT, executor.probe()).await, Ok(Ok(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Finds out which executors work, and with them what is offered.
     async fn probe(&self) {
-        let mut working = std::collections::BTreeSet::new();
-        let mut providers = std::collections::BTreeSet::new();
+        let before = self.working();
+        let mut working = BTreeSet::new();
+        let mut providers = BTreeSet::new();
         let (mut vm_images, mut containers) = (None, None);
         for executor in &self.runner.executors {
             let probed = tokio::time::timeout(PROBE_LIMIT, executor.probe());
             match probed.await.unwrap_or_else(|_| Err("probing it takes too long".to_owned())) {
                 Ok(probe) => {
-                    tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
+                    if !before.contains(&executor.kind()) {
+                        tracing::info!(executor = %executor.kind(), version = probe.version, notes = probe.notes.join("; "), "executor works");
+                    }
                     working.insert(executor.kind());
                     providers.extend(executor.providers());
                     vm_images = vm_images.or_else(|| executor.images());

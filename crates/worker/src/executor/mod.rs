@@ -38,6 +38,7 @@ use model::{
     requirements::{ContainerImages, ExecutorKind},
     task::Trust,
     task_file::{Environment, Relaxed, Sizes},
+    units::format_size,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -355,8 +356,8 @@ pub trait Provisioned: Send + Sync {
     ///
     /// # Errors
     /// Why it cannot be done here; the task's next environment is to be tried.
-    fn give_secrets(&mut self, _secrets: &Arc<[Secret]>) -> Result<(), String> {
-        Err("secrets cannot be given to it".to_owned())
+    fn give_secrets(&mut self, secrets: &Arc<[Secret]>) -> Result<(), String> {
+        if secrets.is_empty() { Ok(()) } else { Err("secrets cannot be given to it".to_owned()) }
     }
 
     /// Adds a folder's content to the work folder. Files may be moved: `from` is not to be used again.
@@ -485,9 +486,15 @@ impl SizeLimits {
     pub fn grant(&self, wish: &Sizes) -> Result<GrantedSizes, ProvisionError> {
         let (default, max) = (&self.default, &self.max);
         let take = |what: &str, wanted: Option<u64>, default: u64, max: u64| match wanted {
-            Some(wanted) if wanted > max => Err(ProvisionError::Unavailable(format!(
-                "the task asks for {what} {wanted}, this worker gives at most {max}"
-            ))),
+            Some(wanted) if wanted > max => {
+                let shown = |size: u64| match what.strip_suffix("_bytes") {
+                    Some(_) => format_size(size),
+                    None => size.to_string(),
+                };
+                let (what, wanted, max) = (what.trim_end_matches("_bytes"), shown(wanted), shown(max));
+                let message = format!("the task asks for {what} {wanted}, this worker gives at most {max}");
+                Err(ProvisionError::Unavailable(message))
+            }
             Some(wanted) => Ok(wanted),
             None => Ok(default.min(max)),
         };

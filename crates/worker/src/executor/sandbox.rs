@@ -287,6 +287,9 @@ fn isolation(network: bool, root: bool) -> Vec<String> {
 }
 
 /// What is seen of this host.
+/// What is installed, as the tools of packages ask it: what tests need is looked up there.
+const PACKAGES: [&str; 2] = ["/var/lib/dpkg", "/var/lib/rpm"];
+
 fn system(network: bool, binds: &[PathBuf]) -> Vec<String> {
     let mut args: Vec<String> = ["--ro-bind", "/usr", "/usr"].map(str::to_owned).to_vec();
     for folder in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {
@@ -306,7 +309,8 @@ fn system(network: bool, binds: &[PathBuf]) -> Vec<String> {
     }
     let etc = ETC.iter().chain(ETC_NETWORK.iter().filter(|_| network));
     let etc = etc.map(|name| format!("/etc/{name}"));
-    for path in etc.chain(binds.iter().map(|path| path.to_string_lossy().into_owned())) {
+    let packages = PACKAGES.iter().map(|path| (*path).to_owned());
+    for path in etc.chain(packages).chain(binds.iter().map(|path| path.to_string_lossy().into_owned())) {
         // The folders above that bubblewrap makes by itself are open to root alone.
         let above = Path::new(&path).ancestors().skip(1).filter(|folder| folder.parent().is_some());
         let above: Vec<_> = above.map(|folder| folder.to_string_lossy().into_owned()).collect();

@@ -17,7 +17,7 @@ use url::{Host, Url};
 /// An address that must not be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{host} is {address}, which is not a public address, or refused; the worker's configuration says which hosts are allowed"
+    "{host} is {address}, which is not a public address, or refused; `worker.fetch.private_hosts` of the worker's configuration says which of these are allowed"
 )]
 pub struct RefusedAddress {
     host: String,

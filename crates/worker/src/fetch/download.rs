@@ -184,8 +184,12 @@ impl Downloader {
                 {
                     next
                 }
-                _ => {
-                    let message = format!("`{}` leads to what cannot be followed", Shown(url));
+                next => {
+                    let to = next.map_or_else(|| "no URL".to_owned(), |next| format!("`{}`", Shown(&next)));
+                    let message = format!(
+                        "`{}` leads to {to}, which cannot be followed; expected https, or http from http",
+                        Shown(url)
+                    );
                     return Err(FetchError::bad_task(message).into());
                 }
             };

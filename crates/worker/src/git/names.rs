@@ -87,7 +87,7 @@ pub fn check_url(text: &str, protocols: &[Protocol], hosts: &[String]) -> Result
         None => return Err(bad(format!("has protocol `{}`; allowed: {}", url.scheme(), allowed.join(", ")))),
         Some(protocol) if !protocols.contains(protocol) => {
             return Err(GitError::Denied(format!(
-                "protocol `{protocol}` is not allowed for repositories (`{}`); allowed: {}",
+                "protocol `{protocol}` is not allowed for repositories (`{}`); allowed: {} (`git.protocols` of the configuration)",
                 shown(text),
                 allowed.join(", ")
             )));

@@ -325,7 +325,7 @@ impl<'a> Attempt<'a> {
             log.note(&match exit {
                 Exit::Code(code) => format!("exit code {code}"),
                 Exit::Signal(signal) => format!("killed by signal {signal}"),
-                other => format!("ended by the worker: {other:?}"),
+                other => format!("ended by the worker: {}", verdict::words(other)),
             });
             if exit == Exit::Stopped { Err(Halt::infra("stopped")) } else { Ok((exit, limit)) }
         };
@@ -500,6 +500,11 @@ async fn masked(mut collected: Collected, folder: &Path, masker: Option<Masker>)
         let mut kept = Vec::with_capacity(collected.files.len());
         for mut file in std::mem::take(&mut collected.files) {
             let path = folder.join(&file.name);
+            if masker.text(&file.name) != file.name {
+                let (name, reason) = (masker.text(&file.name), "its name holds a secret".to_owned());
+                collected.skipped.push(Skipped { name, reason });
+                continue;
+            }
             match masker.file(&path)? {
                 Masked::Clean => kept.push(file),
                 Masked::Rewritten => {

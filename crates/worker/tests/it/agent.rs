@@ -3,6 +3,7 @@
 use crate::{
     attempt::{executors, git},
     board::Board,
+    engine,
     http::{Reply, Server},
 };
 use model::{
@@ -20,6 +21,7 @@ use taskbot_worker::{
     agent::{Agent, AgentError, Shutdown},
     client::{ClientError, Token},
     config::{FetchConfig, RunConfig, WorkerConfig},
+    executor::{ContainerConfig, Containers},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -472,6 +474,41 @@ async fn a_drained_worker_ends_once_it_runs_nothing() {
     let worker = bench.start();
     bench.board.until(|state| (state.claims.len() > asked + 1).then_some(())).await;
     assert!(!worker.task.is_finished());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_is_offered_while_it_is_there() {
+    let bench = Bench::new().await;
+    let socket = bench.path().join("engine.sock");
+    let clock = Arc::new(SystemClock);
+    let containers = ContainerConfig {
+        default_image: Some(engine::image()),
+        ..ContainerConfig::new("w".into(), vec![socket.clone()], bench.path().join("containers"))
+    };
+    let mut all = executors(bench.path());
+    all.push(Arc::new(Containers::new(containers, clock.clone())));
+    let agent = Agent::new(bench.config(), all, git(bench.path()), clock, Arc::new(SystemIds)).unwrap();
+    let shutdown = Shutdown::default();
+    let worker = Worker { task: tokio::spawn(agent.run(shutdown.clone())), shutdown };
+    let offered = async |expect: bool| {
+        bench
+            .board
+            .until(|state| {
+                let offer = &state.claims.last()?.offer;
+                (offer.executors.contains(&ExecutorKind::Container) == expect).then_some(())
+            })
+            .await;
+    };
+    offered(false).await;
+    std::os::unix::fs::symlink(engine::socket(engine::Kind::Docker), &socket).unwrap();
+    offered(true).await;
+    // An attempt that it lets down is the last that it is offered to.
+    std::fs::remove_file(&socket).unwrap();
+    let yaml = "name: t\nenvironment: {container: {}}\nrun: 'true'\n";
+    let task = bench.board.submit(&bench.repo, &bench.commit, yaml);
+    assert_eq!(outcome(&bench.board.end_of(task).await).0, "error(infra)");
+    offered(false).await;
     worker.stop().await;
 }
 

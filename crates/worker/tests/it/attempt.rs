@@ -42,7 +42,7 @@ pub(crate) fn git(folder: &Path) -> Arc<GitCache> {
     Arc::new(GitCache::new(folder.join("mirrors"), config).unwrap())
 }
 
-fn runner(folder: &Path) -> Runner {
+pub(crate) fn runner(folder: &Path) -> Runner {
     let fetch = FetchConfig { cache_dir: folder.join("fetch"), ..FetchConfig::default() };
     Runner {
         worker: "w".into(),

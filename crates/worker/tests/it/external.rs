@@ -1,8 +1,12 @@
 //! Programs that provide environments: the example, and many that do not do as they should.
 
-use crate::common::{Commands, Log, clock, ended, label, processes, tree, until};
+use crate::{
+    attempt,
+    common::{Commands, Log, clock, ended, label, processes, tree, until},
+};
 use model::{
     SystemIds,
+    protocol::AttemptEnd,
     requirements::ExecutorKind,
     task::Trust,
     task_file::{Environment, ExternalWish, Sizes},
@@ -14,13 +18,17 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use taskbot_worker::executor::{
-    Allow, CollectLimits, Executor, Exit, External, ExternalConfig, HostConfig, Profile, Program,
-    ProvisionError, ProvisionRequest, Provisioned, SizeLimits, Swept,
-    conformance::{self, Surroundings, Verdict},
+use taskbot_worker::{
+    executor::{
+        Allow, CollectLimits, Executor, Exit, External, ExternalConfig, HostConfig, Profile, Program,
+        ProvisionError, ProvisionRequest, Provisioned, SizeLimits, Swept,
+        conformance::{self, Surroundings, Verdict},
+    },
+    local_run::{LocalOptions, run_local},
+    runner::Control,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +120,29 @@ async fn the_example_keeps_to_the_protocol() {
         assert_eq!(verdict, expect, "{name}: {reason:?}");
     }
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "nothing is left");
+}
+
+/// From the task file on, as a worker runs it: without secrets, which a program cannot be given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_runs_from_its_file_on() {
+    let (root, folder, here) = (busybox_root(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let executor = executor(folder.path(), "w", chroot(root.path(), &[]));
+    executor.probe().await.unwrap();
+    let mut runner = attempt::runner(here.path());
+    runner.executors = vec![Arc::new(executor)];
+    let repo = here.path().join("repo");
+    fs::create_dir(&repo).unwrap();
+    let yaml = "name: t\nenvironment: {external: {provider: lab}}\nrun: echo in $(pwd); exit 1\n";
+    fs::write(repo.join("task.yaml"), yaml).unwrap();
+    let (said, control) = (Arc::new(Mutex::new(Vec::new())), Control::default());
+    let log = Arc::clone(&said);
+    let out = Box::new(move |bytes: &[u8]| log.lock().unwrap().extend_from_slice(bytes));
+    let options = LocalOptions { trusted: true, ..LocalOptions::default() };
+    let ran = run_local(&runner, &repo, here.path(), &options, out, &control, &SystemIds).await;
+    let said = String::from_utf8_lossy(&said.lock().unwrap()).into_owned();
+    let AttemptEnd::Outcome { outcome, reason } = ran.unwrap().finish.end else { panic!("{said}") };
+    assert_eq!(outcome.as_str(), "failed", "{reason:?}\n{said}");
+    assert!(said.contains("in /"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -317,8 +317,7 @@ async fn what_cannot_be_had() {
         .await;
     check(&["../sh"], small(), none(), Trust::Trusted, "lacks the programs ../sh").await;
     let huge = Sizes { memory_bytes: Some(1 << 50), ..small() };
-    check(&[], huge, none(), Trust::Trusted, "memory_bytes 1125899906842624, this worker gives at most")
-        .await;
+    check(&[], huge, none(), Trust::Trusted, "memory 1024 TiB, this worker gives at most").await;
     let network = Relaxed { network: true, ..none() };
     check(&[], small(), network, Trust::Untrusted, "asks for network: the task is not trusted").await;
     let root = Relaxed { root: true, ..none() };

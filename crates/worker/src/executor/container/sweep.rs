@@ -18,6 +18,10 @@ use chrono::{DateTime, Utc};
 use model::WorkerName;
 use std::collections::{HashMap, HashSet};
 
+/// How often it is looked for leftovers in one sweep: what a dead worker asked for last may still come into being, and
+/// hold what is to be removed.
+const PASSES_MAX: usize = 3;
+
 /// Who is to be swept away.
 struct Doomed<'a> {
     worker: &'a WorkerName,
@@ -45,20 +49,23 @@ pub(super) async fn sweep(
     layers: &Layers,
 ) -> Result<Swept, String> {
     let doomed = Doomed { worker, now, alive };
-    let mut errors = Vec::new();
-    let mut note = |what: &str, (removed, wrong): (usize, Option<String>)| {
-        errors.extend(wrong.map(|error| format!("{what}: {error}")));
-        removed
-    };
-    // In this order: containers hold volumes and images.
-    let swept = Swept {
-        containers: note("containers", containers(engine, &doomed).await),
-        volumes: note("volumes", volumes(engine, &doomed).await),
-        images: note("images", images(engine, &doomed).await)
-            + note("layers", counted(layers.trim(engine, worker, now).await)),
-        ..Swept::default()
-    };
-    if errors.is_empty() { Ok(swept) } else { Err(format!("{}: {}", engine.version, errors.join("; "))) }
+    let (mut swept, mut errors) = (Swept::default(), Vec::new());
+    for _ in 0..PASSES_MAX {
+        errors.clear();
+        let mut note = |what: &str, (removed, wrong): (usize, Option<String>)| {
+            errors.extend(wrong.map(|error| format!("{what}: {error}")));
+            removed
+        };
+        // In this order: containers hold volumes and images.
+        swept.containers += note("containers", containers(engine, &doomed).await);
+        swept.volumes += note("volumes", volumes(engine, &doomed).await);
+        swept.images += note("images", images(engine, &doomed).await);
+        swept.images += note("layers", counted(layers.trim(engine, worker, now).await));
+        if errors.is_empty() {
+            return Ok(swept);
+        }
+    }
+    Err(format!("{}: {}", engine.version, errors.join("; ")))
 }
 
 fn by_label() -> HashMap<&'static str, Vec<&'static str>> {
