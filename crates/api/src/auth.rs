@@ -232,13 +232,13 @@ async fn check(state: &ApiState, text: &str) -> Result<Caller, Problem> {
     signed.verify(text, state.scheduler().clock().now()).await.map(Caller::from).map_err(Problem::from)
 }
 
-/// Whose token this is, if somebody signed it whom we believe.
-pub(crate) async fn signed(state: &ApiState, text: &str) -> Option<Caller> {
+/// Whose token this is, if somebody signed it whom we believe; nothing where nobody is believed.
+pub(crate) async fn signed(state: &ApiState, text: &str) -> Option<Result<Caller, Refusal>> {
     let signed = &state.access().signed;
     if signed.is_empty() {
         return None;
     }
-    signed.verify(text, state.scheduler().clock().now()).await.ok().map(Caller::from)
+    Some(signed.verify(text, state.scheduler().clock().now()).await.map(Caller::from))
 }
 
 /// Whose token this is where ALTS' clients come in: theirs are believed, too.

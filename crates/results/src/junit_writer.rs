@@ -79,7 +79,7 @@ impl Said {
 }
 
 /// Stored results as suites: one for each that is no part of another among them, with all its parts as cases.
-/// A result with parts is a case of its own only if it ended worse than they did.
+/// Of several results of one task for the same testcase and item only the last is one. A result with parts is a case of its own only if it ended worse than they did.
 #[must_use]
 pub fn suites(results: &[StoredResult]) -> Vec<Suite> {
     let known: HashSet<ResultId> = results.iter().map(|result| result.id).collect();
@@ -91,7 +91,22 @@ pub fn suites(results: &[StoredResult]) -> Vec<Suite> {
             None => roots.push(result),
         }
     }
-    roots.into_iter().map(|root| suite(root, &parts)).collect()
+    let last = last_words(&roots);
+    roots.into_iter().filter(|root| last.contains(&root.id)).map(|root| suite(root, &parts)).collect()
+}
+
+/// Of what a task said more than once of the same testcase and item, as jobs of paddles do whose verdict is
+/// overturned, the last.
+fn last_words(roots: &[&StoredResult]) -> HashSet<ResultId> {
+    let mut last = HashMap::new();
+    for root in roots {
+        let of = root.task.map(|task| (task, &root.testcase, root.item.as_ref()));
+        // What no task said stands for itself.
+        let key = of.ok_or(root.id);
+        let id = last.entry(key).or_insert(root.id);
+        *id = root.id.max(*id);
+    }
+    last.into_values().collect()
 }
 
 fn suite(root: &StoredResult, parts: &HashMap<ResultId, Vec<&StoredResult>>) -> Suite {

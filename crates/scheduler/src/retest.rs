@@ -187,8 +187,8 @@ impl Scheduler {
                 Ok(Found { served, make: Vec::new(), tasks: Vec::new() })
             }
             None => Err(ServiceError::Store(StoreError::NotFound {
-                what: "task, rule or listening system for the test",
-                id: format!("{} of {} {}", wish.test, wish.item.kind, wish.item.id),
+                what: "task, rule or listening system",
+                id: format!("{} for {} {}", wish.test, wish.item.kind, wish.item.id),
             })),
         }
     }

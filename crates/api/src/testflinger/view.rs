@@ -4,7 +4,7 @@ use super::{SYSTEM, answer::Refusal, answer::time};
 use crate::state::ApiState;
 use model::{
     Outcome, Phase, Task, TaskState,
-    outcome::ErrorReason,
+    outcome::words,
     task::{TaskKind, WaitReason},
 };
 use serde_json::{Map, Value, json};
@@ -109,8 +109,8 @@ pub(crate) fn definition(job: &ForeignJob, task: &Task) -> Map<String, Value> {
     all
 }
 
-/// How a job ended, from what was reported of its phases. A phase that did not succeed says something of the test
-/// itself only when it is `test`; what comes before could not tell.
+/// How a job ended, from what was reported of its phases, by [`words::from_testflinger`]: a phase that did not succeed
+/// says something of the test itself only when it is `test`; what comes before could not tell.
 pub(crate) fn outcome(data: &Map<String, Value>) -> (Outcome, Option<String>) {
     let code = |phase: &str| {
         let status = data.get("status").and_then(|status| status.get(phase));
@@ -121,16 +121,17 @@ pub(crate) fn outcome(data: &Map<String, Value>) -> (Outcome, Option<String>) {
             None | Some(0) => {}
             Some(code) => {
                 let reason = format!("phase {name} ended with exit code {code}");
-                return (Outcome::Error(ErrorReason::Infra), Some(reason));
+                return (words::from_testflinger(name, code), Some(reason));
             }
         }
     }
     match (code("test"), data.get("exit_code").and_then(Value::as_i64)) {
         (Some(0), None | Some(0)) | (None, Some(0)) => (Outcome::Passed, None),
         (Some(code), _) if code != 0 => {
-            (Outcome::Failed, Some(format!("phase test ended with exit code {code}")))
+            let reason = format!("phase test ended with exit code {code}");
+            (words::from_testflinger("test", code), Some(reason))
         }
-        (_, Some(code)) => (Outcome::Failed, Some(format!("exit code {code}"))),
+        (_, Some(code)) => (words::from_testflinger("test", code), Some(format!("exit code {code}"))),
         // No test was asked for: the machine was provisioned, or reserved.
         (_, None) if PHASES.iter().any(|name| code(name).is_some()) => (Outcome::Passed, None),
         (_, None) => (Outcome::Info, Some("its agent reported no phase".to_owned())),
@@ -158,6 +159,9 @@ mod tests {
         check(json!({"exit_code": 0, "output": "foo"}), "passed");
         check(json!({"exit_code": 2}), "failed exit code 2");
         check(json!({"test_status": 1, "test_output": "x"}), "failed phase test ended with exit code 1");
+        check(json!({"status": {"test": 46}}), "error(infra) phase test ended with exit code 46");
+        check(json!({"status": {"test": -9}}), "error(task) phase test ended with exit code -9");
+        check(json!({"exit_code": 46}), "error(infra) exit code 46");
         check(json!({}), "info its agent reported no phase");
     }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     auth::{self, Caller, TOKEN_PREFIX},
+    jwt,
     problem::Problem,
     state::ApiState,
 };
@@ -35,6 +36,21 @@ pub(crate) fn is_own_token(path: &str, headers: &HeaderMap) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     is_own_path(path)
         && given.is_some_and(|given| bearer(given).is_none_or(|token| !token.starts_with(TOKEN_PREFIX)))
+}
+
+/// Whose token this is, if somebody signed it whom we believe. Of one whose time is over it is told, as of our own:
+/// agents fetch another then.
+async fn believed(state: &ApiState, token: &str) -> Result<Option<Caller>, Refusal> {
+    match auth::signed(state, token).await {
+        Some(Ok(caller)) => Ok(Some(caller)),
+        Some(Err(jwt::Refusal::Claims(why))) if why.contains("expired") => {
+            Err(Refusal::Abort(StatusCode::UNAUTHORIZED, "Token has expired".to_owned()))
+        }
+        Some(Err(
+            refusal @ (jwt::Refusal::Claims(_) | jwt::Refusal::NoRole { .. } | jwt::Refusal::Away(_)),
+        )) => Err(Problem::from(refusal).into()),
+        Some(Err(jwt::Refusal::Unknown(_))) | None => Ok(None),
+    }
 }
 
 fn bearer(given: &str) -> Option<&str> {
@@ -189,7 +205,7 @@ async fn admit(
                 Asker { name, role, anonymous, agent, client: Some(client), bounds: Bounds::default() }
             }
             // Not of this interface: somebody whom we believe may have signed it.
-            Err(refusal) => Asker::of(auth::signed(state, token).await.ok_or(refusal)?, anonymous, agent),
+            Err(refusal) => Asker::of(believed(state, token).await?.ok_or(refusal)?, anonymous, agent),
         },
         (None, None) => return Err(missing().into()),
     };

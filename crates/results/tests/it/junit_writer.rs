@@ -190,3 +190,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_verdict_that_is_overturned_is_not_counted() {
+    let task = model::TaskId::new(model::Ids::next(&model::SystemIds));
+    let said = |id, task, outcome| StoredResult { task, ..result(id, None, "rados", outcome, "") };
+    let counts = |results: &[StoredResult]| {
+        let suites = suites(results);
+        suites.iter().map(|suite| suite.cases.len()).sum::<usize>()
+    };
+    let [pass, fail] = [Outcome::Passed, Outcome::Failed];
+    let overturned = [said(1, Some(task), fail), said(2, Some(task), pass)];
+    assert_eq!(counts(&overturned), 1);
+    let text = document(&suites(&overturned));
+    assert!(text.contains("failures=\"0\""), "{text}");
+    // What no task said stands for itself.
+    assert_eq!(counts(&[said(1, None, fail), said(2, None, pass)]), 2);
+}

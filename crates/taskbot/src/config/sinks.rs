@@ -268,7 +268,8 @@ fn webhook(mut section: Section<'_, '_>) -> Kind {
 }
 
 fn message(mut section: Section<'_, '_>) -> Kind {
-    let (mut topic, mut words) = ("resultsdb.result.new".to_owned(), Words::default());
+    // As ResultsDB, which tells each result, whoever reported it.
+    let (mut topic, mut words) = ("resultsdb.result.new".to_owned(), Words { all: true, ..Words::default() });
     section.name("topic", &mut topic);
     section.set("extra_outcomes", &mut words.extra_outcomes);
     section.bool("all", &mut words.all);

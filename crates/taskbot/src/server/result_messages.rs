@@ -43,6 +43,7 @@ impl Sink for ResultMessages {
         let base = self.words.public_url.as_deref().unwrap_or("").trim_end_matches('/');
         // What it tells is what its interface shows, not what it takes.
         told["id"] = json!(result.id);
+        told["note"] = json!(result.note);
         told["href"] = json!(format!("{base}/api/v2.0/results/{}", result.id));
         told["groups"] = json!([]);
         told["testcase"] = json!({
