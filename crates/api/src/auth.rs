@@ -265,9 +265,9 @@ impl From<Refusal> for Problem {
                     "the token is unknown, or nobody signed it who is believed here",
                 )
             }
-            Refusal::Claims(why) => {
-                tracing::info!(why, "a signed token is refused");
-                Self::new(StatusCode::UNAUTHORIZED, why)
+            Refusal::Claims(_) | Refusal::Expired => {
+                tracing::info!(why = %refusal, "a signed token is refused");
+                Self::new(StatusCode::UNAUTHORIZED, refusal.to_string())
             }
             Refusal::NoRole { .. } => Self::new(StatusCode::FORBIDDEN, refusal.to_string()),
             Refusal::Away(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),

@@ -1,6 +1,6 @@
 //! What claims say: when a token holds, whose it is, and what that lets it do.
 
-use super::LEEWAY;
+use super::{LEEWAY, Refusal};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use store::{Bounds, Role};
@@ -60,7 +60,7 @@ pub(super) fn check_times(
     claims: &Map<String, Value>,
     must_expire: bool,
     now: DateTime<Utc>,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let time = |name: &str| match claims.get(name) {
         None => Ok(None),
         Some(value) => {
@@ -69,17 +69,19 @@ pub(super) fn check_times(
                 value.as_f64().filter(|seconds| seconds.abs() < 1e15).map(|seconds| seconds as i64)
             });
             let at = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-            at.map(Some).ok_or_else(|| format!("the token's `{name}` is no time"))
+            at.map(Some).ok_or_else(|| Refusal::Claims(format!("the token's `{name}` is no time")))
         }
     };
     match time("exp")? {
-        Some(at) if at + LEEWAY <= now => return Err("the token has expired".to_owned()),
-        None if must_expire => return Err("the token has no `exp`: it would never expire".to_owned()),
+        Some(at) if at + LEEWAY <= now => return Err(Refusal::Expired),
+        None if must_expire => {
+            return Err(Refusal::Claims("the token has no `exp`: it would never expire".to_owned()));
+        }
         _ => {}
     }
     for name in ["nbf", "iat"] {
         if time(name)?.is_some_and(|at| at - LEEWAY > now) {
-            return Err(format!("the token's `{name}` is in the future"));
+            return Err(Refusal::Claims(format!("the token's `{name}` is in the future")));
         }
     }
     Ok(())

@@ -93,6 +93,9 @@ pub enum Refusal {
     /// A known issuer signed it, and its claims do not hold.
     #[error("{0}")]
     Claims(String),
+    /// A known issuer signed it, and its time is over.
+    #[error("the token has expired")]
+    Expired,
     /// It holds, and gives no role.
     #[error("{name}'s token gives no role here: no entry of `roles` fits its claims")]
     NoRole {
@@ -190,7 +193,7 @@ impl Issuer {
                 _ => Refusal::Unknown(format!("`{}`: {error}", self.name)),
             }
         })?;
-        claims::check_times(&claims.claims, self.must_expire, now).map_err(Refusal::Claims)?;
+        claims::check_times(&claims.claims, self.must_expire, now)?;
         self.identify(&claims.claims)
     }
 

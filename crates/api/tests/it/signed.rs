@@ -156,7 +156,7 @@ async fn claims_must_hold() {
     check(json!({"groups": ["packagers2"]}), "sso/alice's token gives no role").await;
     check(json!({"groups": null}), "sso/alice's token gives no role").await;
     check(json!({"exp": 9e9}), "sso/alice submitter").await;
-    check(json!({"exp": at - 60}), "claims: the token has expired").await;
+    check(json!({"exp": at - 60}), "the token has expired").await;
     check(json!({"exp": null}), "claims: the token has no `exp`").await;
     check(json!({"exp": "tomorrow"}), "claims: the token's `exp` is no time").await;
     check(json!({"nbf": at + 60}), "claims: the token's `nbf` is in the future").await;
@@ -270,7 +270,7 @@ async fn public_keys_of_each_kind() {
         let wrong = verify(&pair.sign(Some("zz"), &json!({}))).await;
         assert_eq!(wrong, "unknown: `sso` has no such key", "{}", pair.id);
         let expired = verify(&pair.sign(Some(pair.id), &json!({"exp": 1}))).await;
-        assert_eq!(expired, "claims: the token has expired", "{}", pair.id);
+        assert_eq!(expired, "the token has expired", "{}", pair.id);
         let elsewhere = verify(&pair.sign(Some(pair.id), &json!({"aud": "x"}))).await;
         assert!(elsewhere.starts_with("claims: the token is not for here"), "{elsewhere}");
     }

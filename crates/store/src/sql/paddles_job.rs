@@ -23,26 +23,30 @@ const NUMBERS_MAX: i64 = 1000;
 const TAKEN: &str = "select 1::bigint as one from paddles_job where run_id = $1 and job_id = $2";
 const TAKEN_SQLITE: &str = "select 1 as one from paddles_job where run_id = $1 and job_id = $2";
 const RENAME: &str = "update paddles_job set job_id = $2 where seq = $1";
+/// The columns of what can change of a job, behind others.
+macro_rules! changing {
+    ($($before:expr),* $(,)?) => {
+        &[
+            $($before,)*
+            ("status", Kind::Text),
+            ("name", Kind::Text),
+            ("description", Kind::Text),
+            ("sha1", Kind::Text),
+            ("branch", Kind::Text),
+            ("by_user", Kind::Text),
+            ("queue", Kind::Text),
+            ("rank", Kind::Int),
+            ("handed_until", Kind::Time),
+            ("started", Kind::Time),
+            ("updated", Kind::Time),
+            ("body", Kind::Text),
+        ]
+    };
+}
+pub(crate) use changing;
+
 /// What can change of a job, by its number.
-pub(crate) const JOBS: Bulk = Bulk {
-    table: "paddles_job",
-    columns: &[
-        ("seq", Kind::Int),
-        ("status", Kind::Text),
-        ("name", Kind::Text),
-        ("description", Kind::Text),
-        ("sha1", Kind::Text),
-        ("branch", Kind::Text),
-        ("by_user", Kind::Text),
-        ("queue", Kind::Text),
-        ("rank", Kind::Int),
-        ("handed_until", Kind::Time),
-        ("started", Kind::Time),
-        ("updated", Kind::Time),
-        ("body", Kind::Text),
-    ],
-    tail: "",
-};
+pub(crate) const JOBS: Bulk = Bulk { table: "paddles_job", columns: changing!(("seq", Kind::Int)), tail: "" };
 const BY_TASK: Sql = Sql {
     sqlite: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
         from paddles_job j where j.task_id = $1",

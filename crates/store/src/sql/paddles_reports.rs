@@ -3,7 +3,7 @@
 
 use super::{
     SqlStore,
-    paddles_job::{JOBS, JobRow, place, rename},
+    paddles_job::{JOBS, JobRow, changing, place, rename},
     paddles_row::{make_run, read_counts},
     results::store_results,
     session::{Bulk, Kind, Session, Sql},
@@ -53,24 +53,12 @@ const RUNS: Bulk = Bulk {
 /// The columns of [`JOBS`] but for the number, which is given, behind those that never change.
 const INSERT: Bulk = Bulk {
     table: "paddles_job",
-    columns: &[
+    columns: changing!(
         ("run_id", Kind::Int),
         ("job_id", Kind::Text),
         ("task_id", Kind::Id),
         ("posted", Kind::Time),
-        ("status", Kind::Text),
-        ("name", Kind::Text),
-        ("description", Kind::Text),
-        ("sha1", Kind::Text),
-        ("branch", Kind::Text),
-        ("by_user", Kind::Text),
-        ("queue", Kind::Text),
-        ("rank", Kind::Int),
-        ("handed_until", Kind::Time),
-        ("started", Kind::Time),
-        ("updated", Kind::Time),
-        ("body", Kind::Text),
-    ],
+    ),
     tail: "on conflict (run_id, job_id) do nothing returning seq, run_id, job_id",
 };
 const LOCK_JOBS: Sql = Sql {

@@ -53,46 +53,57 @@ pub(crate) struct TaskRow {
     pub(crate) hold_until: DateTime<Utc>,
 }
 
+/// The columns that say where a task stands, between others.
+macro_rules! standing {
+    ([$($before:expr),* $(,)?], [$($after:expr),*]) => {
+        &[
+            $($before,)*
+            ("state", Kind::Text),
+            ("wait_reason", Kind::Text),
+            ("since", Kind::Time),
+            ("not_before", Kind::Time),
+            ("worker", Kind::Text),
+            ("phase", Kind::Text),
+            ("lease_until", Kind::Time),
+            ("stop", Kind::Text),
+            ("outcome", Kind::Text),
+            ("reason", Kind::Text),
+            ("ended_attempt", Kind::Int),
+            ("lane_id", Kind::Int),
+            ("turn", Kind::Int),
+            ("attempts", Kind::Int),
+            ("handed_back", Kind::Int),
+            ("fence", Kind::Int),
+            ("tries", Kind::Int),
+            ("hold_until", Kind::Time),
+            $($after,)*
+        ]
+    };
+}
 const INSERT: Bulk = Bulk {
     table: "task",
-    columns: &[
-        ("id", Kind::Id),
-        ("key", Kind::Bytes),
-        ("name", Kind::Text),
-        ("kind", Kind::Text),
-        ("submitter", Kind::Text),
-        ("queue", Kind::Text),
-        ("priority", Kind::Int),
-        ("item_type", Kind::Text),
-        ("item_id", Kind::Text),
-        ("rule", Kind::Text),
-        ("event_seq", Kind::Int),
-        ("generation", Kind::Int),
-        ("batch_id", Kind::Id),
-        ("group_name", Kind::Text),
-        ("group_max", Kind::Int),
-        ("depth", Kind::Int),
-        ("created_at", Kind::Time),
-        ("state", Kind::Text),
-        ("wait_reason", Kind::Text),
-        ("since", Kind::Time),
-        ("not_before", Kind::Time),
-        ("worker", Kind::Text),
-        ("phase", Kind::Text),
-        ("lease_until", Kind::Time),
-        ("stop", Kind::Text),
-        ("outcome", Kind::Text),
-        ("reason", Kind::Text),
-        ("ended_attempt", Kind::Int),
-        ("lane_id", Kind::Int),
-        ("turn", Kind::Int),
-        ("attempts", Kind::Int),
-        ("handed_back", Kind::Int),
-        ("fence", Kind::Int),
-        ("tries", Kind::Int),
-        ("hold_until", Kind::Time),
-        ("body", Kind::Text),
-    ],
+    columns: standing!(
+        [
+            ("id", Kind::Id),
+            ("key", Kind::Bytes),
+            ("name", Kind::Text),
+            ("kind", Kind::Text),
+            ("submitter", Kind::Text),
+            ("queue", Kind::Text),
+            ("priority", Kind::Int),
+            ("item_type", Kind::Text),
+            ("item_id", Kind::Text),
+            ("rule", Kind::Text),
+            ("event_seq", Kind::Int),
+            ("generation", Kind::Int),
+            ("batch_id", Kind::Id),
+            ("group_name", Kind::Text),
+            ("group_max", Kind::Int),
+            ("depth", Kind::Int),
+            ("created_at", Kind::Time),
+        ],
+        [("body", Kind::Text)]
+    ),
     tail: "on conflict (key) do nothing returning id",
 };
 
@@ -112,31 +123,7 @@ macro_rules! update_task {
 const UPDATE: &str = update_task!("");
 const UPDATE_WHOLE: &str = update_task!(", body = $20");
 /// The same for many.
-const UPDATE_ALL: Bulk = Bulk {
-    table: "task",
-    columns: &[
-        ("id", Kind::Id),
-        ("state", Kind::Text),
-        ("wait_reason", Kind::Text),
-        ("since", Kind::Time),
-        ("not_before", Kind::Time),
-        ("worker", Kind::Text),
-        ("phase", Kind::Text),
-        ("lease_until", Kind::Time),
-        ("stop", Kind::Text),
-        ("outcome", Kind::Text),
-        ("reason", Kind::Text),
-        ("ended_attempt", Kind::Int),
-        ("lane_id", Kind::Int),
-        ("turn", Kind::Int),
-        ("attempts", Kind::Int),
-        ("handed_back", Kind::Int),
-        ("fence", Kind::Int),
-        ("tries", Kind::Int),
-        ("hold_until", Kind::Time),
-    ],
-    tail: "",
-};
+const UPDATE_ALL: Bulk = Bulk { table: "task", columns: standing!([("id", Kind::Id)], []), tail: "" };
 /// How an attempt ended.
 const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
     environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";

@@ -325,7 +325,9 @@ impl<'a> Attempt<'a> {
             log.note(&match exit {
                 Exit::Code(code) => format!("exit code {code}"),
                 Exit::Signal(signal) => format!("killed by signal {signal}"),
-                other => format!("ended by the worker: {}", verdict::words(other)),
+                other => {
+                    format!("ended by the worker: {}", verdict::cut_short("run", other, limit, idle).reason)
+                }
             });
             if exit == Exit::Stopped { Err(Halt::infra("stopped")) } else { Ok((exit, limit)) }
         };

@@ -46,22 +46,8 @@ pub(super) fn not_started(error: StartError, timeout: TimeoutMeans) -> Halt {
     Halt { outcome, reason: error.to_string() }
 }
 
-/// How the worker ended commands, in a word for the log.
-pub(super) const fn words(exit: Exit) -> &'static str {
-    match exit {
-        Exit::TimedOut => "they took longer than their limit",
-        Exit::Idle => "they had no output for too long",
-        Exit::Oom => "memory ran out",
-        Exit::OutOfDisk => "they used more disk space than they may",
-        Exit::DiskFull => "this machine has too little disk space left",
-        Exit::Gone => "the machine that they ran in ended",
-        Exit::Stopped => "they were stopped",
-        Exit::Code(_) | Exit::Signal(_) => "they ended by themselves",
-    }
-}
-
 /// What ended the commands from outside.
-fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) -> Halt {
+pub(super) fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Duration>) -> Halt {
     let (reason, text) = match exit {
         Exit::TimedOut => {
             (ErrorReason::Timeout, format!("{what} took longer than its limit of {}", format_duration(limit)))
