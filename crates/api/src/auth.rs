@@ -4,6 +4,7 @@ use crate::{
     alts,
     jwt::{Identity, Refusal, Verifier},
     problem::Problem,
+    resultsdb,
     state::ApiState,
     testflinger,
 };
@@ -185,10 +186,22 @@ pub(crate) async fn identify(
         return Ok(next.run(request).await);
     }
     let for_alts = state.interfaces().alts.is_some() && alts::is_here(request.uri().path());
-    let token = if for_alts { alts::token_of(request.headers()) } else { bearer(request.headers()) };
-    let caller = match token? {
-        Some(text) if for_alts => Some(check_for_alts(&state, text).await?),
-        Some(text) => Some(check(&state, text).await?),
+    let token = if for_alts {
+        alts::token_of(request.headers())?.map(str::to_owned)
+    } else if state.interfaces().resultsdb.is_some() && resultsdb::is_here(request.uri().path()) {
+        let (token, again) = resultsdb::token_of(request).await?;
+        request = again;
+        token
+    } else {
+        bearer(request.headers())?.map(str::to_owned)
+    };
+    let caller = match token {
+        Some(text) if for_alts => Some(check_for_alts(&state, &text).await?),
+        Some(text) => Some(check(&state, &text).await?),
+        // Who has a secret for its clients means that they show it.
+        None if for_alts && state.interfaces().alts.as_ref().is_some_and(|alts| alts.secret.is_some()) => {
+            None
+        }
         None => {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
             let mut role = state.access().of(peer);
@@ -213,7 +226,8 @@ pub(crate) async fn identify(
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// The token of `Authorization: Bearer`; nothing without the header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let text = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;

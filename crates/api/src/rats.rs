@@ -16,6 +16,7 @@ use axum::{
     extract::{FromRequest, Multipart, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::post,
 };
 use serde_json::{Map, Value};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,6 +25,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// The most arguments.
 const ARGUMENTS_MAX: usize = 100;
+
+/// The same place, for those who end it so.
+const WITH_SLASH: &str = "/submit/";
 
 /// How it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +45,11 @@ impl Default for Settings {
 /// What asks for tests.
 pub(crate) fn submitter(settings: &Settings) -> OpenApiRouter<ApiState> {
     let router = OpenApiRouter::new().routes(routes!(submit));
-    if settings.get { router.routes(routes!(submit_by_get)) } else { router }
+    if settings.get {
+        router.routes(routes!(submit_by_get)).route(WITH_SLASH, post(submit).get(submit_by_get))
+    } else {
+        router.route(WITH_SLASH, post(submit))
+    }
 }
 
 #[utoipa::path(get, path = "/submit", tag = "rats", params(("type" = Option<String>, Query, description = "The type of what is tested: koji_build, bodhi_update, pagure_pr …"), ("item" = Option<String>, Query, description = "What is tested"), ("test" = Option<String>, Query, description = "The test: a testcase or a task's name"), ("result_id" = Option<String>, Query, description = "A result, in place of item and test"), ("extras" = Option<String>, Query, description = "JSON that goes into the message"), ("force" = Option<bool>, Query, description = "Also when the same was asked a short time ago"), ("why" = Option<String>, Query, description = "Why")), responses((status = 200, description = "What came of it", body = Value), (status = 400, description = "What is wrong with which argument"), (status = 404, description = "No such result, or nobody runs the test")))]
@@ -90,7 +98,8 @@ async fn arguments(request: Request) -> Result<Map<String, Value>, Problem> {
 }
 
 fn body_of(kind: &str, body: &Bytes) -> Result<Map<String, Value>, Problem> {
-    if !kind.contains("json") {
+    // Some name the form of a body that they do not send.
+    if body.is_empty() || !kind.contains("json") {
         return pairs(body);
     }
     match serde_json::from_slice(body) {
@@ -190,6 +199,7 @@ mod tests {
         );
         check("application/json; charset=utf-8", "[]", "must be a JSON object");
         check("application/json", "{", "is no JSON");
+        check("application/json", "", "None None None None {} false");
         check("application/json", r#"{"item": []}"#, "`item` must be a text");
     }
 }

@@ -26,7 +26,8 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
+    routing::any,
 };
 use body::{Mistakes, Payload, Repository, ThirdParty, object, task_numbers};
 use model::{
@@ -120,7 +121,7 @@ impl Settings {
 
 /// Whether a path is one of this interface.
 pub(crate) fn is_here(path: &str) -> bool {
-    path == "/tasks" || path.starts_with("/tasks/") || path == "/cancel_tasks"
+    path == "/tasks" || path.starts_with("/tasks/") || path.trim_end_matches('/') == "/cancel_tasks"
 }
 
 /// Gives an error the form that its clients read.
@@ -159,7 +160,20 @@ pub(crate) fn not_believed() -> Problem {
 
 /// What everybody may do who may read.
 pub(crate) fn viewer() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(logs::log)).routes(routes!(logs::artifact))
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(logs::log))
+        .routes(routes!(logs::artifact))
+        .route("/tasks/schedule/", any(without_slash))
+        .route("/tasks/{task_id}/result/", any(without_slash))
+        .route("/cancel_tasks/", any(without_slash))
+}
+
+/// Leads a path with a slash at its end to the one without, as its framework did.
+async fn without_slash(headers: HeaderMap, uri: Uri) -> Redirect {
+    let path = uri.path().trim_end_matches('/');
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Redirect::temporary(&Base::of(&headers, &uri).url(&format!("{path}{query}")))
 }
 
 /// What asks for tests.

@@ -74,6 +74,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether a text is no longer than a name may be, and not empty.
+    fn fits(&mut self, field: &str, text: &str) -> bool {
+        if text.is_empty() {
+            self.wrong("string_too_short", field, "String should have at least 1 character", &json!(text));
+        } else if text.len() > NAME_BYTES_MAX {
+            let message = format!("String should have at most {NAME_BYTES_MAX} characters");
+            self.wrong("string_too_long", field, &message, &json!(text));
+        } else {
+            return true;
+        }
+        false
+    }
+
     fn done<T>(self, value: Option<T>) -> Result<T, Refusal> {
         match value {
             Some(value) if self.wrong.is_empty() => Ok(value),
@@ -86,12 +99,7 @@ impl<'a> Fields<'a> {
 pub(crate) fn testcase(object: &Map<String, Value>) -> Result<Testcase, Refusal> {
     let mut fields = Fields::new(object);
     let name = match fields.required("name") {
-        Some(Value::String(name)) if !name.is_empty() && name.len() <= NAME_BYTES_MAX => Some(name.clone()),
-        Some(Value::String(name)) => {
-            let message = format!("Value error, must have 1 to {NAME_BYTES_MAX} bytes");
-            fields.wrong("value_error", "name", &message, &json!(name));
-            None
-        }
+        Some(Value::String(name)) => Some(name.clone()).filter(|_| fields.fits("name", name)),
         Some(other) => {
             fields.wrong("string_type", "name", "Input should be a valid string", other);
             None
@@ -107,14 +115,7 @@ pub(crate) fn testcase(object: &Map<String, Value>) -> Result<Testcase, Refusal>
 pub(crate) fn group(object: &Map<String, Value>, new_id: String) -> Result<ResultGroup, Refusal> {
     let mut fields = Fields::new(object);
     let id = fields.text("uuid").filter(|id| !id.is_empty()).unwrap_or(new_id);
-    if id.len() > NAME_BYTES_MAX {
-        fields.wrong(
-            "value_error",
-            "uuid",
-            &format!("Value error, at most {NAME_BYTES_MAX} bytes"),
-            &json!(id),
-        );
-    }
+    fields.fits("uuid", &id);
     let (description, ref_url) = (fields.text("description"), fields.text("ref_url"));
     fields.done(Some(ResultGroup { id, description, ref_url, results: 0 }))
 }
@@ -129,23 +130,24 @@ pub(crate) fn result(
     let mut fields = Fields::new(object);
     let said = said_of(&mut fields, settings);
     let testcase = testcase_of(&mut fields);
-    let groups = groups_of(&mut fields, &new_id)?;
-    let (note, ref_url) = (fields.text("note"), fields.text("ref_url"));
+    let groups = groups_of(&mut fields, &new_id);
+    let note = fields.text("note");
+    let data = data_of(&mut fields);
+    let ref_url = fields.text("ref_url");
     let at = submit_time(&mut fields);
-    let data = data_of(&mut fields)?;
-    let new = said.zip(testcase).map(|(said, testcase)| NewEntry {
+    let (said, testcase) = fields.done(said.zip(testcase))?;
+    Ok(NewEntry {
         testcase,
         // What is under way is nothing that anybody needs to act on.
         outcome: words::from_resultsdb(&said).unwrap_or(Outcome::Info),
         said,
         note,
         ref_url,
-        data,
-        groups,
+        data: data?,
+        groups: groups?,
         at,
         who: who.to_owned(),
-    });
-    fields.done(new)
+    })
 }
 
 /// The outcome as it is said.
@@ -153,6 +155,10 @@ fn said_of(fields: &mut Fields<'_>, settings: &Settings) -> Option<String> {
     match fields.required("outcome")? {
         Value::String(text) => {
             let said = text.trim().to_uppercase();
+            if said.is_empty() {
+                fields.fits("outcome", &said);
+                return None;
+            }
             if settings.outcomes().any(|known| known == said) {
                 return Some(said);
             }
@@ -165,28 +171,43 @@ fn said_of(fields: &mut Fields<'_>, settings: &Settings) -> Option<String> {
 
 /// `"name"` or `{name, ref_url?}`.
 fn testcase_of(fields: &mut Fields<'_>) -> Option<Testcase> {
-    let empty = "Value error, testcase name must be non-empty";
+    let is_empty = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(true) => false,
+    };
     match fields.required("testcase")? {
-        Value::String(name) if !name.is_empty() && name.len() <= NAME_BYTES_MAX => {
-            Some(Testcase { name: name.clone(), ref_url: None })
+        nameless if is_empty(nameless) || nameless.get("name").is_some_and(is_empty) => {
+            let message = "Value error, testcase name must be non-empty";
+            fields.wrong("value_error", "testcase", message, nameless);
+            None
         }
-        Value::Object(object) if object.get("name").is_some_and(|name| name.as_str() != Some("")) => {
-            match testcase(object) {
-                Ok(testcase) => Some(testcase),
-                Err(Refusal::Invalid(mut wrong)) => {
-                    for entry in &mut wrong {
-                        if let Some(place) = entry["loc"].as_array_mut() {
-                            place.insert(0, json!("testcase"));
-                        }
+        Value::String(name) => {
+            fields.fits("testcase", name).then(|| Testcase { name: name.clone(), ref_url: None })
+        }
+        Value::Object(object) if object.contains_key("name") => match testcase(object) {
+            Ok(testcase) => Some(testcase),
+            Err(Refusal::Invalid(mut wrong)) => {
+                for entry in &mut wrong {
+                    if let Some(place) = entry["loc"].as_array_mut() {
+                        place.insert(0, json!("testcase"));
                     }
-                    fields.wrong.extend(wrong);
-                    None
                 }
-                Err(_) => None,
+                fields.wrong.extend(wrong);
+                None
             }
+            Err(_) => None,
+        },
+        nameless @ Value::Object(_) => {
+            let message = "Value error, testcase name must be non-empty";
+            fields.wrong("value_error", "testcase", message, nameless);
+            None
         }
         other => {
-            fields.wrong("value_error", "testcase", empty, other);
+            fields.wrong("dict_type", "testcase", "Input should be a valid dictionary", other);
             None
         }
     }
@@ -224,7 +245,7 @@ fn groups_of(fields: &mut Fields<'_>, new_id: &impl Fn() -> String) -> Result<Ve
 fn submit_time(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
     let given = fields.get("submit_time")?;
     let milliseconds = |text: &str| {
-        let number: f64 = text.parse().ok()?;
+        let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a float that is too large saturates, and is refused"
@@ -239,7 +260,8 @@ fn submit_time(fields: &mut Fields<'_>) -> Option<DateTime<Utc>> {
     if time.is_none() {
         let message = format!(
             "Value error, Expected timestamp in milliseconds or datetime (in format YYYY-MM-DDTHH:MM:SS.ffffff), \
-             got {given}"
+             got {}",
+            repr(given)
         );
         fields.wrong("value_error", "submit_time", &message, given);
     }
@@ -257,7 +279,7 @@ fn data_of(fields: &mut Fields<'_>) -> Result<BTreeMap<String, Vec<String>>, Ref
         }
     };
     let colons: Vec<String> =
-        object.keys().filter(|key| key.contains(':')).map(|key| format!("'{key}'")).collect();
+        object.keys().filter(|key| key.contains(':')).map(|key| repr(&json!(key))).collect();
     if !colons.is_empty() {
         return Err(Refusal::bad(format!("Colon not allowed in key name: [{}]", colons.join(", "))));
     }
@@ -284,9 +306,37 @@ fn data_of(fields: &mut Fields<'_>) -> Result<BTreeMap<String, Vec<String>>, Ref
 fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        other => repr(other),
+    }
+}
+
+/// A value as Python shows it, since that is how it was kept and told.
+fn repr(value: &Value) -> String {
+    match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
-        other => other.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => {
+            let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+            let mut shown = String::from(quote);
+            for letter in text.chars() {
+                match letter {
+                    '\n' => shown.push_str("\\n"),
+                    '\r' => shown.push_str("\\r"),
+                    '\t' => shown.push_str("\\t"),
+                    '\\' => shown.push_str("\\\\"),
+                    letter if letter == quote => shown.extend(['\\', quote]),
+                    letter => shown.push(letter),
+                }
+            }
+            shown.push(quote);
+            shown
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(repr).collect::<Vec<_>>().join(", ")),
+        Value::Object(object) => {
+            let entry = |(key, value): (&String, &Value)| format!("{}: {}", repr(&json!(key)), repr(value));
+            format!("{{{}}}", object.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
     }
 }

@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
 };
 use serde_json::{Value, json};
+use store::StoreError;
 
 #[utoipa::path(get, path = "/api/v2.0/groups", tag = "resultsdb", params(("uuid" = Option<String>, Query, description = "Only these, separated by commas"), ("description" = Option<String>, Query, description = "Only with one of these descriptions"), ("description:like" = Option<String>, Query, description = "Only whose description looks like this; `*` is any text"), ("page" = Option<u64>, Query, description = "The page, from 0"), ("limit" = Option<u32>, Query, description = "How many a page has")), responses((status = 200, description = "Groups, newest first", body = Value)))]
 /// ResultsDB: lists groups.
@@ -51,6 +52,12 @@ pub(crate) async fn results(
     uri: Uri,
 ) -> Result<Json<Value>, Refusal> {
     let asked = Asked::of(&headers, &uri)?;
+    state.scheduler().store().group(&id).await.map_err(|error| match error {
+        StoreError::NotFound { .. } => {
+            Refusal::Message(StatusCode::NOT_FOUND, format!("Group not found: {id}"))
+        }
+        error => error.into(),
+    })?;
     results::page(&state, &asked, |query| query.groups = vec![id]).await
 }
 

@@ -12,9 +12,11 @@ mod results;
 mod root;
 mod shape;
 mod testcases;
+mod token;
 
 pub(crate) use refusal::in_this_form;
 pub(crate) use shape::{Base, escaped, result as shown};
+pub(crate) use token::token_of;
 
 use crate::state::ApiState;
 use model::outcome::words::RESULTSDB_OUTCOMES;
@@ -25,6 +27,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub const BASE: &str = "/api/v2.0";
 /// How many entries a page has when the request does not say.
 pub(crate) const LIMIT_DEFAULT: u32 = 20;
+
+/// Whether a path is one of this interface.
+pub(crate) fn is_here(path: &str) -> bool {
+    path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// How it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,6 +42,9 @@ pub(crate) async fn root_with_slash(
 #[utoipa::path(get, path = "/api/v2.0/healthcheck", tag = "resultsdb", responses((status = 200, description = "It works", body = Value), (status = 503, description = "The database cannot be reached")))]
 /// ResultsDB: whether it works.
 pub(crate) async fn healthcheck(State(state): State<ApiState>) -> Result<Json<Value>, Refusal> {
-    state.scheduler().store().testcases(None, 0, 1).await?;
+    state.scheduler().store().testcases(None, 0, 1).await.map_err(|error| {
+        tracing::warn!(%error, "the database cannot be asked");
+        Refusal::Message(StatusCode::SERVICE_UNAVAILABLE, "Unable to communicate with database".to_owned())
+    })?;
     Ok(Json(json!({"message": "Health check OK"})))
 }

@@ -35,45 +35,40 @@ impl Base {
         let mut href = format!("{}{BASE}", self.0);
         for part in parts {
             href.push('/');
-            href.push_str(&escaped(part));
+            escape(part, "/:+@,!$&'()*;=", &mut href);
         }
         href
     }
 
-    /// The address of a page of a list.
-    pub(crate) fn page(&self, path: &str, pairs: &[(String, String)], page: u64) -> String {
-        let kept = pairs.iter().filter(|(key, _)| key != "page");
-        let mut query: Vec<_> =
-            kept.map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
-        query.push(format!("page={page}"));
-        format!("{}{path}?{}", self.0, query.join("&"))
+    /// The address of a page of a list: that of the request, with this page.
+    pub(crate) fn page(&self, path: &str, query: &str, page: u64) -> String {
+        let page = format!("page={page}");
+        let is_page = |part: &&str| part.starts_with("page=");
+        let parts: Vec<&str> = query.split('&').filter(|part| !part.is_empty()).collect();
+        let at = parts.iter().position(is_page).unwrap_or(parts.len());
+        let (before, after) = parts.split_at(at);
+        let after = after.iter().copied().filter(|part| !is_page(part));
+        let parts: Vec<&str> = before.iter().copied().chain([page.as_str()]).chain(after).collect();
+        format!("{}{path}?{}", self.0, parts.join("&"))
     }
 }
 
-/// As much of a text as an address may hold unescaped.
+/// A text as a query or a path of ours holds it.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    escape(text, "/:@,", &mut out);
+    out
+}
+
+/// Escapes all but letters, digits, `-._~` and these.
+fn escape(text: &str, kept: &str, out: &mut String) {
     for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z'
-            | b'A'..=b'Z'
-            | b'0'..=b'9'
-            | b'-'
-            | b'.'
-            | b'_'
-            | b'~'
-            | b'/'
-            | b':'
-            | b'+'
-            | b'@'
-            | b',' => {
-                out.push(char::from(byte));
-            }
-            byte => out.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.as_bytes().contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
-    // A `+` in a query is a space to most readers.
-    out.replace('+', "%2B")
 }
 
 /// A time as Python's `isoformat` writes one without a zone.
@@ -101,7 +96,7 @@ pub(crate) fn group(group: &ResultGroup, base: &Base) -> Value {
         "description": group.description,
         "href": base.href(&["groups", &group.id]),
         "ref_url": group.ref_url,
-        "results": base.href(&["groups", &group.id, "results"]),
+        "results": format!("{}?groups={}", base.href(&["results"]), escaped(&group.id)),
         "results_count": group.results,
         "uuid": group.id,
     })
@@ -147,10 +142,18 @@ mod tests {
             base.href(&["testcases", "a/b c?"]),
             "http://qa.example.org/api/v2.0/testcases/a/b%20c%3F"
         );
-        let pairs = [("item", "gtk+-1 x"), ("page", "3"), ("limit", "2")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let expect = "http://qa.example.org/api/v2.0/results?item=gtk%2B-1%20x&limit=2&page=4";
-        assert_eq!(base.page("/api/v2.0/results", &pairs, 4), expect);
+        assert_eq!(
+            base.href(&["testcases", "gtk+(a)*"]),
+            "http://qa.example.org/api/v2.0/testcases/gtk+(a)*"
+        );
+        let check = |query: &str, expect: &str| {
+            let expect = format!("http://qa.example.org/api/v2.0/results?{expect}");
+            assert_eq!(base.page("/api/v2.0/results", query, 4), expect, "{query}");
+        };
+        check("", "page=4");
+        check("item=gtk%2B-1+x&limit=2", "item=gtk%2B-1+x&limit=2&page=4");
+        check("item=a&page=3&limit=2", "item=a&page=4&limit=2");
+        check("page=3&&item=a&page=3", "page=4&item=a");
         let proxied = headers(&[("host", "qa.example.org"), ("x-forwarded-proto", "https")]);
         assert_eq!(Base::of(&proxied, &Uri::from_static("/")).href(&[]), "https://qa.example.org/api/v2.0");
     }

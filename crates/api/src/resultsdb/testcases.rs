@@ -44,6 +44,7 @@ pub(crate) async fn show(
     // Names may have slashes; a testcase whose name ends so goes before the list.
     let found = store.testcase(&name).await;
     if let (Err(_), Some(of)) = (&found, name.strip_suffix("/results")) {
+        store.testcase(of).await?;
         let asked = Asked::of(&headers, &uri)?;
         return results::page(&state, &asked, |query| {
             query.testcases = vec![Wanted::AnyOf(vec![of.to_owned()])];

@@ -118,7 +118,7 @@ pub(crate) async fn ask(
         "id": retest.id,
         "href": native.url(&format!("/api/v1/retests/{}", retest.id)),
         "status": status,
-        "message": message(&requested),
+        "message": message(&requested, state.scheduler().outlet_health().is_some()),
         "item": retest.item,
         "test": retest.test,
         "result_id": retest.result,
@@ -173,14 +173,18 @@ async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish,
 }
 
 /// One line for people.
-fn message(requested: &Requested) -> String {
+fn message(requested: &Requested, has_bus: bool) -> String {
     let (Requested::Made(retest) | Requested::Known(retest)) = requested;
     let what = format!("{} of {} {}", retest.test, retest.item.kind, retest.item.id);
     let served = match &retest.served {
         Served::Rerun { of } => format!("{what} runs once more, as task {of} did"),
         Served::UnderWay => format!("{what} is under way"),
         Served::Rule { rule, event } => format!("{what} runs as rule {rule} wishes on event {event}"),
-        Served::Others { system } => format!("nothing here runs {what}; {system} was told"),
+        Served::Others { system } if has_bus => format!("nothing here runs {what}; {system} was told"),
+        Served::Others { system } => format!(
+            "nothing here runs {what}; {system} listens for it, but no bus is configured (`outlet`): only who follows \
+             this server's stream is told"
+        ),
     };
     match requested {
         Requested::Made(_) => served,

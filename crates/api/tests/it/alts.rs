@@ -1,7 +1,7 @@
 //! ALTS' interface: its requests, answers and mistakes, and what becomes of them.
 
 use super::{
-    bed::{Bed, both, until},
+    bed::{Bed, both, loopback, until},
     workers::{claim, finish},
 };
 use axum::{Router, extract::State, http::StatusCode, routing::post};
@@ -331,6 +331,17 @@ async fn who_may_come_in() {
             assert_eq!(body, json!({"detail": detail}), "{header:?}");
         }
     }
+    // A slash too many leads to the place that is meant.
+    let plain =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for (method, path) in
+        [(Method::POST, "/tasks/schedule"), (Method::GET, "/tasks/x/result"), (Method::POST, "/cancel_tasks")]
+    {
+        let url = format!("http://{}{path}", bed.address);
+        let led = plain.request(method, format!("{url}/?a=b")).bearer_auth(&own).send().await.unwrap();
+        let to = led.headers()["location"].to_str().unwrap();
+        assert_eq!((led.status().as_u16(), to), (307, format!("{url}?a=b").as_str()));
+    }
     // Their tokens open this door alone.
     let native = bed.request(Method::GET, "/api/v1/tasks").bearer_auth(&own).send().await.unwrap();
     assert_eq!(native.status(), 401);
@@ -342,6 +353,22 @@ async fn who_may_come_in() {
     assert_eq!(nothing.json::<Value>().await.unwrap(), json!({"detail": "Not Found"}));
     let viewer = bed.request(Method::POST, "/tasks/schedule").bearer_auth(&other).json(&payload(&json!({})));
     assert_eq!(viewer.send().await.unwrap().status(), 403);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn who_gave_them_a_secret_wants_to_see_it() {
+    let schedule = async |bed: &Bed| {
+        let request = bed.request(Method::POST, "/tasks/schedule").json(&payload(&json!({})));
+        request.send().await.unwrap().status().as_u16()
+    };
+    let alts = |settings| Interfaces { alts: Some(settings), ..Interfaces::default() };
+    let bed = Bed::serving(alts(settings()), loopback(Role::Admin)).await;
+    assert_eq!(schedule(&bed).await, 403, "nobody comes in without a token");
+    assert_eq!(bed.request(Method::GET, "/api/v1/tasks").send().await.unwrap().status(), 200);
+    bed.end().await;
+    let bed = Bed::serving(alts(Settings { secret: None, ..settings() }), loopback(Role::Admin)).await;
+    assert_eq!(schedule(&bed).await, 201, "where no secret is agreed on, it is as everywhere");
     bed.end().await;
 }
 

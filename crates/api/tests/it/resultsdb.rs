@@ -3,9 +3,11 @@
 use super::bed::{Bed, both};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use store::Role;
+use taskbot_api::{auth::Access, server::Limits};
 
 both! {
-    a_result_comes_back_as_it_was_reported, times_are_taken_in_all_their_forms, what_is_wrong_is_said_by_field, other_errors_are_messages, lists_are_filtered_and_cut_into_pages, the_newest_as_greenwave_asks, the_root_says_where_everything_is, many_report_at_once,
+    a_result_comes_back_as_it_was_reported, times_are_taken_in_all_their_forms, what_is_wrong_is_said_by_field, other_errors_are_messages, lists_are_filtered_and_cut_into_pages, the_newest_as_greenwave_asks, the_root_says_where_everything_is, many_report_at_once, what_is_empty_asks_for_nothing, groups_and_testcases_as_they_were_shown,
 }
 
 async fn add(bed: &Bed, body: Value) -> Value {
@@ -116,6 +118,42 @@ async fn what_is_wrong_is_said_by_field() {
         &[("value_error", json!(["testcase"]), "Value error, testcase name must be non-empty")],
     )
     .await;
+    let short = "String should have at least 1 character";
+    check(json!({"outcome": " ", "testcase": "t"}), &[("string_too_short", json!(["outcome"]), short)]).await;
+    for nameless in [json!(""), json!({}), json!({"name": ""}), json!({"name": null}), json!(null), json!([])]
+    {
+        check(
+            json!({"outcome": "PASSED", "testcase": nameless}),
+            &[("value_error", json!(["testcase"]), "Value error, testcase name must be non-empty")],
+        )
+        .await;
+    }
+    check(
+        json!({"outcome": "PASSED", "testcase": 5, "ref_url": 1, "data": "x", "groups": "x", "submit_time": "now"}),
+        &[
+            ("dict_type", json!(["testcase"]), "Input should be a valid dictionary"),
+            ("list_type", json!(["groups"]), "Input should be a valid list"),
+            ("dict_type", json!(["data"]), "Input should be a valid dictionary"),
+            ("string_type", json!(["ref_url"]), "Input should be a valid string"),
+            (
+                "value_error",
+                json!(["submit_time"]),
+                "Value error, Expected timestamp in milliseconds or datetime (in format \
+                 YYYY-MM-DDTHH:MM:SS.ffffff), got 'now'",
+            ),
+        ],
+    )
+    .await;
+    check(
+        json!({"outcome": "PASSED", "testcase": "t", "submit_time": [true, null, {"it's": 1.5}], "data": {"a:b": 1}}),
+        &[(
+            "value_error",
+            json!(["submit_time"]),
+            "Value error, Expected timestamp in milliseconds or datetime (in format \
+             YYYY-MM-DDTHH:MM:SS.ffffff), got [True, None, {\"it's\": 1.5}]",
+        )],
+    )
+    .await;
     check(
         json!({"outcome": "PASSED", "testcase": "t", "note": 3}),
         &[("string_type", json!(["note"]), "Input should be a valid string")],
@@ -127,6 +165,9 @@ async fn what_is_wrong_is_said_by_field() {
     assert_eq!((status, answer), (400, json!({"message": "Colon not allowed in key name: ['a:b']"})));
     let (status, answer) = bed.post("/api/v2.0/testcases", &json!({"ref_url": "x"})).await;
     assert_eq!((status, &answer["validation_error"][0]["msg"]), (400, &json!("Field required")));
+    let (status, answer) = bed.post("/api/v2.0/testcases", &json!({"name": ""})).await;
+    let first = &answer["validation_error"][0];
+    assert_eq!((status, &first["type"], &first["msg"]), (400, &json!("string_too_short"), &json!(short)));
     bed.end().await;
 }
 
@@ -158,12 +199,34 @@ async fn other_errors_are_messages() {
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
     let filter = "Please, provide at least one filter beside '_distinct_on'";
     check(Method::GET, "/api/v2.0/results/latest?_distinct_on=arch", None, "", (400, filter)).await;
-    for wrong in ["limit=x", "page=x", "since=yesterday", "outcome=GREAT", "_sort=up"] {
-        let response = bed.request(Method::GET, &format!("/api/v2.0/results?{wrong}")).send().await.unwrap();
+    let integer = "Input should be a valid integer, unable to parse string as an integer";
+    let outcomes =
+        "Value error, must be one of: PASSED, INFO, FAILED, NEEDS_INSPECTION, ERROR, QUEUED, RUNNING";
+    for (field, wrong, message) in [
+        ("limit", "x", integer),
+        ("page", "x", integer),
+        ("since", "yesterday", "Value error, must be in ISO8601 format"),
+        ("outcome", "GREAT,PASSED,BETTER", outcomes),
+    ] {
+        let path = format!("/api/v2.0/results?{field}={wrong}");
+        let response = bed.request(Method::GET, &path).send().await.unwrap();
         assert_eq!(response.status(), 400, "{wrong}");
         let answer: Value = response.json().await.unwrap();
-        assert!(answer["validation_error"][0]["msg"].is_string(), "{wrong}: {answer}");
+        let entries = answer["validation_error"].as_array().unwrap();
+        let first = &entries[0];
+        assert_eq!(
+            (entries.len(), &first["loc"], &first["msg"], &first["input"]),
+            (1, &json!([field]), &json!(message), &json!(wrong)),
+            "{answer}"
+        );
     }
+    // What is there, and what can be done with it.
+    let asked = bed.request(Method::OPTIONS, "/api/v2.0/results").send().await.unwrap();
+    assert_eq!(
+        (asked.status().as_u16(), &asked.headers()["allow"]),
+        (200, &"GET,HEAD,POST".parse().unwrap())
+    );
+    assert_eq!(asked.text().await.unwrap(), "");
     bed.end().await;
 }
 
@@ -194,9 +257,13 @@ async fn lists_are_filtered_and_cut_into_pages() {
     check("?item=p-1-1&type=bodhi_update", &[]).await;
     check("?since=2000-01-01T00:00:00,2001-01-01", &[]).await;
     check("?since=2000-01-01", &[three, two, one]).await;
+    check("?testcases=dist.t0&testcases:like=*t2", &[three, one]).await;
+    check("?_sort=up", &[three, two, one]).await;
+    check("?since=2000", &[three, two, one]).await;
+    check("?item:other=p-1-1", &[two]).await;
     let page = bed.get("/api/v2.0/results?limit=1&page=1&type=koji_build").await;
     let at =
-        |n: u32| json!(format!("http://{}/api/v2.0/results?limit=1&type=koji_build&page={n}", bed.address));
+        |n: u32| json!(format!("http://{}/api/v2.0/results?limit=1&page={n}&type=koji_build", bed.address));
     assert_eq!((ids(&page), &page["prev"], &page["next"]), (vec![two], &at(0), &at(2)));
     let page = bed.get("/api/v2.0/results?limit=1&page=2").await;
     assert_eq!((ids(&page), &page["next"]), (vec![one], &Value::Null));
@@ -264,5 +331,99 @@ async fn many_report_at_once() {
     let mut told: Vec<_> = all.iter().filter_map(|(_, stored)| stored["id"].as_i64()).collect();
     told.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(listed, told);
+    bed.end().await;
+}
+
+async fn what_is_empty_asks_for_nothing() {
+    let bed = Bed::open().await;
+    let one = add(
+        &bed,
+        json!({"outcome": "PASSED", "testcase": "t", "groups": ["g"], "data": {"item": "p-1-1", "empty": ""}}),
+    )
+    .await["id"]
+        .as_i64()
+        .unwrap();
+    let check = async |query: &str, expect: &[i64]| {
+        assert_eq!(ids(&bed.get(&format!("/api/v2.0/results?{query}")).await), expect, "{query}");
+    };
+    for query in [
+        "testcases=",
+        "groups=",
+        "outcome=",
+        "testcases:like=",
+        "testcases=,t,",
+        "testcases=+t+",
+        "since=",
+        "page=",
+    ] {
+        check(query, &[one]).await;
+    }
+    // A value that is nothing is a value.
+    check("item=", &[]).await;
+    check("item=p-1-1&type=", &[]).await;
+    check("empty=", &[one]).await;
+    for (path, count) in [("testcases?name=", 1), ("groups?uuid=", 1), ("groups?description=", 1)] {
+        let listed = bed.get(&format!("/api/v2.0/{path}")).await;
+        assert_eq!(listed["data"].as_array().unwrap().len(), count, "{path}");
+    }
+    for path in ["_distinct_on=arch&testcases=", "_distinct_on=arch&groups=&since="] {
+        let latest = bed.request(Method::GET, &format!("/api/v2.0/results/latest?{path}"));
+        assert_eq!(latest.send().await.unwrap().status(), 400, "{path}");
+    }
+    bed.end().await;
+}
+
+async fn groups_and_testcases_as_they_were_shown() {
+    let bed = Bed::open().await;
+    let base = format!("http://{}/api/v2.0", bed.address);
+    let (status, group) = bed.post("/api/v2.0/groups", &json!({"uuid": "g+1", "description": "d"})).await;
+    let expect = json!({
+        "uuid": "g+1", "description": "d", "ref_url": null, "results_count": 0,
+        "href": format!("{base}/groups/g+1"), "results": format!("{base}/results?groups=g%2B1"),
+    });
+    assert_eq!((status, group), (201, expect));
+    let name = "fedora-ci.koji-build./plans/basic (gtk+)";
+    let (status, testcase) = bed.post("/api/v2.0/testcases", &json!({"name": name})).await;
+    let href = format!("{base}/testcases/fedora-ci.koji-build./plans/basic%20(gtk+)");
+    assert_eq!((status, testcase), (201, json!({"name": name, "ref_url": null, "href": href})));
+    assert_eq!(bed.get(href.split_once(&bed.address.to_string()).unwrap().1).await["name"], name);
+    for (path, message) in
+        [("/groups/none/results", "Group not found: none"), ("/testcases/none/results", "Testcase not found")]
+    {
+        let answer = bed.request(Method::GET, &format!("/api/v2.0{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
+        assert_eq!(answer.json::<Value>().await.unwrap(), json!({"message": message}));
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn tokens_come_in_the_ways_of_its_clients() {
+    let bed = Bed::with(Access::tokens_only(), Limits::default()).await;
+    let (token, viewer) = (bed.token(Role::Submitter, 60).await, bed.token(Role::Viewer, 60).await);
+    let body = |token: &str| json!({"_auth_token": token, "name": "t"});
+    let post = || bed.request(Method::POST, "/api/v2.0/testcases");
+    for (request, expect) in [
+        (post().json(&body("x")), 401),
+        (post().json(&body("tb_1_2")), 401),
+        (post().json(&body(&token)), 201),
+        (post().json(&body(&viewer)), 403),
+        (post().json(&body("x")).basic_auth("me", Some(&token)), 201),
+        (post().json(&body(&token)).basic_auth("me", Some("password")), 201),
+        (post().json(&body("x")).basic_auth("me", Some("password")), 401),
+        (post().json(&body(&token)).bearer_auth(&viewer), 403),
+        (bed.request(Method::GET, "/api/v2.0/results").basic_auth("me", Some(&viewer)), 200),
+        // They hold here alone.
+        (bed.request(Method::POST, "/api/v1/retests").json(&json!({"_auth_token": token})), 401),
+        (bed.request(Method::GET, "/api/v1/tasks").basic_auth("me", Some(&viewer)), 401),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), expect, "{:?}", answer.text().await);
+    }
+    bed.end().await;
+    // As ResultsDB did: whoever may do it without a token may show what is none.
+    let bed = Bed::open().await;
+    let shown = bed.request(Method::POST, "/api/v2.0/testcases").basic_auth("me", Some("password"));
+    assert_eq!(shown.json(&body("x")).send().await.unwrap().status(), 201);
     bed.end().await;
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use std::{
     io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -103,8 +103,12 @@ fn foreign(file: &Path) -> Result<String, Fault> {
     Ok(text)
 }
 
-/// Writes secrets into files that only their owner reads, and never over one.
+/// Writes secrets into files that only their owner reads, and never over one; their folder is made.
 fn write_secrets(secrets: &[(&str, String)], folder: Option<&Path>) -> Result<()> {
+    if let Some(folder) = folder.filter(|_| !secrets.is_empty()) {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| Fault::usage(format!("cannot make {}: {error}", folder.display())))?;
+    }
     for (name, text) in secrets {
         let Some(folder) = folder else {
             output::note(format_args!("{name} is to be written: give --secrets DIR, or write it by hand"));

@@ -69,7 +69,8 @@ pub(super) async fn run(args: Tail, context: &Context) -> Result<u8> {
         if !messages {
             return std::future::pending().await;
         }
-        let query = [("topics", Some(OWN_TOPICS.to_owned())), ("where", args.filter.clone())];
+        // Not only under our own topics: what rules emit and what others listen for is told by us, too.
+        let query = [("where", args.filter.clone())];
         follow(context, &query, sender.clone(), Shown::Message, args.since.is_some() && !events).await
     };
     let printing = async {

@@ -112,15 +112,37 @@ fn of(mut entries: BTreeMap<String, String>) -> Imported {
         logs: take("azure_logs_container"),
     };
     let broker: Vec<_> = BROKER.into_iter().filter(|name| take(name).is_some()).collect();
-    match backend.as_deref() {
-        Some("s3") => s3.say(&mut ours),
-        Some(text) if text.starts_with("azure") => azure.say(&mut ours),
-        Some(other) => {
-            ours.note(format!(
-                "result_backend {other}: results are in our database, files in its data folder"
-            ));
+    let (names, others) = (s3.names(), azure.names());
+    let unused = match backend.as_deref() {
+        Some("s3") => {
+            s3.say(&mut ours);
+            others
         }
-        None => {}
+        // What is said of a store means it, where nothing else is said.
+        None if !names.is_empty() && others.is_empty() => {
+            s3.say(&mut ours);
+            others
+        }
+        None if !others.is_empty() && names.is_empty() => {
+            azure.say(&mut ours);
+            names
+        }
+        Some(text) if text.starts_with("azure") => {
+            azure.say(&mut ours);
+            names
+        }
+        other => {
+            if let Some(other) = other {
+                ours.note(format!(
+                    "result_backend {other}: results are in our database, files in its data folder"
+                ));
+            }
+            [names, others].concat()
+        }
+    };
+    if !unused.is_empty() {
+        let chosen = backend.as_deref().and_then(|text| text.split(':').next()).unwrap_or("none");
+        ours.note(format!("{}: of no use while result_backend is {chosen}", unused.join(", ")));
     }
     if !broker.is_empty() {
         ours.note(format!("{}: no broker is needed; our own workers take the tasks", broker.join(", ")));
@@ -140,10 +162,31 @@ struct S3 {
     key: Option<String>,
 }
 
+/// The names of what is said.
+fn said(all: &[(&'static str, &Option<String>)]) -> Vec<&'static str> {
+    all.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect()
+}
+
 impl S3 {
+    fn names(&self) -> Vec<&'static str> {
+        said(&[
+            ("s3_bucket", &self.bucket),
+            ("s3_base_path", &self.path),
+            ("s3_region", &self.region),
+            ("s3_endpoint_url", &self.endpoint),
+            ("s3_access_key_id", &self.id),
+            ("s3_secret_access_key", &self.key),
+        ])
+    }
+
     fn say(self, ours: &mut Imported) {
-        let Some(bucket) = self.bucket else {
-            ours.note("result_backend is s3, and s3_bucket is missing: files stay in the data folder");
+        let Some(bucket) = self.bucket.clone() else {
+            let rest = self.names();
+            let rest =
+                if rest.is_empty() { String::new() } else { format!(" ({} are of no use)", rest.join(", ")) };
+            ours.note(format!(
+                "result_backend is s3, and s3_bucket is missing: files stay in the data folder{rest}"
+            ));
             return;
         };
         ours.set("files:");
@@ -161,9 +204,20 @@ impl S3 {
         if !options.is_empty() {
             ours.set(format!("  options: {{{}}}", options.join(", ")));
         }
-        if let (Some(id), Some(key)) = (self.id, self.key) {
-            ours.set("  options_file: s3.options");
-            ours.secret("s3.options", format!("aws_access_key_id={id}\naws_secret_access_key={key}"));
+        match (self.id, self.key) {
+            (Some(id), Some(key)) => {
+                ours.set("  options_file: s3.options");
+                ours.secret("s3.options", format!("aws_access_key_id={id}\naws_secret_access_key={key}"));
+            }
+            (None, None) => {}
+            (id, _) => {
+                let (there, missing) = if id.is_some() {
+                    ("s3_access_key_id", "s3_secret_access_key")
+                } else {
+                    ("s3_secret_access_key", "s3_access_key_id")
+                };
+                ours.note(format!("{there} is of no use without {missing}"));
+            }
         }
     }
 }
@@ -176,10 +230,23 @@ struct Azure {
 }
 
 impl Azure {
+    fn names(&self) -> Vec<&'static str> {
+        said(&[
+            ("azureblockblob_container_name", &self.container),
+            ("azureblockblob_base_path", &self.path),
+            ("azure_connection_string", &self.connection),
+            ("azure_logs_container", &self.logs),
+        ])
+    }
+
     fn say(self, ours: &mut Imported) {
+        let names = self.names().join(", ");
         let (Some(container), Some(connection)) = (self.container.or(self.logs.clone()), self.connection)
         else {
-            ours.note("result_backend is Azure, and its container or connection string is missing: files stay in the data folder");
+            ours.note(format!(
+                "result_backend is Azure, and its container or connection string is missing: files stay in the data \
+                 folder ({names})"
+            ));
             return;
         };
         ours.set("files:");
@@ -258,6 +325,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_stores_is_never_dropped() {
+        let check = |text: &str, expect: &[&str]| {
+            let yaml = read(text).yaml("x");
+            for part in expect {
+                assert!(yaml.contains(part), "{text}: {part}:\n{yaml}");
+            }
+        };
+        let bucket = "s3_bucket: b\ns3_access_key_id: i\ns3_secret_access_key: k\n";
+        check(bucket, &["url: \"s3://b\"", "options_file: s3.options"]);
+        check(
+            &format!("result_backend: rpc://\n{bucket}"),
+            &["s3_bucket, s3_access_key_id, s3_secret_access_key: of no use while result_backend is rpc"],
+        );
+        check("result_backend: s3\ns3_region: eu\n", &["s3_bucket is missing", "s3_region are of no use"]);
+        check(
+            "result_backend: s3\ns3_bucket: b\ns3_access_key_id: i\n",
+            &["s3_access_key_id is of no use without"],
+        );
+        check(
+            "azure_connection_string: AccountName=a;AccountKey=a2V5\nazure_logs_container: logs\n",
+            &["url: \"az://logs\"", "azure.options"],
+        );
+        check(&format!("{bucket}azure_logs_container: logs\n"), &["azure_logs_container: of no use"]);
+    }
+
+    #[test]
     fn what_is_printed_is_right() {
         for text in [
             "",
@@ -266,6 +359,9 @@ mod tests {
             "result_backend: s3\n",
             "result_backend: azureblockblob://AccountName=a;AccountKey=a2V5\nazureblockblob_container_name: c\n\
              azureblockblob_base_path: /x/y/\nazure_logs_container: logs\n",
+            "s3_bucket: b\ns3_access_key_id: i\ns3_secret_access_key: k\n",
+            "result_backend: s3\ns3_region: eu-1\ns3_secret_access_key: k\n",
+            "result_backend: s3\ns3_bucket: b\ns3_secret_access_key: k\nazure_logs_container: logs\n",
             "result_backend: rpc://\nhashing_algorithm: RS256\nbs_token: t\nrunners: [docker, {a: b}]\n\"odd\\nname\": 1\n",
         ] {
             let yaml = read(text).yaml("alts_config.yaml");

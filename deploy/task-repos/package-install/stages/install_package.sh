@@ -5,8 +5,9 @@ version=$TASKBOT_INPUT_VERSION epoch=$TASKBOT_INPUT_EPOCH
 export LC_ALL=C
 
 install_rpm() {
+    # Options go behind the command: dnf5 knows them nowhere else. The others know no --allowerasing.
     set --
-    [ "$manager" = microdnf ] || set -- --allowerasing
+    case $manager in dnf | dnf5) set -- --allowerasing ;; esac
     if [ "$TASKBOT_INPUT_CHANNEL" = beta ]; then
         set -- "$@" '--enablerepo=*beta*' '--enablerepo=*testing*'
     fi
@@ -21,9 +22,9 @@ install_rpm() {
     wanted=$package
     [ -z "$version" ] || wanted=$package-${epoch:+$epoch:}$version
     say "-- $manager install $wanted"
-    "$manager" -y "$@" install "$wanted" || return 1
+    "$manager" -y install "$@" "$wanted" || return 1
     # Where a newer one was there already, the one that is asked for is still to come.
-    is_there || { [ -n "$version" ] && "$manager" -y "$@" downgrade "$wanted"; }
+    is_there || { [ -n "$version" ] && "$manager" -y downgrade "$@" "$wanted"; }
 }
 
 install_deb() {
