@@ -127,6 +127,16 @@ pub(crate) async fn in_form_of_alts(request: Request, next: Next) -> Response {
     response
 }
 
+/// Gives all errors of a listener the form that Testflinger's clients read.
+pub(crate) async fn in_form_of_testflinger(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
+        return in_anothers_form(response, testflinger::in_this_form).await;
+    }
+    response
+}
+
 /// Gives all errors of a listener the form that paddles' clients read.
 pub(crate) async fn in_form_of_paddles(request: Request, next: Next) -> Response {
     let response = next.run(request).await;

@@ -93,13 +93,14 @@ pub fn router(state: ApiState) -> Router {
 pub fn interface_router(interface: Interface, state: ApiState) -> Router {
     if interface == Interface::Testflinger {
         // Its clients' roles are not ours.
-        let routes = testflinger::routes(&state);
-        return finished(routes, state);
+        let docs = own_docs(testflinger::described(&state));
+        let routes = testflinger::routes(&state).merge(docs);
+        return finished(routes, state).layer(middleware::from_fn(problem::in_form_of_testflinger));
     }
     if interface == Interface::Paddles {
         // Pages of other sites show what it has, by its own address.
         let state = state.read_by_other_sites();
-        return finished(paddles::own_routes(), state)
+        return finished(paddles::own_routes().merge(own_docs(paddles::described())), state)
             .layer(middleware::from_fn(problem::in_form_of_paddles));
     }
     let mut by_role = routes::of_interface(interface, state.interfaces());
@@ -112,6 +113,11 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
         return router.layer(middleware::from_fn(problem::in_form_of_alts));
     }
     router
+}
+
+/// The page and the description of an interface, where its clients look for them.
+fn own_docs(described: serde_json::Value) -> SwaggerUi {
+    SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", described)
 }
 
 fn finished(routes: Router<ApiState>, state: ApiState) -> Router {

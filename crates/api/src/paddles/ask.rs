@@ -1,7 +1,7 @@
 //! A request: who asks, where, and what is said.
 
 use super::{BODY_BYTES_MAX, Settings, answer::Refusal, operation::Place};
-use crate::{auth::Caller, resultsdb::Base, state::ApiState};
+use crate::{auth::Caller, python_json, resultsdb::Base, state::ApiState};
 use axum::{body::Bytes, extract::Request, http::Method};
 use chrono::{DateTime, Local, MappedLocalTime, NaiveDateTime, TimeZone as _, Utc};
 use model::{ids::QueueName, paddles::JobReport};
@@ -104,7 +104,7 @@ impl Ask {
 
     /// The object that the body is, whatever it says of its type.
     pub(crate) fn object(&self) -> Result<Map<String, Value>, Refusal> {
-        match serde_json::from_slice(&self.body) {
+        match python_json::read(&self.body) {
             Ok(Value::Object(object)) => Ok(object),
             _ => Err(Refusal::bad("could not decode JSON body")),
         }

@@ -16,7 +16,7 @@ mod shape;
 pub(crate) use answer::in_this_form;
 pub use operation::OPERATIONS;
 
-use crate::{auth::Caller, state::ApiState};
+use crate::{auth::Caller, described, state::ApiState};
 use answer::{Answer, Refusal, finished, redirect};
 use ask::Ask;
 use axum::{
@@ -27,6 +27,7 @@ use axum::{
     routing::any,
 };
 use operation::{Operation, Place};
+use serde_json::Value;
 use std::time::Duration;
 use store::Role;
 
@@ -71,6 +72,15 @@ pub(crate) fn routes() -> Router<ApiState> {
     let rest = format!("{BASE}/{{*path}}");
     let router = Router::new().route(BASE, serve.clone()).route(&format!("{BASE}/"), serve.clone());
     router.route(&rest, serve).layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// What is served, by an example of each.
+pub(crate) fn described() -> Value {
+    let all = OPERATIONS.iter().map(|(method, path, role)| {
+        let path = path.split_once('?').map_or(*path, |(path, _)| path);
+        (method.to_ascii_lowercase(), path.to_owned(), format!("needs the role {role}"))
+    });
+    described::of("paddles API", all)
 }
 
 /// All its routes, for a listener of its own.

@@ -1,14 +1,16 @@
 //! Nodes: listing, locking, and how jobs on them ended.
 
 use super::{
-    answer::{Answer, Refusal, document, done},
+    answer::{Answer, Refusal, document, done, raw},
     ask::{Ask, required, whole},
     jobs::listed,
-    shape,
+    shape::{self, push_object},
 };
+use axum::{body::Body, http::Method};
 use chrono::TimeDelta;
-use model::paddles::{LockError, Node};
+use model::paddles::{JOB_STATUSES, JobStatus, LockError, Node};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use store::{PADDLES_ROWS_MAX, PaddlesJobQuery, PaddlesNodeChange, PaddlesNodeQuery, PaddlesNodes};
 
 /// The longest text that is kept of a node, in bytes.
@@ -28,7 +30,7 @@ fn no_node() -> Refusal {
 
 fn refused(error: LockError) -> Refusal {
     match error {
-        LockError::Nobody => Refusal::bad(error.to_string()),
+        LockError::Nobody | LockError::NobodyUnlocks => Refusal::bad(error.to_string()),
         _ => Refusal::forbidden(error.to_string()),
     }
 }
@@ -86,10 +88,6 @@ fn read(body: &Map<String, Value>) -> Result<PaddlesNodeChange, Refusal> {
         }
         change.keys.push(key.clone());
     }
-    if change.locked.is_some() {
-        // What is said with a lock is the lock's.
-        change.keys.retain(|key| key != "description");
-    }
     Ok(change)
 }
 
@@ -113,10 +111,11 @@ pub(crate) async fn add(ask: &Ask) -> Answer {
     let change = read(&body)?;
     let mut node = Node { name: name.to_owned(), ..change.node };
     if change.locked == Some(true) {
-        node.lock(true, change.locked_by.as_deref(), None, ask.now()).map_err(refused)?;
+        // One that is new may be locked for nobody in particular.
+        (node.locked, node.locked_since, node.locked_by) = (true, Some(ask.now()), change.locked_by);
     }
     if !ask.store().add_paddles_node(&node).await? {
-        return Err(Refusal::bad(format!("node with name {name} already exists")));
+        return Err(Refusal::bad(format!("Node with name {name} already exists")));
     }
     ask.audit("paddles.node.add", format!("node/{name}"), json!({})).await?;
     Ok(done())
@@ -152,17 +151,18 @@ pub(crate) async fn remove(ask: &Ask, name: &str) -> Answer {
 
 /// `PUT /nodes/<name>/lock`
 pub(crate) async fn lock(ask: &Ask, name: &str) -> Answer {
-    let said = read(&ask.object()?)?;
-    let Some(locked) = said.locked else {
-        return Err(Refusal::bad("could not find required key: 'locked'"));
-    };
-    let change = PaddlesNodeChange { keys: Vec::new(), ..said };
+    let change = read(&ask.object()?)?;
     let nodes = match ask.store().change_paddles_node(name, &change).await? {
         PaddlesNodes::Done(nodes) => nodes,
         PaddlesNodes::Refused(error) => return Err(refused(error)),
         _ => return Err(no_node()),
     };
-    let action = if locked { "paddles.node.lock" } else { "paddles.node.unlock" };
+    // Without `locked` it only asks, and says what else is new.
+    let action = match change.locked {
+        Some(true) => "paddles.node.lock",
+        Some(false) => "paddles.node.unlock",
+        None => "paddles.node.change",
+    };
     ask.audit(action, format!("node/{name}"), json!({"locked_by": change.locked_by})).await?;
     Ok(document(nodes.first().map(|node| {
         json!({
@@ -173,6 +173,12 @@ pub(crate) async fn lock(ask: &Ask, name: &str) -> Answer {
             "is_vm": node.is_vm,
         })
     })))
+}
+
+/// What `/nodes/<name>/lock` says to other methods.
+pub(crate) async fn lock_by(ask: &Ask, method: &Method, name: &str) -> Answer {
+    ask.store().paddles_node(name).await?.ok_or_else(no_node)?;
+    Err(Refusal::bad(format!("this URI only supports PUT and POST requests but {method} was attempted")))
 }
 
 /// `POST /nodes/lock_many/`
@@ -188,9 +194,13 @@ pub(crate) async fn lock_many(ask: &Ask) -> Answer {
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let owner = text("locked_by").ok_or_else(|| refused(LockError::Nobody))?;
-    let machine_types =
-        text("machine_type").map(kinds).filter(|kinds| !kinds.is_empty()).ok_or_else(fields)?;
-    let own = |key: &str| text(key).map(str::to_owned);
+    let machine_types = text("machine_type").map(kinds).filter(|kinds| !kinds.is_empty());
+    let machine_types = machine_types.ok_or_else(|| Refusal::bad("must specify machine_type"))?;
+    // A version may be written as a number.
+    let own = |key: &str| match body.get(key) {
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => text(key).map(str::to_owned),
+    };
     let query = PaddlesNodeQuery {
         machine_types,
         os_type: own("os_type"),
@@ -265,11 +275,23 @@ pub(crate) async fn stats(ask: &Ask, name: Option<&str>) -> Answer {
             return Err(no_node());
         }
         let mut stats = ask.store().paddles_node_stats(Some(name), None, None).await?;
-        return Ok(document(stats.remove(name).unwrap_or_default()));
+        let counted = stats.remove(name).unwrap_or_default();
+        let count = |status: JobStatus| counted.get(status.as_str()).copied().unwrap_or_default();
+        let all = JOB_STATUSES.into_iter().map(|status| (status.as_str(), count(status)));
+        return Ok(document(all.collect::<BTreeMap<_, _>>()));
     }
     let days = ask.number("since_days")?.unwrap_or(STATS_DAYS);
+    if days == 0 {
+        return Err(Refusal::bad("since_days must be a positive integer"));
+    }
     let since = ask.now().checked_sub_signed(TimeDelta::days(i64::from(days)));
-    Ok(document(ask.store().paddles_node_stats(None, ask.text("machine_type"), since).await?))
+    let stats = ask.store().paddles_node_stats(None, ask.text("machine_type"), since).await?;
+    let mut stats: Vec<_> = stats.into_iter().collect();
+    stats.sort_by_key(|(_, counted)| counted.values().sum::<u64>());
+    let mut text = String::new();
+    let entries = stats.iter().map(|(node, counted)| (node.as_str(), json!(counted).to_string()));
+    push_object(&mut text, entries);
+    Ok(raw(Body::from(text)))
 }
 
 /// `GET /nodes/machine_types/`

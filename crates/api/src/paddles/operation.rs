@@ -5,6 +5,7 @@ use super::{
     ask::Ask,
     jobs, nodes, queues, runs,
 };
+use crate::resultsdb::unescaped;
 use axum::{
     http::{Method, Uri},
     response::IntoResponse,
@@ -107,18 +108,7 @@ impl Place {
 
 /// A part of a path; none that would be another path.
 fn decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                *hex::decode(digits).ok()?.first()?
-            }
-            byte => byte,
-        });
-    }
-    let text = String::from_utf8(bytes).ok()?;
+    let text = unescaped(part)?;
     let fits =
         text.len() <= PART_BYTES_MAX && !text.contains(char::is_control) && text != "." && text != "..";
     fits.then_some(text)
@@ -145,8 +135,11 @@ pub(crate) enum Operation {
     Node(String),
     ChangeNode(String),
     RemoveNode(String),
-    LockByGet,
+    /// A lock that is asked for by another method.
+    LockBy(Method, String),
     Lock(String),
+    /// What takes POST only, by another method.
+    PostOnly,
     LockMany,
     UnlockMany,
     NodeJobs(String),
@@ -188,13 +181,14 @@ impl Operation {
             ["nodes"] => Self::Nodes,
             ["nodes", "lock_many"] if post => Self::LockMany,
             ["nodes", "unlock_many"] if post => Self::UnlockMany,
+            ["nodes", "lock_many" | "unlock_many"] => Self::PostOnly,
             ["nodes", "job_stats"] => Self::NodeStats(None),
             ["nodes", "machine_types"] => Self::MachineTypes,
             ["nodes", node] if put => Self::ChangeNode(own(node)),
             ["nodes", node] if delete => Self::RemoveNode(own(node)),
             ["nodes", node] => Self::Node(own(node)),
             ["nodes", node, "lock"] if put || post => Self::Lock(own(node)),
-            ["nodes", _, "lock"] => Self::LockByGet,
+            ["nodes", node, "lock"] => Self::LockBy(method.clone(), own(node)),
             ["nodes", node, "jobs"] => Self::NodeJobs(own(node)),
             ["nodes", node, "job_stats"] => Self::NodeStats(Some(own(node))),
             ["queue"] if post => Self::AddQueue,
@@ -231,7 +225,7 @@ impl Operation {
 
     /// Whether who asks without a slash at the end is led to where there is one.
     pub(crate) const fn ends_with_slash(&self) -> bool {
-        !matches!(self, Self::Pop | Self::LockByGet)
+        !matches!(self, Self::Pop | Self::LockBy(..) | Self::PostOnly)
     }
 
     pub(crate) async fn run(self, ask: &Ask) -> Answer {
@@ -253,7 +247,8 @@ impl Operation {
             Self::Node(node) => nodes::show(ask, &node).await,
             Self::ChangeNode(node) => nodes::change(ask, &node).await,
             Self::RemoveNode(node) => nodes::remove(ask, &node).await,
-            Self::LockByGet => Err(Refusal::bad("this takes PUT and POST only")),
+            Self::LockBy(method, node) => nodes::lock_by(ask, &method, &node).await,
+            Self::PostOnly => Err(Refusal::bad("this URI only supports POST requests")),
             Self::Lock(node) => nodes::lock(ask, &node).await,
             Self::LockMany => nodes::lock_many(ask).await,
             Self::UnlockMany => nodes::unlock_many(ask).await,

@@ -2,17 +2,18 @@
 
 use super::{
     answer::{Answer, Refusal, document, done},
-    ask::{Ask, required, whole},
+    ask::{Ask, required},
     jobs::{listed, written},
     runs::RUN_NAME_BYTES_MAX,
     shape::Shown,
 };
 use model::paddles::python_time;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 use store::{PADDLES_ROWS_MAX, PaddlesJobQuery, PaddlesPause, PaddlesPopped, PaddlesQueue};
 
 /// The longest pause in seconds.
-const PAUSE_SECONDS_MAX: i64 = 10 * 366 * 24 * 3600;
+const PAUSE_SECONDS_MAX: f64 = 10.0 * 366.0 * 24.0 * 3600.0;
 
 fn no_queue() -> Refusal {
     Refusal::bad("specified queue does not exist")
@@ -49,10 +50,18 @@ pub(crate) async fn add(ask: &Ask) -> Answer {
     }
     ask.check_queue(name)?;
     if !ask.store().add_paddles_queue(name).await? {
-        return Err(Refusal::bad(format!("queue {name} already exists")));
+        return Err(Refusal::bad(format!("Queue {name} already exists")));
     }
     ask.audit("paddles.queue.add", format!("queue/{name}"), json!({})).await?;
     Ok(done())
+}
+
+/// How long a pause is: seconds, also parts of them, also as a text.
+fn pause_of(value: &Value) -> Result<Duration, Refusal> {
+    let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let long = seconds.filter(|seconds| *seconds <= PAUSE_SECONDS_MAX);
+    let long = long.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    long.ok_or_else(|| Refusal::bad("pause_duration must be a number of seconds"))
 }
 
 /// `PUT /queue/`
@@ -60,17 +69,12 @@ pub(crate) async fn pause(ask: &Ask) -> Answer {
     let body = ask.object()?;
     let name = required(&body, "queue")?;
     ask.check_queue(name)?;
-    let seconds = match body.get("pause_duration") {
-        None | Some(Value::Null) => 0,
-        Some(value) => {
-            let seconds = whole(value).filter(|seconds| (0..=PAUSE_SECONDS_MAX).contains(seconds));
-            seconds.ok_or_else(|| Refusal::bad("pause_duration must be an integer, in seconds"))?
-        }
-    };
+    let long = body.get("pause_duration").filter(|long| !long.is_null()).map(pause_of).transpose()?;
+    let long = long.filter(|long| !long.is_zero());
     let by = body.get("paused_by").and_then(Value::as_str).filter(|by| !by.is_empty());
-    let long_ms = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(|seconds| seconds * 1000);
+    let long_ms = long.map(|long| u64::try_from(long.as_millis()).unwrap_or(u64::MAX).max(1));
     if long_ms.is_some() && by.is_none() {
-        return Err(Refusal::bad("could not find required key: 'paused_by'"));
+        return Err(Refusal::bad("Cannot pause without specifying paused_by"));
     }
     match ask.store().pause_paddles_queue(name, by.unwrap_or_default(), long_ms).await? {
         PaddlesPause::Done => {}
@@ -78,7 +82,12 @@ pub(crate) async fn pause(ask: &Ask) -> Answer {
         PaddlesPause::Paused => return Err(Refusal::forbidden("Cannot pause an already-paused queue")),
     }
     let action = if long_ms.is_some() { "queue.pause" } else { "queue.resume" };
-    ask.audit(action, format!("queue/{name}"), json!({"by": by, "seconds": seconds})).await?;
+    ask.audit(
+        action,
+        format!("queue/{name}"),
+        json!({"by": by, "seconds": long.map(|long| long.as_secs_f64())}),
+    )
+    .await?;
     ask.written();
     Ok(done())
 }
@@ -107,25 +116,28 @@ fn named(ask: &Ask) -> Result<String, Refusal> {
     Ok(required(&ask.object()?, "queue")?.to_owned())
 }
 
-/// `/queue/stats/`
-pub(crate) async fn stats(ask: &Ask) -> Answer {
-    let name = named(ask)?;
+/// A queue, and how many jobs wait in it. One that nobody made known is there as long as it holds jobs.
+async fn counted(ask: &Ask, name: String) -> Result<(PaddlesQueue, u64), Refusal> {
     let known = ask.store().paddles_queues().await?.into_iter().find(|queue| queue.name == name);
     let queued = ask.store().count_paddles_queue(&name).await?;
-    if known.is_none() && queued == 0 {
-        return Err(no_queue());
-    }
-    let plain =
-        || PaddlesQueue { name: name.clone(), paused_by: None, paused_since: None, paused_until: None };
-    let mut shown = shown(&known.unwrap_or_else(plain));
+    let plain = PaddlesQueue { name, paused_by: None, paused_since: None, paused_until: None };
+    let queue = known.or_else(|| (queued > 0).then_some(plain)).ok_or_else(no_queue)?;
+    Ok((queue, queued))
+}
+
+/// `/queue/stats/`
+pub(crate) async fn stats(ask: &Ask) -> Answer {
+    let (queue, queued) = counted(ask, named(ask)?).await?;
+    let mut shown = shown(&queue);
     shown.insert("queued_jobs".to_owned(), queued.into());
     Ok(document(shown))
 }
 
 /// `/queue/queued_jobs/`
 pub(crate) async fn jobs(ask: &Ask) -> Answer {
+    let (queue, _) = counted(ask, named(ask)?).await?;
     let query = PaddlesJobQuery {
-        queue: Some(named(ask)?),
+        queue: Some(queue.name),
         status: Some("queued".to_owned()),
         user: ask.text("user").map(str::to_owned),
         run: ask.text("run_name").map(str::to_owned),

@@ -87,7 +87,10 @@ pub(crate) async fn filtered(ask: &Ask, parts: &[String]) -> Answer {
                 let since = day(since, ask.now())?;
                 query.from = Some(query.from.map_or(since, |from| from.max(since)));
             }
-            (query.limit, query.offset) = ask.page(PADDLES_ROWS_MAX)?;
+            let ranges = parts.windows(2).any(|pair| pair[0] == "date" && pair[1] == "from");
+            let all = query.queued || ranges;
+            let default = if all { PADDLES_ROWS_MAX } else { ask.settings().runs };
+            (query.limit, query.offset) = ask.page(default)?;
             shown(ask, &query).await
         }
     }
@@ -99,7 +102,7 @@ fn read(parts: &[String], now: DateTime<Utc>) -> Result<(Wanted, PaddlesRunQuery
     let mut first = true;
     while let Some(name) = rest.next() {
         if name == "queued" && first {
-            query.queued = true;
+            (query.queued, query.oldest_first) = (true, true);
             first = false;
             continue;
         }

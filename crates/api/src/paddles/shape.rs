@@ -64,6 +64,8 @@ fn run_href(base: &str, run: &str) -> String {
 /// A run, without its jobs.
 pub(crate) fn run(run: &PaddlesRun, base: &str) -> Map<String, Value> {
     let time = |time: Option<_>| time.map(python_time);
+    // What neither the name nor a job says is an empty text.
+    let said = |text: &Option<String>| json!(text.as_deref().unwrap_or_default());
     let none = || (run.counts.total() == 0).then(|| "none".to_owned());
     let (sha1, flavor) = (run.sha1.clone().or_else(none), run.flavor.clone().or_else(none));
     let mut results: Map<String, Value> = JOB_STATUSES
@@ -77,17 +79,17 @@ pub(crate) fn run(run: &PaddlesRun, base: &str) -> Map<String, Value> {
         ("name", json!(run.name)),
         // A list of one: clients are used to it.
         ("href", json!([run_href(base, &run.name)])),
-        ("user", json!(run.user)),
+        ("user", said(&run.user)),
         ("status", json!(run.counts.status())),
         ("results", Value::Object(results)),
         ("jobs_count", json!(run.counts.total())),
         ("posted", json!(python_time(run.posted))),
-        ("scheduled", json!(time(run.scheduled))),
+        ("scheduled", json!(python_time(run.scheduled.unwrap_or(run.posted)))),
         ("started", json!(time(run.started))),
         ("updated", json!(time(run.updated))),
-        ("branch", json!(run.branch)),
-        ("suite", json!(run.suite)),
-        ("machine_type", json!(run.machine_type)),
+        ("branch", said(&run.branch)),
+        ("suite", said(&run.suite)),
+        ("machine_type", said(&run.machine_type)),
         ("sha1", json!(sha1)),
         ("priority", json!(run.priority)),
         ("flavor", json!(flavor)),
@@ -213,13 +215,14 @@ impl Shown {
     }
 }
 
-fn push_object<'k>(out: &mut String, entries: impl Iterator<Item = (&'k str, String)>) {
+/// An object, in the order of its entries; their values are JSON.
+pub(crate) fn push_object<'k>(out: &mut String, entries: impl Iterator<Item = (&'k str, String)>) {
     out.push('{');
     for (at, (key, value)) in entries.enumerate() {
         if at > 0 {
             out.push(',');
         }
-        out.push_str(&format!("\"{key}\":{value}"));
+        out.push_str(&format!("{}:{value}", Value::from(key)));
     }
     out.push('}');
 }

@@ -15,7 +15,7 @@ mod testcases;
 mod token;
 
 pub(crate) use refusal::in_this_form;
-pub(crate) use shape::{Base, escaped, result as shown};
+pub(crate) use shape::{Base, escaped, result as shown, unescaped};
 pub(crate) use token::token_of;
 
 use crate::state::ApiState;

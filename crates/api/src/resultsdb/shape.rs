@@ -71,6 +71,22 @@ fn escape(text: &str, kept: &str, out: &mut String) {
     }
 }
 
+/// What an escaped text stands for; nothing when it is none.
+pub(crate) fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                *hex::decode(digits).ok()?.first()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// A time as Python's `isoformat` writes one without a zone.
 pub(crate) fn time(at: DateTime<Utc>) -> String {
     let form = if at.nanosecond() / 1000 == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };

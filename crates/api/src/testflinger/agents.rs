@@ -3,7 +3,7 @@
 use super::{
     SYSTEM,
     answer::{Answer, Refusal, document, job_id, object, ok, time},
-    clients, view,
+    clients, schema, view,
     who::{Asker, NAME_BYTES_MAX, cookie},
 };
 use crate::state::ApiState;
@@ -179,8 +179,9 @@ pub(crate) async fn provision_log(
     let said = object(&body)?;
     let job = said.get("job_id").and_then(Value::as_str);
     let job = job.ok_or_else(|| Refusal::field("job_id", "Missing data for required field."))?;
-    let code = said.get("exit_code").and_then(Value::as_i64);
+    let code = said.get("exit_code");
     let code = code.ok_or_else(|| Refusal::field("exit_code", "Missing data for required field."))?;
+    let code = schema::whole(code).ok_or_else(|| Refusal::field("exit_code", "Not a valid integer."))?;
     if state.scheduler().store().foreign_record(SYSTEM, AGENT, &name).await?.is_none() {
         return Err(Refusal::Text(StatusCode::NOT_FOUND, "Agent not found\n".to_owned()));
     }

@@ -38,12 +38,14 @@ pub(crate) async fn check(
     if limits.is_none() && !strict_stranger || asker.role == Role::Admin {
         return Ok(());
     }
+    // The higher of what is given for the queue and for all.
     let limit = |map: Option<&Map<String, Value>>| {
-        let map = map?;
-        map.get(queue).or_else(|| map.get("*")).and_then(Value::as_i64)
+        let of = |name: &str| map?.get(name)?.as_i64();
+        of(queue).max(of("*"))
     };
     let priority_max = limit(limits.map(|limits| limits.0)).unwrap_or(0);
-    if wanted.priority > priority_max {
+    let too_low = limits.is_none() && wanted.priority < 0;
+    if wanted.priority > priority_max || too_low {
         return refuse(format!("Priority {} in queue {queue} is above {priority_max}.", wanted.priority));
     }
     let Some(timeout) = job.get("reserve_data").and_then(|data| data.get("timeout")) else { return Ok(()) };

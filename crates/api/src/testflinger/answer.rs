@@ -1,6 +1,6 @@
 //! Answers and refusals in Testflinger's shapes: plain text, `{"message", "detail"}`, and validation errors.
 
-use crate::problem::Problem;
+use crate::{problem::Problem, python_json};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -130,7 +130,7 @@ pub(crate) fn job_id(text: &str) -> Result<Uuid, Refusal> {
 
 /// The body as a JSON object, whatever its content type says.
 pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    match serde_json::from_slice(body) {
+    match python_json::read(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Refusal::field("_schema", "Invalid input type.")),
         Err(_) => Err(Refusal::bad("Invalid JSON body.")),

@@ -194,13 +194,10 @@ pub(crate) async fn restricted_queue(State(state): State<ApiState>, Path(queue):
     Ok(document(json!({"queue": queue, "owners": record.body})))
 }
 
-/// The id of the client that a body names; there is one of it.
-async fn named_client(state: &ApiState, body: &Bytes) -> Result<String, Refusal> {
+/// The id of the client that a body names.
+fn named(body: &Bytes) -> Result<String, Refusal> {
     match object(body)?.get("client_id") {
-        Some(Value::String(id)) if !id.is_empty() => match find(state, id).await? {
-            Some(_) => Ok(id.clone()),
-            None => Err(Refusal::not_found("Client not found.")),
-        },
+        Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
         _ => Err(Refusal::bad("Missing client_id.")),
     }
 }
@@ -212,7 +209,8 @@ pub(crate) async fn restrict(
     Path(queue): Path<String>,
     body: Bytes,
 ) -> Answer {
-    let id = named_client(&state, &body).await?;
+    let id = named(&body)?;
+    find(&state, &id).await?.ok_or_else(|| Refusal::not_found("Client not found."))?;
     if !super::queues::is_known(&state, &queue).await? {
         return Err(Refusal::not_found("Queue not found."));
     }
@@ -235,7 +233,8 @@ pub(crate) async fn unrestrict(
     Path(queue): Path<String>,
     body: Bytes,
 ) -> Answer {
-    let id = named_client(&state, &body).await?;
+    // Of one that is gone, too.
+    let id = named(&body)?;
     if !state.scheduler().store().remove_foreign_record(SYSTEM, RESTRICTED, &queue).await? {
         return Err(Refusal::not_found("Restricted queue not found."));
     }
@@ -314,8 +313,10 @@ pub(crate) async fn put(
     protected(&id)?;
     let (fields, secret) = read(&body)?;
     let before = find(&state, &id).await?;
-    if secret.is_some() && before.as_ref().is_some_and(|client| client.oidc) {
-        return Err(Refusal::unprocessable(format!("{id} logs in at the provider and has no password.")));
+    let is_person = before.as_ref().is_some_and(|client| client.oidc);
+    if is_person && (secret.is_some() || fields.contains_key("email")) {
+        let why = format!("{id} logs in at the provider, which says the address, and has no password.");
+        return Err(Refusal::unprocessable(why));
     }
     let above = || Refusal::forbidden("A role above your own cannot be given.");
     let wanted = fields.get("role").and_then(Value::as_str).and_then(role);
@@ -337,7 +338,8 @@ pub(crate) async fn put(
     })
     .await?;
     audit(&state, &asker, "client.put", format!("client/{id}"), Value::Object(fields)).await?;
-    Ok(text(StatusCode::OK, if before.is_some() { "Updated" } else { "Created" }))
+    let done = if before.is_some() { "Updated" } else { "Created" };
+    Ok(text(StatusCode::OK, format!("{done} permissions for client '{id}'")))
 }
 
 /// `DELETE /v1/client-permissions/<id>`

@@ -106,7 +106,11 @@ pub(crate) async fn upload(
 
 /// `GET /v1/result/<id>/artifact`: its clients read the bytes as they are, whatever encoding is named.
 pub(crate) async fn artifact(State(state): State<ApiState>, Path(id): Path<String>) -> Answer {
-    let headers = [(header::CONTENT_TYPE, "application/x-tar"), (header::CONTENT_ENCODING, "gzip")];
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar"),
+        (header::CONTENT_ENCODING, "gzip"),
+        (header::CONTENT_DISPOSITION, "inline; filename=artifact.tar.gz"),
+    ];
     download(&state, &id, ARTIFACT, &headers).await
 }
 

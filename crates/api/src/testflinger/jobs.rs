@@ -18,13 +18,15 @@ use model::{
     ids::QueueName,
     requirements::ForeignNeed,
     retry::{RetryOn, RetryPolicy},
-    task::{Origin, PRIORITY_MAX, TaskKind, Trust, WaitReason},
+    task::{Origin, TaskKind, Trust, WaitReason},
 };
 use serde_json::{Map, Value, json};
 use store::{ForeignQuery, NewOrigin, NewTask, Role, StoreError};
 
 /// The longest name that a task takes over from its job, in bytes.
 const TASK_NAME_BYTES_MAX: usize = 200;
+/// The farthest that priorities are told apart.
+const PRIORITY_FAR: i64 = i32::MAX as i64;
 /// All jobs take turns as one submitter's: of the same priority the oldest goes first.
 const SUBMITTER: &str = "testflinger";
 
@@ -43,6 +45,7 @@ pub(crate) async fn submit(
     super::allowed::check(&state, &asker, &wanted, &job).await?;
     super::secrets::check(&state, &asker, &job).await?;
     refuse_excluded(&state, &wanted).await?;
+    schema::settle(&mut job);
     // What only the server says.
     for field in ["attachments_status", "started_at"] {
         job.remove(field);
@@ -80,7 +83,6 @@ fn new_task(
 ) -> NewTask {
     let name = wanted.name.as_deref().unwrap_or(SYSTEM);
     let name = &name[..name.floor_char_boundary(TASK_NAME_BYTES_MAX.min(name.len()))];
-    let priority_max = i64::from(PRIORITY_MAX);
     let on = if state.testflinger().requeue { vec![RetryOn::Lost] } else { Vec::new() };
     NewTask {
         id,
@@ -96,7 +98,8 @@ fn new_task(
         item: None,
         inputs: Map::new(),
         queue: QueueName::new(wanted.queue.clone()),
-        priority: i32::try_from(wanted.priority.clamp(-priority_max, priority_max)).unwrap_or(0),
+        // Theirs has no bounds.
+        priority: i32::try_from(wanted.priority.clamp(-PRIORITY_FAR, PRIORITY_FAR)).unwrap_or(0),
         needs: needs(&wanted.exclude),
         group: None,
         batch: None,
@@ -125,7 +128,8 @@ async fn refuse_excluded(state: &ApiState, wanted: &schema::Wanted) -> Result<()
         return Ok(());
     }
     let agents = super::agents::of_queue(state, &wanted.queue).await?;
-    if !agents.is_empty() && agents.iter().all(|agent| wanted.exclude.contains(&agent.name)) {
+    let may_come = agents.is_empty() && !state.testflinger().strict;
+    if !may_come && agents.iter().all(|agent| wanted.exclude.contains(&agent.name)) {
         let message = format!("exclude_agents leaves no agent of queue {}", wanted.queue);
         return Err(Refusal::unprocessable(message));
     }
@@ -174,6 +178,8 @@ pub(crate) async fn search(State(state): State<ApiState>, RawQuery(query): RawQu
             found.push(json!({"job_id": job.job_id.to_string(), "created_at": time(job.created_at), "job_state": word}));
         }
     }
+    // The oldest first.
+    found.reverse();
     Ok(document(found))
 }
 

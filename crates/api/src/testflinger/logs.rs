@@ -5,6 +5,7 @@
 use super::{
     answer::{Answer, Refusal, document, job_id, object, ok},
     results::attempt,
+    schema,
     view::{self, PHASES},
     who::Asker,
 };
@@ -84,8 +85,8 @@ fn read(body: &Map<String, Value>, kind: &str) -> Result<(Fragment, String), Ref
     let mut note = |field: &str, message: &str| _ = wrong.insert(field.to_owned(), json!([message]));
     let missing = "Missing data for required field.";
     let number = match body.get("fragment_number") {
-        Some(Value::Number(number)) => number.as_i64().filter(|number| (0..=NUMBER_MAX).contains(number)),
-        _ => None,
+        Some(number) => schema::whole(number).filter(|number| (0..=NUMBER_MAX).contains(number)),
+        None => None,
     };
     if number.is_none() {
         let there = body.contains_key("fragment_number");
@@ -138,14 +139,18 @@ pub(crate) async fn show(
     let query = query.unwrap_or_default();
     let (mut phase, mut from, mut since) = (None, 0_i64, None);
     let wrong = |field: &str, message: &str| {
-        Refusal::Invalid("query", Map::from_iter([(field.to_owned(), json!([message]))]))
+        let fields = Map::from_iter([(field.to_owned(), json!([message]))]);
+        Refusal::Document(StatusCode::BAD_REQUEST, json!({"message": fields, "detail": {}}))
     };
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match key.as_ref() {
             "phase" if PHASES.contains(&value.as_ref()) => phase = Some(value.into_owned()),
             "phase" => return Err(wrong("phase", &format!("Must be one of: {}.", PHASES.join(", ")))),
             "start_fragment" => {
-                from = value.parse().map_err(|_| wrong("start_fragment", "Not a valid integer."))?;
+                from = value.trim().parse().map_err(|_| wrong("start_fragment", "Not a valid integer."))?;
+                if from < 0 {
+                    return Err(wrong("start_fragment", "Must be greater than or equal to 0."));
+                }
             }
             "start_timestamp" => {
                 // A plus that was not encoded came as a space.
@@ -226,7 +231,8 @@ mod tests {
         };
         check(json!({}), "3 test x");
         check(json!({"timestamp": "2026-11-21T00:19:34"}), "3 test x");
-        check(json!({"fragment_number": "3"}), r#"{"fragment_number":["Not a valid integer."]}"#);
+        check(json!({"fragment_number": "4"}), "4 test x");
+        check(json!({"fragment_number": "x"}), r#"{"fragment_number":["Not a valid integer."]}"#);
         check(json!({"log_data": null}), r#"{"log_data":["Missing data for required field."]}"#);
         check(json!({"timestamp": "now"}), r#"{"timestamp":["Not a valid datetime."]}"#);
     }

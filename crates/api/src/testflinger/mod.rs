@@ -31,13 +31,14 @@ pub use oidc::{NAME_CLAIM_DEFAULT, Oidc, SCOPE_DEFAULT};
 pub use secrets::{KEY_BYTES_MIN, SealKey};
 pub(crate) use who::{is_own_path, is_own_token};
 
-use crate::state::ApiState;
+use crate::{described, state::ApiState};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
     routing::{MethodRouter, delete, get, post, put},
 };
+use serde_json::Value;
 use std::time::Duration;
 use who::Open;
 
@@ -50,7 +51,7 @@ pub const FILE_BYTES_MAX_DEFAULT: u64 = 20 * 1024 * 1024 * 1024;
 /// How often a job whose agent was lost is queued again.
 pub const REQUEUES_MAX: u32 = 2;
 /// The largest job in bytes.
-const JOB_BYTES_MAX: usize = 256 * 1024;
+const JOB_BYTES_MAX: usize = 1024 * 1024;
 /// The largest report of a job in bytes.
 const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest other body in bytes.
@@ -89,65 +90,77 @@ impl Default for Settings {
     }
 }
 
-/// Every operation, with who may use it: path, methods.
-fn operations() -> Vec<(&'static str, Open, MethodRouter<ApiState>)> {
+/// An operation: its method, its path, who may use it, and what serves it.
+type Operation = (&'static str, &'static str, Open, MethodRouter<ApiState>);
+
+/// Every operation; those of a login where there is one.
+fn operations(with_login: bool) -> Vec<Operation> {
     let job = DefaultBodyLimit::max(JOB_BYTES_MAX);
     let result = DefaultBodyLimit::max(RESULT_BYTES_MAX);
     let file = DefaultBodyLimit::disable;
-    vec![
-        ("/v1", Open::Public, get(queues::version)),
-        ("/v1/job", Open::Submit, post(jobs::submit).layer(job)),
-        ("/v1/job", Open::Agent, get(hand_out::hand_out)),
-        ("/v1/job/search", Open::Read, get(jobs::search)),
-        ("/v1/job/{id}", Open::Read, get(jobs::show)),
-        ("/v1/job/{id}/position", Open::Read, get(jobs::position)),
-        ("/v1/job/{id}/action", Open::Submit, post(jobs::action)),
-        ("/v1/job/{id}/attachments", Open::Submit, post(files::attach).layer(file())),
-        ("/v1/job/{id}/attachments", Open::Agent, get(files::attachments)),
-        ("/v1/result/{id}", Open::Agent, post(results::report).layer(result)),
-        ("/v1/result/{id}", Open::Everyone, get(results::show)),
-        ("/v1/result/{id}/status", Open::Everyone, get(results::status)),
-        ("/v1/result/{id}/artifact", Open::Agent, post(files::upload).layer(file())),
-        ("/v1/result/{id}/artifact", Open::Read, get(files::artifact)),
-        ("/v1/result/{id}/log/{kind}", Open::Agent, post(logs::add)),
-        ("/v1/result/{id}/log/{kind}", Open::Read, get(logs::show)),
-        ("/v1/agents/queues", Open::Read, get(queues::list)),
-        ("/v1/agents/queues", Open::Agents, post(queues::describe)),
-        ("/v1/agents/images/{queue}", Open::Read, get(queues::images)),
-        ("/v1/agents/images", Open::Agents, post(queues::set_images)),
-        ("/v1/agents/data", Open::Read, get(agents::list)),
-        ("/v1/agents/data/{name}", Open::Everyone, get(agents::show)),
-        ("/v1/agents/data/{name}", Open::Agents, post(agents::report)),
-        ("/v1/agents/provision_logs/{name}", Open::Agent, post(agents::provision_log)),
-        ("/v1/queues/wait_times", Open::Read, get(queues::wait_times)),
-        ("/v1/queues/{name}/agents", Open::Read, get(queues::agents)),
-        ("/v1/queues/{name}/jobs", Open::Read, get(queues::jobs)),
-        ("/v1/job/{id}/events", Open::Agent, post(events::relay)),
-        ("/v1/oauth2/token", Open::Public, post(tokens::token)),
-        ("/v1/oauth2/refresh", Open::Public, post(tokens::refresh)),
-        ("/v1/oauth2/revoke", Open::Admin, post(tokens::revoke)),
-        ("/v1/restricted-queues", Open::Read, get(clients::restricted_queues)),
-        ("/v1/restricted-queues/{queue}", Open::Read, get(clients::restricted_queue)),
-        ("/v1/restricted-queues/{queue}", Open::Manage, post(clients::restrict)),
-        ("/v1/restricted-queues/{queue}", Open::Manage, delete(clients::unrestrict)),
-        ("/v1/client-permissions", Open::Manage, get(clients::list)),
-        ("/v1/client-permissions/{id}", Open::Manage, get(clients::show)),
-        ("/v1/client-permissions/{id}", Open::Manage, put(clients::put)),
-        ("/v1/client-permissions/{id}", Open::Admin, delete(clients::remove)),
-        ("/v1/secrets/{client}/{*path}", Open::Submit, put(secrets::put)),
-        ("/v1/secrets/{client}/{*path}", Open::Submit, delete(secrets::remove)),
-    ]
+    let mut all: Vec<Operation> = vec![
+        ("get", "/v1", Open::Public, get(queues::version)),
+        ("post", "/v1/job", Open::Submit, post(jobs::submit).layer(job)),
+        ("get", "/v1/job", Open::Agent, get(hand_out::hand_out)),
+        ("get", "/v1/job/search", Open::Read, get(jobs::search)),
+        ("get", "/v1/job/{id}", Open::Read, get(jobs::show)),
+        ("get", "/v1/job/{id}/position", Open::Read, get(jobs::position)),
+        ("post", "/v1/job/{id}/action", Open::Submit, post(jobs::action)),
+        ("post", "/v1/job/{id}/attachments", Open::Submit, post(files::attach).layer(file())),
+        ("get", "/v1/job/{id}/attachments", Open::Agent, get(files::attachments)),
+        ("post", "/v1/result/{id}", Open::Agent, post(results::report).layer(result)),
+        ("get", "/v1/result/{id}", Open::Everyone, get(results::show)),
+        ("get", "/v1/result/{id}/status", Open::Everyone, get(results::status)),
+        ("post", "/v1/result/{id}/artifact", Open::Agent, post(files::upload).layer(file())),
+        ("get", "/v1/result/{id}/artifact", Open::Read, get(files::artifact)),
+        ("post", "/v1/result/{id}/log/{kind}", Open::Agent, post(logs::add)),
+        ("get", "/v1/result/{id}/log/{kind}", Open::Read, get(logs::show)),
+        ("get", "/v1/agents/queues", Open::Read, get(queues::list)),
+        ("post", "/v1/agents/queues", Open::Agents, post(queues::describe)),
+        ("get", "/v1/agents/images/{queue}", Open::Read, get(queues::images)),
+        ("post", "/v1/agents/images", Open::Agents, post(queues::set_images)),
+        ("get", "/v1/agents/data", Open::Read, get(agents::list)),
+        ("get", "/v1/agents/data/{name}", Open::Everyone, get(agents::show)),
+        ("post", "/v1/agents/data/{name}", Open::Agents, post(agents::report)),
+        ("post", "/v1/agents/provision_logs/{name}", Open::Agent, post(agents::provision_log)),
+        ("get", "/v1/queues/wait_times", Open::Read, get(queues::wait_times)),
+        ("get", "/v1/queues/{name}/agents", Open::Read, get(queues::agents)),
+        ("get", "/v1/queues/{name}/jobs", Open::Read, get(queues::jobs)),
+        ("post", "/v1/job/{id}/events", Open::Agent, post(events::relay)),
+        ("post", "/v1/oauth2/token", Open::Public, post(tokens::token)),
+        ("post", "/v1/oauth2/refresh", Open::Public, post(tokens::refresh)),
+        ("post", "/v1/oauth2/revoke", Open::Admin, post(tokens::revoke)),
+        ("get", "/v1/restricted-queues", Open::Read, get(clients::restricted_queues)),
+        ("get", "/v1/restricted-queues/{queue}", Open::Read, get(clients::restricted_queue)),
+        ("post", "/v1/restricted-queues/{queue}", Open::Manage, post(clients::restrict)),
+        ("delete", "/v1/restricted-queues/{queue}", Open::Manage, delete(clients::unrestrict)),
+        ("get", "/v1/client-permissions", Open::Manage, get(clients::list)),
+        ("get", "/v1/client-permissions/{id}", Open::Manage, get(clients::show)),
+        ("put", "/v1/client-permissions/{id}", Open::Manage, put(clients::put)),
+        ("delete", "/v1/client-permissions/{id}", Open::Admin, delete(clients::remove)),
+        ("put", "/v1/secrets/{client}/{*path}", Open::Submit, put(secrets::put)),
+        ("delete", "/v1/secrets/{client}/{*path}", Open::Submit, delete(secrets::remove)),
+    ];
+    if with_login {
+        all.push(("post", "/oidc/auth-init", Open::Public, post(oidc::begin)));
+        all.push(("post", "/oidc/auth-poll/{id}", Open::Public, post(oidc::poll)));
+    }
+    all
+}
+
+/// What is served, for those who look for the description where it has always been.
+pub(crate) fn described(state: &ApiState) -> Value {
+    let operations = operations(state.testflinger().oidc.is_some());
+    let all = operations.into_iter().map(|(method, path, open, _)| {
+        (method.to_owned(), path.replace("{*", "{"), format!("open to: {}", open.to_whom()))
+    });
+    described::of("Testflinger API", all)
 }
 
 /// All its routes; each with and without a slash at its end.
 pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
     let mut router = Router::new();
-    let mut all = operations();
-    if state.testflinger().oidc.is_some() {
-        all.push(("/oidc/auth-init", Open::Public, post(oidc::begin)));
-        all.push(("/oidc/auth-poll/{id}", Open::Public, post(oidc::poll)));
-    }
-    for (path, open, methods) in all {
+    for (_, path, open, methods) in operations(state.testflinger().oidc.is_some()) {
         let gate = middleware::from_fn_with_state((state.clone(), open), who::gate);
         let methods: MethodRouter<ApiState> = methods.route_layer(gate);
         let methods: MethodRouter<ApiState> = methods.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));

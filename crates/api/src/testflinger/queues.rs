@@ -123,8 +123,10 @@ pub(crate) async fn agents(State(state): State<ApiState>, Path(queue): Path<Stri
 pub(crate) async fn jobs(State(state): State<ApiState>, Path(queue): Path<String>) -> Answer {
     let query = ForeignQuery { queue: Some(QueueName::new(queue.clone())), ..ForeignQuery::default() };
     let jobs = state.scheduler().store().foreign_jobs(SYSTEM, &query).await?;
+    // The oldest first.
     let shown: Vec<_> = jobs
         .iter()
+        .rev()
         .filter_map(|job| {
             let word = view::state(job)?;
             let id = job.job_id.to_string();

@@ -107,6 +107,9 @@ pub(crate) async fn put(
     let key = own(&state, &asker, &client, path)?;
     let body = object(&body)?;
     let value = match body.get("value") {
+        Some(Value::String(value)) if value.is_empty() => {
+            return Err(Refusal::field("value", "Shorter than minimum length 1."));
+        }
         Some(Value::String(value)) if value.len() <= SECRET_BYTES_MAX => value,
         Some(Value::String(_)) => return Err(Refusal::field("value", "Longer than maximum length.")),
         Some(_) => return Err(Refusal::field("value", "Not a valid string.")),
@@ -120,6 +123,9 @@ pub(crate) async fn put(
         },
     };
     let ephemeral = body.get("ephemeral").is_some_and(|value| value == true);
+    if ephemeral && after.is_some() {
+        return Err(Refusal::field("_schema", "Provide either 'ephemeral' or 'expire_after', not both."));
+    }
     let name = name(&client, path);
     let sealed = key.seal(&name, value).ok_or_else(|| {
         Refusal::Abort(StatusCode::INTERNAL_SERVER_ERROR, "the secret cannot be sealed".to_owned())
@@ -178,15 +184,19 @@ async fn open(state: &ApiState, client: &str, path: &str) -> Result<Option<Strin
     Ok(found.and_then(|record| key.open(&name, record.body["sealed"].as_str()?)))
 }
 
-/// Puts the values of its secrets into a job that is handed out; those that are gone are left out.
+/// Puts the values of its secrets into a job that is handed out; those that are gone, or nobody's, are empty.
 pub(crate) async fn fill(state: &ApiState, task: &Task, job: &mut Map<String, Value>) -> Result<(), Refusal> {
     let secrets = named(job);
-    let Some(client) = super::who::client_of(task).filter(|_| !secrets.is_empty()) else { return Ok(()) };
+    if secrets.is_empty() {
+        return Ok(());
+    }
     let mut values = Map::new();
     for (variable, path) in secrets {
-        if let Some(value) = open(state, client, &path).await? {
-            values.insert(variable, value.into());
-        }
+        let value = match super::who::client_of(task) {
+            Some(client) => open(state, client, &path).await?,
+            None => None,
+        };
+        values.insert(variable, value.unwrap_or_default().into());
     }
     if let Some(Value::Object(data)) = job.get_mut("test_data") {
         data.insert("secrets".to_owned(), Value::Object(values));

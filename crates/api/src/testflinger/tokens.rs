@@ -121,7 +121,7 @@ pub(crate) async fn verify(state: &ApiState, token: &str) -> Result<Permissions,
 
 /// `POST /v1/oauth2/token`
 pub(crate) async fn token(State(state): State<ApiState>, headers: HeaderMap) -> Answer {
-    let wrong = || Refusal::Text(StatusCode::UNAUTHORIZED, "Invalid client id or client secret".to_owned());
+    let wrong = || Refusal::Text(StatusCode::UNAUTHORIZED, "Invalid client id or client key".to_owned());
     let (id, secret) = basic(&headers).ok_or_else(wrong)?;
     let client = clients::check_secret(&state, &id, &secret).await?.ok_or_else(wrong)?;
     issue(&state, &client).await
@@ -162,6 +162,9 @@ fn hash(token: &str) -> String {
 
 fn given(body: &Bytes) -> Result<String, Refusal> {
     match object(body)?.get("refresh_token") {
+        Some(Value::String(token)) if token.is_empty() => {
+            Err(Refusal::field("refresh_token", "Shorter than minimum length 1."))
+        }
         Some(Value::String(token)) => Ok(token.clone()),
         Some(_) => Err(Refusal::field("refresh_token", "Not a valid string.")),
         None => Err(Refusal::field("refresh_token", "Missing data for required field.")),
@@ -195,7 +198,10 @@ pub(crate) async fn revoke(
     let name = hash(&given(&body)?);
     let store = state.scheduler().store();
     let found = store.foreign_record(SYSTEM, REFRESH, &name).await?;
-    let mut record = found.ok_or_else(|| Refusal::bad("Invalid refresh token."))?;
+    let mut record = found.ok_or_else(|| Refusal::bad("Refresh token not found"))?;
+    if record.body["revoked"] == true {
+        return Err(Refusal::bad("Refresh token has already been revoked"));
+    }
     record.body["revoked"] = true.into();
     let version = Some(record.version);
     store.put_foreign_record(SYSTEM, REFRESH, &name, version, &record.body, record.expires_at).await?;

@@ -85,12 +85,10 @@ pub(crate) fn submitted(task: &Task) -> Map<String, Value> {
     }
 }
 
-/// Whether attachments are named in a job.
+/// Whether a job waits for attachments. The command line sends a file, an empty one, for a list that names none, too.
 pub(crate) fn names_attachments(job: &Map<String, Value>) -> bool {
-    ["provision_data", "firmware_update_data", "test_data"].iter().any(|phase| {
-        let list = job.get(*phase).and_then(|data| data.get("attachments")).and_then(Value::as_array);
-        list.is_some_and(|list| !list.is_empty())
-    })
+    let mut phases = job.iter().filter(|(field, _)| field.ends_with("_data"));
+    phases.any(|(_, data)| data.get("attachments").is_some())
 }
 
 /// The job as it is shown and handed out: what was submitted, with its id.

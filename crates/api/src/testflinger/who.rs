@@ -10,6 +10,7 @@ use crate::{
     auth::{self, Caller, TOKEN_PREFIX},
     jwt,
     problem::Problem,
+    resultsdb::{escaped, unescaped},
     state::ApiState,
 };
 use axum::{
@@ -53,8 +54,9 @@ async fn believed(state: &ApiState, token: &str) -> Result<Option<Caller>, Refus
     }
 }
 
+/// The token; older command lines send it by itself.
 fn bearer(given: &str) -> Option<&str> {
-    let (scheme, token) = given.split_once(' ')?;
+    let Some((scheme, token)) = given.split_once(' ') else { return Some(given) };
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
@@ -94,6 +96,20 @@ impl Open {
             Self::Manage => &[ADMIN, MANAGER],
             Self::Admin => &[ADMIN],
         }
+    }
+
+    /// Those to whom it is open, for the description.
+    pub(crate) fn to_whom(self) -> String {
+        match self {
+            Self::Public => "everybody".to_owned(),
+            one => one.names(),
+        }
+    }
+
+    /// The names of its roles.
+    fn names(self) -> String {
+        let names: Vec<_> = self.roles().iter().map(|(_, name)| *name).collect();
+        names.join(", ")
     }
 
     fn to(self, asker: &Asker, strict: bool) -> bool {
@@ -218,8 +234,7 @@ async fn admit(
         asker.role = Role::Submitter;
     }
     if !open.to(&asker, settings.strict) {
-        let names: Vec<_> = open.roles().iter().map(|(_, name)| *name).collect();
-        return Err(Refusal::forbidden(format!("Specified action requires role: {}", names.join(", "))));
+        return Err(Refusal::forbidden(format!("Specified action requires role: {}", open.names())));
     }
     if asker.is_known() {
         let lease_ms = u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX);
@@ -235,11 +250,13 @@ fn agent_of(headers: &HeaderMap) -> Option<String> {
         cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(name, _)| *name == COOKIE)?;
     let value = value.trim_matches('"');
-    (!value.is_empty() && value.len() <= NAME_BYTES_MAX).then(|| value.to_owned())
+    let name = unescaped(value).unwrap_or_else(|| value.to_owned());
+    (!name.is_empty() && name.len() <= NAME_BYTES_MAX).then_some(name)
 }
 
-/// The header that gives an agent its cookie.
+/// The header that gives an agent its cookie. It names whom it names also where a name has what cookies have not.
 pub(crate) fn cookie(agent: &str) -> Option<HeaderValue> {
+    let agent = escaped(agent);
     HeaderValue::from_str(&format!("{COOKIE}={agent}; HttpOnly; SameSite=Strict; Path=/")).ok()
 }
 
@@ -256,6 +273,12 @@ mod tests {
         check("agent_name=agent1", Some("agent1"));
         check("a=b; agent_name=\"agent 1\"; c=d", Some("agent 1"));
         check("agent_name=", None);
+        for name in ["agent1", "lab-1.x_y", "a b", "\u{f6};,\"%41"] {
+            let header = cookie(name).unwrap();
+            let pair = header.to_str().unwrap().split_once(';').unwrap().0.to_owned();
+            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&pair).unwrap())]);
+            assert_eq!(agent_of(&headers).as_deref(), Some(name), "{pair}");
+        }
         check("other=agent1", None);
     }
 

@@ -18,4 +18,5 @@ mod security;
 mod signed;
 mod streams;
 mod testflinger;
+mod testflinger_exact;
 mod workers;

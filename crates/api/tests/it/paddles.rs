@@ -306,9 +306,10 @@ async fn statuses_and_computed_fields(bed: &Bed) {
     let run = get(bed, "/runs/plain/").await;
     assert_eq!(
         (&run["suite"], &run["branch"], &run["machine_type"], &run["user"]),
-        (&json!("rbd"), &json!("next"), &json!("mira"), &json!(null))
+        (&json!("rbd"), &json!("next"), &json!("mira"), &json!(""))
     );
     assert_eq!(run["sha1"], json!(null));
+    assert_eq!(run["scheduled"], run["posted"], "its name says nothing of it");
 }
 
 async fn filters_are_chained(bed: &Bed) {
@@ -333,6 +334,15 @@ async fn filters_are_chained(bed: &Bed) {
     check("/runs/sha1/aa/", &[2, 1]).await;
     check("/runs/sha1/aa/suite/rbd/", &[2]).await;
     check("/runs/queued/", &[2]).await;
+    post_job(
+        bed,
+        "me-2026-11-01_10:00:00-rados-master-testing-basic-mira",
+        json!({"job_id": "2", "status": "queued"}),
+    )
+    .await;
+    check("/runs/queued/", &[1, 2]).await;
+    let path = "/runs/me-2026-11-01_10:00:00-rados-master-testing-basic-mira/jobs/2/";
+    super::paddles::check(bed, "DELETE", path, Value::Null, 200, json!({})).await;
     check("/runs/date/2026-11-02/", &[2]).await;
     check("/runs/date/from/2026-11-02/to/2026-11-03/", &[3, 2]).await;
     check("/runs/date/from/2026-11-02/to/2026-11-03/suite/rados/", &[3]).await;
@@ -356,6 +366,13 @@ async fn filters_are_chained(bed: &Bed) {
     for path in ["/runs/suite/rados/nothing/x/", "/runs/suite/rados/flavors/x/", "/runs/flavor/x/"] {
         assert_eq!(ask(bed, Method::GET, path, &Value::Null).await.0, 404, "{path}");
     }
+    // As many as all runs have by default; of a range all.
+    for second in 10..40 {
+        let name = format!("many-2026-11-05_10:00:{second}-rados-main-testing-basic-mira");
+        super::paddles::check(bed, "POST", "/runs/", json!({"name": name}), 200, json!({})).await;
+    }
+    assert_eq!(names(&get(bed, "/runs/user/many/").await).len(), 25);
+    assert_eq!(names(&get(bed, "/runs/date/from/2026-11-05/to/2026-11-05/").await).len(), 30);
     refused(bed, "GET", "/runs/date/x/", Value::Null, 400, "date format must match %Y-%m-%d").await;
     refused(bed, "GET", "/runs/user/me/?since=x", Value::Null, 400, "date format must match %Y-%m-%d").await;
 }
@@ -496,6 +513,10 @@ async fn what_is_wrong_is_said_in_json(bed: &Bed) {
             "{body}"
         );
     }
+    // Half a character alone, as a program in Python writes it, becomes the replacement character.
+    let half = send(bed, Method::POST, jobs, Some(r#"{"job_id": "half", "description": "a\ud800"}"#)).await;
+    assert_eq!(half.status(), 200);
+    assert_eq!(get(bed, "/runs/r/jobs/half/").await["description"], "a\u{fffd}");
     post_job(bed, "r", json!({"job_id": "7"})).await;
     let status = "status \"done\" is none of queued, pass, running, waiting, fail, dead, unknown";
     refused(bed, "PUT", "/runs/r/jobs/7/", json!({"status": "done"}), 400, status).await;

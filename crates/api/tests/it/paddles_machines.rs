@@ -1,7 +1,7 @@
 //! paddles' nodes and queues: what teuthology's lock keeper, scheduler and dispatcher send.
 
 use super::{
-    bed::Bed,
+    bed::{Bed, until},
     paddles::{ask, check, get, is_time, names, on_both, post_job, refused},
 };
 use reqwest::Method;
@@ -23,7 +23,7 @@ async fn nodes_and_locks(bed: &Bed) {
         json!({}),
     )
     .await;
-    refused(bed, "POST", "/nodes/", node("mira1", true), 400, "node with name mira1 already exists").await;
+    refused(bed, "POST", "/nodes/", node("mira1", true), 400, "Node with name mira1 already exists").await;
     refused(bed, "POST", "/nodes/", json!({"up": true}), 400, "could not find required key: 'name'").await;
     let plain = json!({
         "name": "mira1", "description": null, "up": true, "machine_type": "mira", "is_vm": false, "vm_host": null,
@@ -76,8 +76,16 @@ async fn nodes_and_locks(bed: &Bed) {
     )
     .await;
     check(bed, "PUT", "/nodes/mira1/lock/", unlock("me@host", "a run"), 200, shown(false, None)).await;
-    check(bed, "GET", "/nodes/mira1/", Value::Null, 200, plain).await;
-    assert_eq!(ask(bed, Method::GET, "/nodes/mira1/lock/", &Value::Null).await.0, 400);
+    let mut free = plain;
+    free["description"] = json!("a run");
+    check(bed, "GET", "/nodes/mira1/", Value::Null, 200, free).await;
+    locks_as_they_are_asked_for(bed).await;
+    let only = "this URI only supports PUT and POST requests but GET was attempted";
+    refused(bed, "GET", "/nodes/mira1/lock/", Value::Null, 400, only).await;
+    refused(bed, "GET", "/nodes/x/lock/", Value::Null, 404, "node not found").await;
+    for many in ["/nodes/lock_many/", "/nodes/unlock_many/"] {
+        refused(bed, "GET", many, Value::Null, 400, "this URI only supports POST requests").await;
+    }
     assert_eq!(ask(bed, Method::GET, "/nodes/mira1/lock", &Value::Null).await.0, 400);
     refused(bed, "PUT", "/nodes/x/lock/", lock(Some("me")), 404, "node not found").await;
 
@@ -154,8 +162,14 @@ async fn nodes_and_locks(bed: &Bed) {
     assert_eq!(on("?status=pass").await, "1");
     assert_eq!(on("?name=r&count=1&page=2").await, "1");
     assert_eq!(get(bed, "/nodes/new.example.org/").await["locked"], false);
-    check(bed, "GET", "/nodes/mira1/job_stats/", Value::Null, 200, json!({"pass": 1, "fail": 1})).await;
-    check(bed, "GET", "/nodes/plana1/job_stats/", Value::Null, 200, json!({})).await;
+    let counts = |pass: u32, fail: u32| json!({"pass": pass, "fail": fail, "queued": 0, "running": 0, "waiting": 0, "dead": 0, "unknown": 0});
+    check(bed, "GET", "/nodes/mira1/job_stats/", Value::Null, 200, counts(1, 1)).await;
+    check(bed, "GET", "/nodes/plana1/job_stats/", Value::Null, 200, counts(0, 0)).await;
+    // Those with the fewest jobs first.
+    let stats = bed.request(Method::GET, "/compat/paddles/nodes/job_stats/").send().await.unwrap();
+    assert_eq!(stats.text().await.unwrap(), r#"{"new.example.org":{"pass":1},"mira1":{"fail":1,"pass":1}}"#);
+    let days = "since_days must be a positive integer";
+    refused(bed, "GET", "/nodes/job_stats/?since_days=0", Value::Null, 400, days).await;
     check(
         bed,
         "GET",
@@ -171,10 +185,49 @@ async fn nodes_and_locks(bed: &Bed) {
         .await;
 }
 
+/// What the lock keeper asks for beside locking and giving back.
+async fn locks_as_they_are_asked_for(bed: &Bed) {
+    let lock = "/nodes/lock1/lock/";
+    let state = |locked: bool, by: Option<&str>| json!({"name": "lock1", "locked": locked, "locked_by": by, "machine_type": "l", "is_vm": false});
+    let new = json!({"name": "lock1", "machine_type": "l", "up": true, "os_version": "22.04"});
+    check(bed, "POST", "/nodes/", new, 200, json!({})).await;
+    let mine = json!({"name": "lock1", "locked": true, "locked_by": "me", "description": "/a/run/1"});
+    for _ in 0..2 {
+        // Who has it for the same may ask again.
+        check(bed, "PUT", lock, mine.clone(), 200, state(true, Some("me"))).await;
+    }
+    let other = json!({"locked": true, "locked_by": "me", "description": "/a/run/2"});
+    refused(bed, "PUT", lock, other, 403, "Cannot lock an already-locked node").await;
+    let nobody = "Cannot unlock without specifying locked_by";
+    refused(bed, "PUT", lock, json!({"locked": false}), 400, nobody).await;
+    check(bed, "PUT", lock, json!({"locked": null, "up": false}), 200, state(true, Some("me"))).await;
+    assert_eq!(get(bed, "/nodes/lock1/").await["up"], false);
+    check(bed, "PUT", "/nodes/lock1/", json!({"up": true}), 200, json!({})).await;
+    let back = json!({"locked": false, "locked_by": "me", "description": ""});
+    check(bed, "PUT", lock, back, 200, state(false, None)).await;
+    // A version may be a number.
+    let many = |version: f64| json!({"count": 1, "locked_by": "me", "machine_type": "l", "description": null, "os_version": version});
+    refused(bed, "POST", "/nodes/lock_many/", many(8.5), 503, "only 0 nodes available").await;
+    let (status, locked) = ask(bed, Method::POST, "/nodes/lock_many/", &many(22.5)).await;
+    assert_eq!(status, 503, "{locked}");
+    check(bed, "PUT", "/nodes/lock1/", json!({"os_version": 22.5}), 200, json!({})).await;
+    let (status, locked) = ask(bed, Method::POST, "/nodes/lock_many/", &many(22.5)).await;
+    assert_eq!((status, &locked[0]["description"]), (200, &Value::Null), "{locked}");
+    let none = json!({"count": 1, "locked_by": "me", "machine_type": "", "description": null});
+    refused(bed, "POST", "/nodes/lock_many/", none, 400, "must specify machine_type").await;
+    // One that is new may be locked by nobody.
+    let new = json!({"name": "lock2", "machine_type": "l", "up": true, "locked": true});
+    check(bed, "POST", "/nodes/", new, 200, json!({})).await;
+    refused(bed, "PUT", "/nodes/lock2/lock/", mine, 403, "Cannot lock an already-locked node").await;
+    for node in ["lock1", "lock2"] {
+        check(bed, "DELETE", &format!("/nodes/{node}/"), Value::Null, 200, json!({})).await;
+    }
+}
+
 async fn queues(bed: &Bed) {
     check(bed, "GET", "/queue/", Value::Null, 200, json!([])).await;
     check(bed, "POST", "/queue/", json!({"queue": "mira"}), 200, json!({})).await;
-    refused(bed, "POST", "/queue/", json!({"queue": "mira"}), 400, "queue mira already exists").await;
+    refused(bed, "POST", "/queue/", json!({"queue": "mira"}), 400, "Queue mira already exists").await;
     refused(bed, "POST", "/queue/", json!({}), 400, "could not find required key: 'queue'").await;
     let free = json!({"queue": "mira", "paused": false, "paused_by": null, "paused_since": null, "paused_until": null});
     check(bed, "GET", "/queue/?machine_type=mira", Value::Null, 200, json!([free])).await;
@@ -210,6 +263,19 @@ async fn queues(bed: &Bed) {
     assert_eq!(queued("").await, "31");
     assert_eq!(queued("?user=you&run_name=r").await, "3");
     assert_eq!(queued("?run_name=other").await, "");
+    let nowhere = "specified queue does not exist";
+    refused(bed, "GET", "/queue/queued_jobs/?queue=x", Value::Null, 400, nowhere).await;
+    refused(bed, "GET", "/queue/stats/?queue=x", Value::Null, 400, nowhere).await;
+    let by = "Cannot pause without specifying paused_by";
+    refused(bed, "PUT", "/queue/", json!({"queue": "mira", "pause_duration": 5}), 400, by).await;
+    check(bed, "POST", "/queue/", json!({"queue": "short"}), 200, json!({})).await;
+    let short = json!({"queue": "short", "paused_by": "me", "pause_duration": 0.01});
+    check(bed, "PUT", "/queue/", short, 200, json!({})).await;
+    until("a pause of a part of a second to be over", || async {
+        let queue = get(bed, "/queue/?machine_type=short").await;
+        (queue[0]["paused"] == false).then_some(())
+    })
+    .await;
     let pause = |seconds: Value| json!({"queue": "mira", "paused_by": "me", "pause_duration": seconds});
     refused(
         bed,
@@ -243,13 +309,6 @@ async fn queues(bed: &Bed) {
     );
     check(bed, "PUT", "/queue/", json!({"queue": "mira", "paused_by": "me"}), 200, json!({})).await;
     assert_eq!(pop().await["job_id"], "1");
-    refused(
-        bed,
-        "PUT",
-        "/queue/",
-        pause(json!("long")),
-        400,
-        "pause_duration must be an integer, in seconds",
-    )
-    .await;
+    refused(bed, "PUT", "/queue/", pause(json!("long")), 400, "pause_duration must be a number of seconds")
+        .await;
 }

@@ -44,7 +44,7 @@ impl<'a> Client<'a> {
         agent
     }
 
-    async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         let mut request = self.bed.request(method, path);
         if !body.is_null() {
             request = request.json(body);
@@ -83,7 +83,7 @@ pub(crate) async fn native(bed: &Bed, job: &str) -> Value {
     bed.get(&format!("/api/v1/tasks/{job}")).await
 }
 
-fn strict() -> Interfaces {
+pub(crate) fn strict() -> Interfaces {
     let testflinger = Some(Settings { strict: true, ..Settings::default() });
     Interfaces { testflinger, ..Interfaces::default() }
 }
@@ -237,6 +237,7 @@ async fn a_job_from_its_command_line_to_its_agent_and_back() {
             .map(|name| headers[name].to_str().unwrap().to_owned())
     };
     assert_eq!(kinds(artifact.headers()), ["application/x-tar", "gzip"]);
+    assert_eq!(artifact.headers()[header::CONTENT_DISPOSITION], "inline; filename=artifact.tar.gz");
     assert_eq!(artifact.bytes().await.unwrap(), "an artifact");
 
     let status = json!({"provision": 0, "test": 3, "cleanup": 0});
@@ -444,8 +445,9 @@ async fn clients_with_passwords_and_tokens() {
     assert_eq!(put("testflinger-admin", json!({"role": "agent"})).await.0, 422);
     let secret = "a password of some length";
     let body = json!({"client_secret": secret, "role": "manager", "max_priority": {"q": 5}});
-    assert_eq!(put("boss", body).await, (200, json!("Created")));
-    assert_eq!(put("boss", json!({"email": "boss@example.org"})).await, (200, json!("Updated")));
+    let done = |word: &str| (200, json!(format!("{word} permissions for client 'boss'")));
+    assert_eq!(put("boss", body).await, done("Created"));
+    assert_eq!(put("boss", json!({"email": "boss@example.org"})).await, done("Updated"));
     let (_, shown) = with(&bed, &admin, Method::GET, "/v1/client-permissions/boss", Value::Null).await;
     let expect = json!({"client_id": "boss", "role": "manager", "max_priority": {"q": 5}, "allowed_queues": [],
         "max_reservation_time": {}, "email": "boss@example.org"});
@@ -480,6 +482,13 @@ async fn clients_with_passwords_and_tokens() {
     assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 5)).await.0, 200);
     assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 6)).await.0, 403);
     assert_eq!(bed.post("/v1/job", &job("q", 1)).await.0, 401);
+    assert_eq!(bed.post("/v1/job", &job("q", -1)).await.0, 401);
+    // The higher of what is given for the queue and for all.
+    put("boss", json!({"max_priority": {"q": 5, "*": 7}})).await;
+    let (_, again) = bed.post("/v1/oauth2/refresh", &json!({"refresh_token": refresh})).await;
+    let higher = again["access_token"].as_str().unwrap();
+    assert_eq!(with(&bed, higher, Method::POST, "/v1/job", job("q", 7)).await.0, 200);
+    assert_eq!(with(&bed, higher, Method::POST, "/v1/job", job("q", 8)).await.0, 403);
     assert_eq!(bed.post("/v1/job", &job("q", 0)).await.0, 200);
     let restrict = async |method: Method, body: Value| {
         with(&bed, &boss, method, "/v1/restricted-queues/q", body).await.0
@@ -497,7 +506,7 @@ async fn clients_with_passwords_and_tokens() {
     assert_eq!(queues, json!([{"queue": "q", "owners": ["boss"]}]));
     assert_eq!(bed.post("/v1/job", &job("q", 0)).await.0, 401);
     assert_eq!(with(&bed, &boss, Method::POST, "/v1/job", job("q", 0)).await.0, 200);
-    assert_eq!(restrict(Method::DELETE, json!({"client_id": "boss"})).await, 200);
+    assert_eq!(restrict(Method::DELETE, json!({"client_id": "gone"})).await, 200);
     assert_eq!(bed.get("/v1/restricted-queues").await, json!([]));
 
     let revoke = json!({"refresh_token": refresh});
@@ -506,10 +515,12 @@ async fn clients_with_passwords_and_tokens() {
         with(&bed, &admin, Method::POST, "/v1/oauth2/revoke", revoke.clone()).await.1,
         json!({"status": "OK"})
     );
+    assert_eq!(with(&bed, &admin, Method::POST, "/v1/oauth2/revoke", revoke.clone()).await.0, 400);
     let (status, refused) = bed.post("/v1/oauth2/refresh", &revoke).await;
     assert_eq!((status, refused["message"].as_str().unwrap().contains("revoked")), (400, true));
     assert_eq!(bed.post("/v1/oauth2/refresh", &json!({"refresh_token": "x"})).await.0, 400);
     assert_eq!(bed.post("/v1/oauth2/refresh", &json!({})).await.0, 422);
+    assert_eq!(bed.post("/v1/oauth2/refresh", &json!({"refresh_token": ""})).await.0, 422);
     assert_eq!(with(&bed, &boss, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 403);
     assert_eq!(with(&bed, &admin, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 200);
     assert_eq!(with(&bed, &admin, Method::DELETE, "/v1/client-permissions/boss", Value::Null).await.0, 404);
@@ -540,6 +551,16 @@ async fn secrets_are_given_to_the_agent_only() {
     assert!(!shown.contains("s3cret"), "{shown}");
     agent.post(&format!("/v1/result/{id}"), &json!({"job_state": "complete"})).await;
     assert_eq!(with(&bed, &me, Method::POST, "/v1/job", job).await.0, 422, "it was for one use");
+    for wrong in [json!({"value": ""}), json!({"value": "x", "ephemeral": true, "expire_after": 60})] {
+        assert_eq!(with(&bed, &me, Method::PUT, path, wrong).await.0, 422);
+    }
+    // One that is gone by then is empty.
+    assert_eq!(with(&bed, &me, Method::PUT, "/v1/secrets/me/a", json!({"value": "x"})).await.0, 200);
+    let job = json!({"job_queue": "q", "test_data": {"secrets": {"A": "a"}}});
+    assert_eq!(with(&bed, &me, Method::POST, "/v1/job", job).await.0, 200);
+    assert_eq!(with(&bed, &me, Method::DELETE, "/v1/secrets/me/a", Value::Null).await.0, 200);
+    let (_, given) = agent.get("/v1/job?queue=q").await;
+    assert_eq!(given["test_data"]["secrets"], json!({"A": ""}));
     assert_eq!(with(&bed, &me, Method::DELETE, path, Value::Null).await.0, 200);
     bed.end().await;
 }

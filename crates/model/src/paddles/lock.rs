@@ -41,6 +41,9 @@ pub enum LockError {
     /// Nobody said for whom.
     #[error("Cannot lock without specifying locked_by")]
     Nobody,
+    /// Nobody said who gives it back.
+    #[error("Cannot unlock without specifying locked_by")]
+    NobodyUnlocks,
     /// Somebody has it.
     #[error("Cannot lock an already-locked node")]
     Locked,
@@ -53,7 +56,8 @@ pub enum LockError {
 }
 
 impl Node {
-    /// Locks it, or gives it back.
+    /// Locks it, or gives it back. What is said of it stays as it is: `description` says what it is locked for, by
+    /// which who has it may lock it once more, and by which nobody gives back what is locked for something else.
     ///
     /// # Errors
     /// Somebody has it, or it is not the one that gives it back who has it.
@@ -67,26 +71,28 @@ impl Node {
         if locked {
             let by = locked_by.filter(|by| !by.is_empty()).ok_or(LockError::Nobody)?;
             if self.locked {
-                return Err(LockError::Locked);
+                // Who has it for the same may ask again: an answer may have been lost.
+                let same = self.locked_by.as_deref() == Some(by)
+                    && description.is_some()
+                    && self.description.as_deref() == description;
+                return if same { Ok(()) } else { Err(LockError::Locked) };
             }
             (self.locked, self.locked_since, self.locked_by) = (true, Some(now), Some(by.to_owned()));
-            if let Some(description) = description {
-                self.description = Some(description.to_owned());
-            }
             return Ok(());
         }
         if !self.locked {
             // An answer may have been lost.
             return Ok(());
         }
-        if self.locked_by.as_deref() != locked_by {
+        let by = locked_by.filter(|by| !by.is_empty()).ok_or(LockError::NobodyUnlocks)?;
+        if self.locked_by.as_deref() != Some(by) {
             return Err(LockError::Owner);
         }
-        if description.is_some() && self.description.as_deref() != description {
+        let said = description.filter(|description| !description.is_empty());
+        if said.is_some() && self.description.as_deref() != said {
             return Err(LockError::Description);
         }
         (self.locked, self.locked_since, self.locked_by) = (false, None, None);
-        self.description = None;
         Ok(())
     }
 }
@@ -102,12 +108,19 @@ mod tests {
         assert_eq!(node.lock(true, None, None, now), Err(LockError::Nobody));
         assert_eq!(node.lock(true, Some("me"), Some("a run"), now), Ok(()));
         assert_eq!((node.locked, node.locked_since), (true, Some(now)));
+        node.description = Some("a run".to_owned());
         assert_eq!(node.lock(true, Some("me"), None, now), Err(LockError::Locked));
+        assert_eq!(node.lock(true, Some("me"), Some("another"), now), Err(LockError::Locked));
+        assert_eq!(node.lock(true, Some("you"), Some("a run"), now), Err(LockError::Locked));
+        let later = now + chrono::TimeDelta::seconds(1);
+        assert_eq!(node.lock(true, Some("me"), Some("a run"), later), Ok(()));
+        assert_eq!(node.locked_since, Some(now));
         assert_eq!(node.lock(false, Some("you"), None, now), Err(LockError::Owner));
-        assert_eq!(node.lock(false, None, None, now), Err(LockError::Owner));
+        assert_eq!(node.lock(false, None, None, now), Err(LockError::NobodyUnlocks));
         assert_eq!(node.lock(false, Some("me"), Some("another"), now), Err(LockError::Description));
-        assert_eq!(node.lock(false, Some("me"), Some("a run"), now), Ok(()));
-        assert_eq!(node, Node { name: "n".to_owned(), ..Node::default() });
+        assert_eq!(node.lock(false, Some("me"), Some(""), now), Ok(()));
+        let free = Node { name: "n".to_owned(), description: Some("a run".to_owned()), ..Node::default() };
+        assert_eq!(node, free);
         assert_eq!(node.lock(false, Some("you"), None, now), Ok(()));
     }
 }

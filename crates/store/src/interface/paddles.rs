@@ -104,6 +104,8 @@ pub struct PaddlesRunQuery {
     pub queued: bool,
     /// Those posted last first.
     pub by_posted: bool,
+    /// Those scheduled first first.
+    pub oldest_first: bool,
     /// The most, at most [`PADDLES_ROWS_MAX`].
     pub limit: u32,
     /// How many to leave out.

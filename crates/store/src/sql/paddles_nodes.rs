@@ -148,6 +148,7 @@ pub(crate) async fn lock(
         if let Err(error) = node.lock(true, Some(locked_by), description, session.now) {
             return Ok(PaddlesNodes::Refused(error));
         }
+        node.description = description.map(str::to_owned);
     }
     for node in &nodes {
         session.run(UPDATE, node_values(node)).await?;

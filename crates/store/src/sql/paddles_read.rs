@@ -61,7 +61,11 @@ fn limited(select: &str, conditions: Where, order: &str, limit: u32, offset: u64
 
 pub(crate) async fn runs(session: &mut Session, query: &PaddlesRunQuery) -> Result<Vec<PaddlesRun>> {
     let conditions = conditions(session.dialect(), query);
-    let order = if query.by_posted { "r.posted desc, r.id desc" } else { "r.listed_at desc, r.id desc" };
+    let order = match (query.by_posted, query.oldest_first) {
+        (true, _) => "r.posted desc, r.id desc",
+        (false, true) => "r.listed_at, r.id",
+        (false, false) => "r.listed_at desc, r.id desc",
+    };
     let select = format!("select {RUN_COLUMNS} from paddles_run r");
     let (sql, values) = limited(&select, conditions, order, query.limit, query.offset);
     session.all(sql, values).await?.iter().map(read_run).collect()
