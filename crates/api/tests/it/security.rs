@@ -244,7 +244,7 @@ async fn bodies_without_end_are_refused() {
         ("/api/v2.0/groups", json, 9 << 20),
         ("/tasks/schedule", json, 9 << 20),
         ("/cancel_tasks", json, 9 << 20),
-        ("/v1/job", json, 300 << 10),
+        ("/v1/job", json, 1100 << 10),
         (&format!("/v1/result/{UNKNOWN}"), json, 17 << 20),
         ("/v1/agents/data/a", json, 5 << 20),
         ("/v1/agents/queues", json, 5 << 20),
