@@ -146,6 +146,20 @@ async fn numbers_as_texts() {
     bed.end().await;
 }
 
+/// Who asks for them is told by which methods a path is to be asked.
+#[tokio::test]
+async fn methods_are_told() {
+    let bed = Bed::open().await;
+    for (path, methods) in [("/v1/job", "POST,GET,HEAD"), ("/v1/agents/images", "POST")] {
+        let asked = Client::new(&bed).send(Method::OPTIONS, path, &Value::Null).await;
+        assert_eq!(
+            (asked.status().as_u16(), &asked.headers()[header::ALLOW]),
+            (200, &methods.parse().unwrap())
+        );
+    }
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn without_an_agent_that_may_nothing_is_taken_where_it_is_strict() {
     let bed = Bed::serving(strict(), loopback(Role::Submitter)).await;
