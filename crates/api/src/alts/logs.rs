@@ -41,7 +41,8 @@ async fn own(state: &ApiState, id: &str) -> Result<Task, Problem> {
     Err(Problem::new(StatusCode::NOT_FOUND, format!("task {} tests no package", task.id)))
 }
 
-fn is_own(settings: &Settings, name: &str) -> bool {
+/// Whether tasks of this name test packages.
+pub(super) fn is_own(settings: &Settings, name: &str) -> bool {
     let rest = name.strip_prefix(settings.task.as_str());
     rest.is_some_and(|rest| matches!(rest, "" | "-vm" | "-external"))
 }

@@ -350,6 +350,11 @@ async fn show(
         Err(store::StoreError::NotFound { .. }) => return Ok(Json(pending)),
         Err(error) => return Err(error.into()),
     };
+    // What else runs here is nothing to this interface's tokens.
+    let alts = state.interfaces().alts.as_ref();
+    if !alts.is_some_and(|settings| logs::is_own(settings, task.name.as_str())) {
+        return Ok(Json(pending));
+    }
     let base = state.native(&Base::of(&headers, &uri)).url("");
     let mut answer = json!({"state": result::state_of(&task), "api_version": result::API_VERSION});
     if let Some((document, _)) = result::document_of(&state, &task, &base).await? {

@@ -20,7 +20,9 @@ pub(crate) use token::token_of;
 
 use crate::state::ApiState;
 use model::outcome::words::RESULTSDB_OUTCOMES;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use store::Entry;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Where it is served.
@@ -52,6 +54,13 @@ impl Settings {
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = &str> {
         RESULTSDB_OUTCOMES.into_iter().chain(self.extra_outcomes.iter().map(String::as_str))
     }
+}
+
+/// A result as this interface shows it, for those who are told of it; its links begin with `base`.
+#[must_use]
+pub fn told(entry: &Entry, base: &str, extra_outcomes: &BTreeSet<String>) -> Value {
+    let (base, settings) = (Base::at(base), Settings { extra_outcomes: extra_outcomes.clone() });
+    shape::result(entry, &base, &base, &settings)
 }
 
 /// What everybody may do who may read.

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use store::{Entry, EntryQuery};
 
 fn shown(state: &ApiState, asked: &Asked, found: &[Entry]) -> Vec<Value> {
-    found.iter().map(|entry| shape::result(entry, &asked.base, state.resultsdb())).collect()
+    let native = state.native(&asked.base);
+    found.iter().map(|entry| shape::result(entry, &asked.base, &native, state.resultsdb())).collect()
 }
 
 /// A page of results; `narrow` asks for what the path says.
@@ -76,7 +77,8 @@ pub(crate) async fn show(
 ) -> Result<Json<Value>, Refusal> {
     let id = id.parse().map_err(|_| Refusal::not_found("Result"))?;
     let entry = state.scheduler().store().entry(ResultId(id)).await?;
-    Ok(Json(shape::result(&entry, &base(&headers), state.resultsdb())))
+    let base = base(&headers);
+    Ok(Json(shape::result(&entry, &base, &state.native(&base), state.resultsdb())))
 }
 
 #[utoipa::path(post, path = "/api/v2.0/results", tag = "resultsdb", request_body = Value, responses((status = 201, description = "The result", body = Value), (status = 400, description = "What is wrong with which field"), (status = 415, description = "The body is not said to be JSON")))]
@@ -92,5 +94,6 @@ pub(crate) async fn add(
     let scheduler = state.scheduler();
     let new = body::result(&object, settings, &caller.name, || scheduler.ids().next().to_string())?;
     let entry = scheduler.report_entry(new).await?;
-    Ok((StatusCode::CREATED, Json(shape::result(&entry, &base(&headers), settings))))
+    let base = base(&headers);
+    Ok((StatusCode::CREATED, Json(shape::result(&entry, &base, &state.native(&base), settings))))
 }

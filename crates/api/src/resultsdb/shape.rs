@@ -118,7 +118,9 @@ pub(crate) fn group(group: &ResultGroup, base: &Base) -> Value {
     })
 }
 
-pub(crate) fn result(entry: &Entry, base: &Base, settings: &Settings) -> Value {
+/// A result. One that a task of ours reported leads to `native`, where it says more.
+pub(crate) fn result(entry: &Entry, base: &Base, native: &Base, settings: &Settings) -> Value {
+    let own = || entry.task.map(|_| native.url(&format!("/api/v1/results/{}", entry.id)));
     json!({
         "data": entry.data,
         "groups": entry.groups,
@@ -126,7 +128,7 @@ pub(crate) fn result(entry: &Entry, base: &Base, settings: &Settings) -> Value {
         "id": entry.id.0,
         "note": entry.note,
         "outcome": entry.said.as_deref().unwrap_or_else(|| outcome(entry.outcome, settings)),
-        "ref_url": entry.ref_url,
+        "ref_url": entry.ref_url.clone().or_else(own),
         "submit_time": time(entry.at),
         "testcase": testcase(&entry.testcase, base),
     })

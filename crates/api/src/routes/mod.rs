@@ -95,6 +95,7 @@ pub(crate) fn linked_from(interface: Interface) -> Vec<(Role, OpenApiRouter<ApiS
             let pages = OpenApiRouter::new().routes(routes!(retests::show)).routes(routes!(tasks::show));
             vec![(Role::Viewer, pages)]
         }
+        Interface::ResultsDb => vec![(Role::Viewer, OpenApiRouter::new().routes(routes!(results::show)))],
         _ => Vec::new(),
     }
 }

@@ -148,7 +148,8 @@ async fn wish(state: &ApiState, asked: Asked, base: &Base) -> Result<RetestWish,
         let mut found = state.scheduler().result_of(&id, Some(&base.url("/"))).await?;
         if let Some(own) = found.replaced.own {
             let entry = state.scheduler().store().entry(own).await?;
-            found.replaced.shown = resultsdb::shown(&entry, &state.native(base), state.resultsdb());
+            let native = state.native(base);
+            found.replaced.shown = resultsdb::shown(&entry, &native, &native, state.resultsdb());
         }
         if let Some(tested) = found.item {
             item_type = item_type.or(Some(tested.kind));

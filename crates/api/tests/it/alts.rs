@@ -441,6 +441,8 @@ async fn a_failed_test_is_a_task_that_succeeded() {
     let other: Value = made.send().await.unwrap().json().await.unwrap();
     let (status, text) = read(&format!("/tasks/{}/log", other["id"].as_str().unwrap())).await;
     assert!(status == 404 && text.contains("tests no package"), "{status} {text}");
+    let other = result(&bed, other["id"].as_str().unwrap()).await;
+    assert_eq!(other, json!({"state": "PENDING", "api_version": "20210512"}), "as what is not known");
     bed.end().await;
 }
 

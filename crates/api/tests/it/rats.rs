@@ -197,7 +197,7 @@ async fn only_what_failed_is_run_again_and_never_everything() {
 }
 
 async fn a_result_leads_to_its_task() {
-    let bed = Bed::open().await;
+    let mut bed = Bed::open().await;
     // What no task here reported, and what says nothing of an item.
     let (_, stored) =
         bed.post("/api/v2.0/results", &json!({"outcome": "FAILED", "testcase": "ci.smoke"})).await;
@@ -226,6 +226,12 @@ async fn a_result_leads_to_its_task() {
     post(&format!("/api/v1/worker/tasks/{task}/finish"), &ended).await;
     let results = bed.get("/api/v2.0/results?testcases=lint.spec").await;
     assert_eq!(results["data"][0]["data"], json!({"arch": ["aarch64"]}), "as those expect it who gate by it");
+    let id = &results["data"][0]["id"];
+    assert_eq!(results["data"][0]["ref_url"], json!(format!("http://{}/api/v1/results/{id}", bed.address)));
+    let own = bed.listen_for(Interface::ResultsDb, loopback(Role::Viewer)).await;
+    let (_, shown) = follow(&json!(format!("http://{own}/api/v2.0/results/{id}"))).await;
+    let (status, said) = follow(&shown["ref_url"]).await;
+    assert_eq!((status, &said["result"]["task"]), (200, &json!(task)), "{said}");
     let (status, made) = ask(&bed, &format!("result_id={}", results["data"][0]["id"])).await;
     assert_eq!((status, &made["served"]), (200, &json!({"by": "rerun", "of": task})), "{made}");
     assert_eq!((&made["item"]["type"], &made["item"]["id"]), (&json!("task"), &json!(task)));

@@ -59,6 +59,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) installation: &'a str,
     /// What links begin with.
     pub(crate) public_url: Option<&'a String>,
+    /// What links begin with that must be there: without an address for others, that of this machine.
+    pub(crate) base: &'a str,
     /// The bus, where one is configured.
     pub(crate) outlet: Option<&'a Arc<dyn events::Outlet>>,
     /// The database.
@@ -95,6 +97,8 @@ impl ConfiguredSink {
                     topic: topic.as_str().into(),
                     words: linked(words),
                     outlet: Arc::clone(outlet),
+                    store: Arc::clone(around.store),
+                    base: around.base.to_owned(),
                 })
             }
             Kind::Files(copied) => {

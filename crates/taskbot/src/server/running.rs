@@ -73,9 +73,11 @@ impl Running {
         let outlet = open::outlet(config, &clock).await?;
         let told = outlet.clone().map(|outlet| outlet as Arc<dyn Outlet>);
         let files = open::files(config)?;
+        let told_base = config.server.public_url.clone().unwrap_or_else(|| local_url(address));
         let around = Surroundings {
             installation: &config.installation,
             public_url: config.server.public_url.as_ref(),
+            base: &told_base,
             outlet: told.as_ref(),
             store: &store,
             files: &files,
@@ -124,7 +126,6 @@ impl Running {
             own.push((interface, at));
             served.push((listener, api::interface_router(interface, state(&entry))));
         }
-        let told_base = config.server.public_url.clone().unwrap_or_else(|| local_url(address));
         let callbacks =
             api::alts::run_callbacks(state(&entry), told_base.trim_end_matches('/').to_owned(), stop.clone());
         if interfaces.alts.as_ref().is_some_and(|alts| alts.build_system.is_some()) {

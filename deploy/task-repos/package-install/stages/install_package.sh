@@ -9,7 +9,10 @@ install_rpm() {
     set --
     case $manager in dnf | dnf5) set -- --allowerasing ;; esac
     if [ "$TASKBOT_INPUT_CHANNEL" = beta ]; then
-        set -- "$@" '--enablerepo=*beta*' '--enablerepo=*testing*'
+        # A pattern that no repository fits is an error to them.
+        for word in beta testing; do
+            ! grep -hq "^\[.*$word.*\]" /etc/yum.repos.d/*.repo 2>/dev/null || set -- "$@" "--enablerepo=*$word*"
+        done
     fi
     if [ -n "$TASKBOT_INPUT_MODULE" ]; then
         module=$TASKBOT_INPUT_MODULE

@@ -220,3 +220,50 @@ fn packages_of_rpm_are_whole_or_not() {
     let (code, said) = system.stage("integrity.sh", "bad");
     assert!(said.contains("-- 0 files and links"), "nothing of it is known any more: {code} {said}");
 }
+
+#[test]
+fn each_manager_of_rpm_packages_is_asked_in_its_own_way() {
+    let check = |manager: &str, inputs: &[(&str, &str)], expect: &[&str]| {
+        let system = RpmSystem::new();
+        fs::write(system.files().join("data"), "x\n").unwrap();
+        system.install("good");
+        // The host's own must not answer.
+        for name in ["dnf5", "dnf", "yum", "microdnf"] {
+            let place = system.folder.path().join("bin").join(name);
+            let _ = fs::remove_file(&place);
+            if name == manager {
+                fs::write(&place, "#!/bin/sh\necho \"asked: $*\"\n").unwrap();
+                let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                fs::set_permissions(&place, all).unwrap();
+            }
+        }
+        let mut command = Command::new("sh");
+        command.arg(repository().join("stages/install_package.sh"));
+        command.env("TASKBOT_WORK", system.folder.path()).env("TASKBOT_INPUT_PACKAGE", "good");
+        for name in ["VERSION", "EPOCH", "CHANNEL", "MODULE", "MODULE_STREAM", "MODULE_VERSION"] {
+            command.env(format!("TASKBOT_INPUT_{name}"), "");
+        }
+        for (name, value) in inputs {
+            command.env(format!("TASKBOT_INPUT_{name}"), value);
+        }
+        let (_, said) = system.run(&mut command);
+        let asked: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("asked: ")).collect();
+        assert_eq!(asked, expect, "{manager} {inputs:?}: {said}");
+    };
+    check("dnf", &[], &["-y install --allowerasing good"]);
+    check("dnf5", &[("VERSION", "1.0"), ("EPOCH", "2")], &["-y install --allowerasing good-2:1.0"]);
+    check("yum", &[], &["-y install good"]);
+    check("microdnf", &[("VERSION", "1.0")], &["-y install good-1.0"]);
+    check(
+        "dnf",
+        &[("VERSION", "0.9")],
+        &["-y install --allowerasing good-0.9", "-y downgrade --allowerasing good-0.9"],
+    );
+    check(
+        "dnf",
+        &[("MODULE", "perl"), ("MODULE_STREAM", "5.30")],
+        &["-y module reset perl", "-y module enable perl:5.30", "-y install --allowerasing good"],
+    );
+    // No repository here is of that channel: a pattern for it would be an error.
+    check("dnf", &[("CHANNEL", "beta")], &["-y install --allowerasing good"]);
+}
