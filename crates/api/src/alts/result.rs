@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 pub(super) const API_VERSION: &str = "20210512";
 /// The file in which a task leaves its document.
 const DOCUMENT: &str = "result.json";
+/// Its parts that hold stages of their own.
+const SECTIONS: [&str; 2] = ["tests", "third_party"];
 /// The largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -52,15 +54,20 @@ pub(super) async fn document_of(
         }
         _ => {}
     }
+    // Whoever reads it takes a section that is there for stages that ran: one of nothing would have failed.
+    document.retain(|name, section| {
+        !SECTIONS.contains(&name.as_str()) || section.as_object().is_some_and(|stages| !stages.is_empty())
+    });
     if task.attempts > 0 {
         document.entry("skipped_tests").or_insert_with(|| json!([]));
-        document.insert("logs".to_owned(), logs(task, &artifacts, base));
+        let all = logs(task, &artifacts, document.get("tests"), base);
+        document.insert("logs".to_owned(), all);
     }
     Ok(Some((Value::Object(document), stats)))
 }
 
-/// Where the logs of a task are.
-fn logs(task: &Task, artifacts: &[Artifact], base: &str) -> Value {
+/// Where the logs of a task are. Those of tests are known by how their names begin.
+fn logs(task: &Task, artifacts: &[Artifact], tests: Option<&Value>, base: &str) -> Value {
     let log = |name: String, path: String| json!({"name": name, "href": format!("{base}/tasks/{}/{path}", task.id), "type": "test_log"});
     let arch = task.needs.arch.as_deref().unwrap_or("noarch");
     let mut logs: Vec<Value> = artifacts
@@ -68,7 +75,8 @@ fn logs(task: &Task, artifacts: &[Artifact], base: &str) -> Value {
         .filter(|artifact| artifact.name.ends_with(".log"))
         .map(|artifact| {
             let stage = artifact.name.trim_end_matches(".log").replace('/', "_");
-            log(format!("{stage}_{}.log", task.id), format!("artifacts/{}", artifact.id))
+            let section = if tests.is_some_and(|tests| tests.get(&stage).is_some()) { "tests_" } else { "" };
+            log(format!("{section}{stage}_{}.log", task.id), format!("artifacts/{}", artifact.id))
         })
         .collect();
     logs.push(log(format!("alts-{}-{arch}.log", task.id), "log".to_owned()));

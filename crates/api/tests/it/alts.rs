@@ -383,7 +383,12 @@ async fn run(bed: &Bed, document: &str, end: &Value) -> String {
     let given = post("/api/v1/worker/claim", &claim(10)).await["assignments"][0].clone();
     let id = given["task"]["id"].as_str().unwrap().to_owned();
     assert_eq!(result(bed, &id).await, json!({"state": "STARTED", "api_version": "20210512"}));
-    for (name, text) in [("result.json", document), ("install_package.log", "installed\n")] {
+    let left = [
+        ("result.json", document),
+        ("install_package.log", "installed\n"),
+        ("package_integrity_tests.log", "whole\n"),
+    ];
+    for (name, text) in left {
         let query = [
             ("attempt", given["attempt"].to_string()),
             ("fence", given["fence"].to_string()),
@@ -405,7 +410,7 @@ async fn run(bed: &Bed, document: &str, end: &Value) -> String {
 }
 
 const DOCUMENT: &str = r#"{"skipped_tests": [], "install_package": {"success": false, "exit_code": 1, "output": "no such package"},
-    "tests": {}, "third_party": {}, "stats": {"install_package": {"start_ts": "a", "finish_ts": "b", "delta": 1}, "started_at": "a"}}"#;
+    "tests": {"package_integrity_tests": {"success": true}}, "third_party": {}, "stats": {"install_package": {"start_ts": "a", "finish_ts": "b", "delta": 1}, "started_at": "a"}}"#;
 
 async fn a_failed_test_is_a_task_that_succeeded() {
     let bed = serving(settings()).await;
@@ -425,7 +430,10 @@ async fn a_failed_test_is_a_task_that_succeeded() {
         (&logs[0]["name"], &logs[0]["type"]),
         (&json!(format!("install_package_{id}.log")), &json!("test_log"))
     );
-    assert_eq!(logs[1]["name"], json!(format!("alts-{id}-x86_64.log")));
+    // The build system shows those whose names begin so as tests; and a section of nothing would have failed to it.
+    assert_eq!(logs[1]["name"], json!(format!("tests_package_integrity_tests_{id}.log")));
+    assert_eq!(logs[2]["name"], json!(format!("alts-{id}-x86_64.log")));
+    assert_eq!((document["tests"].as_object().unwrap().len(), document.get("third_party")), (1, None));
     // The token that reads the result reads its logs, and no others.
     let href = logs[0]["href"].as_str().unwrap();
     let path = href.strip_prefix(&format!("http://{}", bed.address)).unwrap();
