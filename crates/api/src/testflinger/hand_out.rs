@@ -43,7 +43,7 @@ pub(crate) async fn hand_out(
     }
     let query = query.unwrap_or_default();
     let queues: Vec<_> = form_urlencoded::parse(query.as_bytes())
-        .filter(|(key, value)| key == "queue" && !value.is_empty() && value.len() <= NAME_BYTES_MAX)
+        .filter(|(key, value)| key == "queue" && value.len() <= NAME_BYTES_MAX)
         .map(|(_, value)| QueueName::new(value.into_owned()))
         .take(QUEUES_MAX)
         .collect();

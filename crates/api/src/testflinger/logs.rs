@@ -21,7 +21,7 @@ use futures_util::TryStreamExt;
 use model::{TaskId, protocol::LOG_BYTES_MAX};
 use scheduler::files::FileError;
 use serde_json::{Map, Value, json};
-use store::{Fenced, ForeignReport, Fragment, LogChunk};
+use store::{Fenced, ForeignJob, ForeignReport, Fragment, LogChunk};
 use uuid::Uuid;
 
 /// The logs that there are.
@@ -42,9 +42,20 @@ pub(crate) async fn add(
     body: Bytes,
 ) -> Answer {
     let (id, name) = (job_id(&id)?, kind(&name)?);
-    let (mut fragment, text) = read(&object(&body)?, name)?;
+    let (fragment, text) = read(&object(&body)?, name)?;
     let job = view::find(&state, id).await?;
-    let Ok(held) = attempt(job.as_ref(), &asker) else { return Ok(ok()) };
+    keep(&state, &asker, (id, job), fragment, text).await
+}
+
+/// Keeps a fragment of a job's log, unless its agent has lost the job.
+pub(super) async fn keep(
+    state: &ApiState,
+    asker: &Asker,
+    (id, job): (Uuid, Option<ForeignJob>),
+    mut fragment: Fragment,
+    text: String,
+) -> Answer {
+    let Ok(held) = attempt(job.as_ref(), asker) else { return Ok(ok()) };
     let store = state.scheduler().store();
     let job = match job {
         Some(job) => job,
@@ -54,13 +65,13 @@ pub(crate) async fn add(
     };
     let number = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
     let fence = held.map_or(0, |held| held.fence);
-    let sent = bytes(&state, job.id, number).await?;
+    let sent = bytes(state, job.id, number).await?;
     if sent + text.len() as u64 > LOG_BYTES_MAX {
         let detail = format!("a job's logs have at most {LOG_BYTES_MAX} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into());
     }
     // Output and serial take turns, so that each has numbers of its own.
-    let seq = fragment.number * 2 + i64::from(name == "serial");
+    let seq = fragment.number * 2 + i64::from(fragment.kind == "serial");
     let seq = u32::try_from(seq).unwrap_or(u32::MAX);
     let key = scheduler::files::Files::log_key(TaskId::new(job.id), number, fence, seq);
     fragment.key.clone_from(&key);
@@ -185,7 +196,7 @@ fn append(map: &mut Map<String, Value>, key: &str, more: &str) {
     }
 }
 
-async fn text(state: &ApiState, fragment: &Fragment) -> Result<String, Refusal> {
+pub(super) async fn text(state: &ApiState, fragment: &Fragment) -> Result<String, Refusal> {
     let bytes = match state.scheduler().files().get(&fragment.key, None).await {
         Ok(bytes) => bytes.try_collect::<Vec<_>>().await?,
         // Older than logs are kept.

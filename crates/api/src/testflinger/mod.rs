@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod hand_out;
 mod jobs;
+mod live;
 mod logs;
 mod oidc;
 mod queues;
@@ -93,8 +94,8 @@ impl Default for Settings {
 /// An operation: its method, its path, who may use it, and what serves it.
 type Operation = (&'static str, &'static str, Open, MethodRouter<ApiState>);
 
-/// Every operation; those of a login where there is one.
-fn operations(with_login: bool) -> Vec<Operation> {
+/// Every operation: those of a login where there is one, and those of older clients unless `strict` is set.
+fn operations(settings: &Settings) -> Vec<Operation> {
     let job = DefaultBodyLimit::max(JOB_BYTES_MAX);
     let result = DefaultBodyLimit::max(RESULT_BYTES_MAX);
     let file = DefaultBodyLimit::disable;
@@ -141,7 +142,11 @@ fn operations(with_login: bool) -> Vec<Operation> {
         ("put", "/v1/secrets/{client}/{*path}", Open::Submit, put(secrets::put)),
         ("delete", "/v1/secrets/{client}/{*path}", Open::Submit, delete(secrets::remove)),
     ];
-    if with_login {
+    if !settings.strict {
+        all.push(("post", "/v1/result/{id}/{output}", Open::Agent, post(live::add)));
+        all.push(("get", "/v1/result/{id}/{output}", Open::Read, get(live::show)));
+    }
+    if settings.oidc.is_some() {
         all.push(("post", "/oidc/auth-init", Open::Public, post(oidc::begin)));
         all.push(("post", "/oidc/auth-poll/{id}", Open::Public, post(oidc::poll)));
     }
@@ -150,7 +155,7 @@ fn operations(with_login: bool) -> Vec<Operation> {
 
 /// What is served, for those who look for the description where it has always been.
 pub(crate) fn described(state: &ApiState) -> Value {
-    let operations = operations(state.testflinger().oidc.is_some());
+    let operations = operations(state.testflinger());
     let all = operations.into_iter().map(|(method, path, open, _)| {
         (method.to_owned(), path.replace("{*", "{"), format!("open to: {}", open.to_whom()))
     });
@@ -160,7 +165,7 @@ pub(crate) fn described(state: &ApiState) -> Value {
 /// All its routes; each with and without a slash at its end.
 pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
     let mut router = Router::new();
-    for (_, path, open, methods) in operations(state.testflinger().oidc.is_some()) {
+    for (_, path, open, methods) in operations(state.testflinger()) {
         let gate = middleware::from_fn_with_state((state.clone(), open), who::gate);
         let methods: MethodRouter<ApiState> = methods.route_layer(gate);
         let methods: MethodRouter<ApiState> = methods.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));

@@ -366,6 +366,14 @@ async fn filters_are_chained(bed: &Bed) {
     for path in ["/runs/suite/rados/nothing/x/", "/runs/suite/rados/flavors/x/", "/runs/flavor/x/"] {
         assert_eq!(ask(bed, Method::GET, path, &Value::Null).await.0, 404, "{path}");
     }
+    // Values are those of all jobs, and every run has a day.
+    post_job(bed, "plain", json!({"job_id": "1", "status": "pass", "sha1": "b1"})).await;
+    post_job(bed, "plain", json!({"job_id": "2", "status": "pass", "sha1": "b2"})).await;
+    assert_eq!(get(bed, "/runs/status/finished%20pass/sha1/").await, json!(["aaa1", "b1", "b2"]));
+    let days = get(bed, "/runs/date/").await;
+    let today = get(bed, "/runs/plain/").await["posted"].as_str().unwrap()[..10].to_owned();
+    assert!(days.as_array().unwrap().contains(&json!(today)), "{days}");
+    assert_eq!(names(&get(bed, &format!("/runs/date/{today}/")).await), ["plain"]);
     // As many as all runs have by default; of a range all.
     for second in 10..40 {
         let name = format!("many-2026-11-05_10:00:{second}-rados-main-testing-basic-mira");

@@ -10,10 +10,10 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 use store::Role;
-use taskbot_api::Interface;
+use taskbot_api::{Interface, Interfaces};
 
 both! {
-    lists_of_attachments_that_name_none, reservations_are_in_seconds, halves_of_characters_lose_no_log, logs_are_asked_for_in_vain, far_priorities_and_lists_in_order, agents_of_any_name, numbers_as_texts,
+    lists_of_attachments_that_name_none, reservations_are_in_seconds, halves_of_characters_lose_no_log, logs_are_asked_for_in_vain, far_priorities_and_lists_in_order, agents_of_any_name, numbers_as_texts, output_of_older_agents,
 }
 
 /// The command line sends a file for them, too.
@@ -146,6 +146,40 @@ async fn numbers_as_texts() {
     bed.end().await;
 }
 
+/// Plain text that is added to, and that older command lines read once.
+async fn output_of_older_agents() {
+    let bed = Bed::open().await;
+    let cli = Client::new(&bed);
+    let agent = Client::agent(&bed, "agent1", &["q"]).await;
+    let id = cli.submit(&json!({"job_queue": "q"})).await;
+    assert_eq!(agent.get("/v1/job?queue=q").await.1["job_id"], json!(id));
+    let path = format!("/v1/result/{id}");
+    assert_eq!(agent.post(&path, &json!({"job_state": "provision"})).await.0, 200);
+    let add = async |kind: &str, text: &'static str| {
+        let post = bed.request(Method::POST, &format!("{path}/{kind}")).body(text);
+        let sent = post.header(header::COOKIE, "agent_name=agent1").send().await.unwrap();
+        assert_eq!((sent.status().as_u16(), sent.text().await.unwrap()), (200, "OK".to_owned()));
+    };
+    let read = async |kind: &str| {
+        let read = bed.request(Method::GET, &format!("{path}/{kind}")).send().await.unwrap();
+        (read.status().as_u16(), read.text().await.unwrap())
+    };
+    assert_eq!(read("output").await, (204, String::new()));
+    add("output", "one\n").await;
+    add("output", "two\n").await;
+    add("serial_output", "boot\n").await;
+    assert_eq!(read("output").await, (200, "one\ntwo\n".to_owned()));
+    assert_eq!(read("output").await, (204, String::new()));
+    add("output", "three\n").await;
+    assert_eq!(read("output").await, (200, "three\n".to_owned()));
+    assert_eq!(read("serial_output").await, (200, "boot\n".to_owned()));
+    // It is the same log.
+    assert_eq!(cli.get(&path).await.1["provision_output"], "one\ntwo\nthree\n");
+    assert_eq!(read("nothing").await.0, 404);
+    assert_eq!(cli.get(&format!("/v1/result/{UNKNOWN}/output")).await.0, 204);
+    bed.end().await;
+}
+
 /// Who asks for them is told by which methods a path is to be asked.
 #[tokio::test]
 async fn methods_are_told() {
@@ -161,10 +195,20 @@ async fn methods_are_told() {
 }
 
 #[tokio::test]
+async fn who_only_reads_adds_no_output() {
+    let bed = Bed::serving(Interfaces::default(), loopback(Role::Viewer)).await;
+    let path = format!("/v1/result/{UNKNOWN}/output");
+    assert_eq!(Client::new(&bed).post(&path, &json!("x")).await.0, 403);
+    assert_eq!(Client::new(&bed).get(&path).await.0, 204);
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn without_an_agent_that_may_nothing_is_taken_where_it_is_strict() {
     let bed = Bed::serving(strict(), loopback(Role::Submitter)).await;
     let job = json!({"job_queue": "q", "exclude_agents": ["agent1"]});
     assert_eq!(Client::new(&bed).post("/v1/job", &job).await.0, 422);
+    assert_eq!(Client::new(&bed).get(&format!("/v1/result/{UNKNOWN}/output")).await.0, 404);
     bed.end().await;
 }
 

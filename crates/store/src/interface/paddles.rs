@@ -73,7 +73,7 @@ pub struct PaddlesJob {
 pub enum PaddlesField {
     /// Of what is tested.
     Branch,
-    /// The day for which it was scheduled.
+    /// The day for which it was scheduled; that of its report where its name says none.
     Date,
     /// The kind of machines.
     MachineType,
@@ -81,7 +81,7 @@ pub enum PaddlesField {
     Status,
     /// Which tests.
     Suite,
-    /// What its first job tests.
+    /// What one of its jobs tests.
     Sha1,
     /// Who scheduled it.
     User,

@@ -18,11 +18,12 @@ pub(crate) async fn run(session: &mut Session, name: &str) -> Result<Option<Padd
 const fn column(field: PaddlesField) -> &'static str {
     match field {
         PaddlesField::Branch => "r.branch",
-        PaddlesField::Date => "r.scheduled",
+        PaddlesField::Date => "r.listed_at",
         PaddlesField::MachineType => "r.machine_type",
         PaddlesField::Status => "r.status",
         PaddlesField::Suite => "r.suite",
-        PaddlesField::Sha1 => "r.sha1",
+        // Of any of its jobs.
+        PaddlesField::Sha1 => "v.sha1",
         PaddlesField::User => "r.by_user",
         PaddlesField::Flavor => "r.flavor",
     }
@@ -80,14 +81,15 @@ pub(crate) async fn values(
     let column = column(field);
     conditions.plain(&format!("{column} is not null"));
     let shown = match (field, session.dialect()) {
-        (PaddlesField::Date, Dialect::Sqlite) => "date(r.scheduled / 1000000, 'unixepoch')".to_owned(),
+        (PaddlesField::Date, Dialect::Sqlite) => "date(r.listed_at / 1000000, 'unixepoch')".to_owned(),
         (PaddlesField::Date, Dialect::Postgres) => {
-            "to_char(r.scheduled at time zone 'UTC', 'YYYY-MM-DD')".to_owned()
+            "to_char(r.listed_at at time zone 'UTC', 'YYYY-MM-DD')".to_owned()
         }
         (_, Dialect::Sqlite) => column.to_owned(),
         (_, Dialect::Postgres) => format!("{column} collate \"C\""),
     };
-    let select = format!("select distinct {shown} as value from paddles_run r");
+    let of_jobs = if field == PaddlesField::Sha1 { " join paddles_job v on v.run_id = r.id" } else { "" };
+    let select = format!("select distinct {shown} as value from paddles_run r{of_jobs}");
     let (sql, values) = limited(&select, conditions, "value", PADDLES_ROWS_MAX, 0);
     session.all(sql, values).await?.iter().map(|row| row.text("value")).collect()
 }

@@ -310,7 +310,14 @@ async fn lists(bed: &Bed) {
     let values = async |field, query: &PaddlesRunQuery| bed.store.paddles_values(field, query).await.unwrap();
     assert_eq!(values(PaddlesField::Branch, &all).await, ["main", "next"]);
     assert_eq!(values(PaddlesField::Branch, &between).await, ["main"]);
-    assert_eq!(values(PaddlesField::Date, &all).await, ["2026-11-01", "2026-11-02", "2026-11-03"]);
+    let posted = run(bed, "plain").await.posted.format("%F").to_string();
+    let mut days = vec!["2026-11-01".to_owned(), "2026-11-02".to_owned(), "2026-11-03".to_owned(), posted];
+    days.sort();
+    days.dedup();
+    assert_eq!(values(PaddlesField::Date, &all).await, days);
+    assert_eq!(values(PaddlesField::Sha1, &all).await, ["aaa1", "aab2", "abc3"]);
+    let oldest_first = PaddlesRunQuery { oldest_first: true, queued: true, ..PaddlesRunQuery::default() };
+    assert_eq!(names(oldest_first).await, "123");
     assert_eq!(values(PaddlesField::Status, &all).await, ["empty", "queued"]);
     let found = jobs(
         bed,
