@@ -1,6 +1,6 @@
 //! Events of our own, and those to be replayed: they are in the inbox already and wait to be judged.
 
-use crate::{Scheduler, settings::CHAIN_BATCH_MAX, wish};
+use crate::{Scheduler, settings::CHAIN_BATCH_MAX, wake::Pace, wish};
 use model::{
     ids::EventSeq,
     verdict::{Verdict, VerdictKind},
@@ -17,19 +17,17 @@ use tokio_util::sync::CancellationToken;
 /// How long a server has to judge what it took before another one may.
 const HOLD: Duration = Duration::from_secs(15);
 
-/// How long events gather before they are judged: a transaction for each would be most of what a busy server does.
-const GATHER: Duration = Duration::from_millis(10);
-
 /// Judges what waits, until told to stop.
 pub(crate) async fn run(scheduler: Scheduler, stop: CancellationToken) {
     let mut bell = scheduler.wake().unjudged.listen();
+    let mut pace = Pace::default();
     loop {
         match judge_waiting(&scheduler).await {
             Ok(n) if n >= CHAIN_BATCH_MAX as usize => {}
             Ok(_) => {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = bell.heard(scheduler.settings().poll_every) => tokio::time::sleep(GATHER).await,
+                    () = bell.heard(scheduler.settings().poll_every) => pace.turn().await,
                 }
             }
             Err(error) => {

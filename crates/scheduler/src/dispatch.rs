@@ -127,7 +127,7 @@ impl Scheduler {
         if let Finished::Accepted(task) = &finished {
             self.metrics().task_finished(task);
         }
-        self.wake().committed();
+        self.wake().moved();
         self.wake().logs.ring();
         Ok(finished)
     }

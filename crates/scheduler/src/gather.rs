@@ -99,7 +99,7 @@ async fn write_waiting<T: Shared>(scheduler: Scheduler) {
     let _writing = Writing(gather);
     while let Some((batch, told)) = gather.take() {
         let written = write_batch(&scheduler, batch).await;
-        scheduler.wake().committed();
+        scheduler.wake().moved();
         for (tell, written) in told.into_iter().zip(written) {
             // Who does not wait any more does not hear it.
             let _ = tell.send(written);

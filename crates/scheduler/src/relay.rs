@@ -1,7 +1,7 @@
 //! What is told: the relay stamps rows of the outbox, which makes them visible to live streams, and publishes
 //! them on the bus. While the bus is away, live streams go on and rows wait.
 
-use crate::{Scheduler, settings::RELAY_BATCH_MAX};
+use crate::{Scheduler, settings::RELAY_BATCH_MAX, wake::Pace};
 use model::message::{JsonText, Message};
 use serde_json::Value;
 use std::{borrow::Cow, time::Duration};
@@ -15,9 +15,6 @@ const PUBLISH: &str = "outbox.publish";
 const LEASE: Duration = Duration::from_secs(10);
 /// How long before its end a lease is extended. Asking each time would write to an idle database.
 const LEASE_RENEW: Duration = Duration::from_secs(5);
-/// How long rows gather before they are stamped: a transaction for each that comes would be most of what a busy
-/// database commits.
-const GATHER: Duration = Duration::from_millis(10);
 /// How long to wait after the bus refused something.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,6 +54,7 @@ impl Lease {
 pub(crate) async fn run_stamper(scheduler: Scheduler, stop: CancellationToken) {
     let mut lease = Lease::of(STAMP);
     let mut bell = scheduler.wake().outbox.listen();
+    let mut pace = Pace::default();
     loop {
         let stamped = stamp(&scheduler, &mut lease).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the live stream waits");
@@ -68,7 +66,7 @@ pub(crate) async fn run_stamper(scheduler: Scheduler, stop: CancellationToken) {
         if stamped < u64::from(RELAY_BATCH_MAX) {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = bell.heard(scheduler.settings().poll_every) => tokio::time::sleep(GATHER).await,
+                () = bell.heard(scheduler.settings().poll_every) => pace.turn().await,
             }
         } else if stop.is_cancelled() {
             break;

@@ -1,7 +1,12 @@
 //! Wake-ups within a server. They are hints that may be lost: every waiter also looks by itself after a while.
 
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
+
+/// How long what rang gathers after a rest: a transaction for each ring would be most of what a busy server does.
+const GATHER: Duration = Duration::from_millis(10);
+/// How far two looks are from each other when it goes on ringing.
+const GATHER_BUSY: Duration = Duration::from_millis(50);
 
 /// One bell for each kind of work.
 #[derive(Debug, Default)]
@@ -34,6 +39,20 @@ pub struct Bell(watch::Sender<u64>);
 /// Somebody who listens to a bell.
 #[derive(Debug)]
 pub struct Listener(watch::Receiver<u64>);
+
+/// When to look after a ring: soon after a rest, and not too often when it goes on ringing.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Option<Instant>);
+
+impl Pace {
+    /// Waits until it is time to look. Safe to drop while waiting.
+    pub(crate) async fn turn(&mut self) {
+        let soon = Instant::now() + GATHER;
+        let at = self.0.map_or(soon, |last| soon.max(last + GATHER_BUSY));
+        tokio::time::sleep_until(at).await;
+        self.0 = Some(at);
+    }
+}
 
 impl Bell {
     /// Wakes all who listen, also those who are busy now: they hear it when they wait next.
@@ -75,6 +94,12 @@ impl Wake {
         self.unresolved.ring();
     }
 
+    /// A transaction was committed that may have queued or ended tasks, and made none.
+    pub fn moved(&self) {
+        self.told();
+        self.queued.ring();
+    }
+
     /// A transaction was committed that may have made anything.
     pub fn committed(&self) {
         self.judged();
@@ -85,7 +110,6 @@ impl Wake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
 
     const LONG: Duration = Duration::from_secs(3600);
 
@@ -111,5 +135,20 @@ mod tests {
         let start = Instant::now();
         listener.heard(LONG).await;
         assert_eq!(start.elapsed(), LONG);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_soon_after_a_rest_and_never_many() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        let mut check = async |after: Duration, expect: Duration| {
+            tokio::time::sleep(after).await;
+            pace.turn().await;
+            assert_eq!(start.elapsed(), expect);
+        };
+        check(Duration::ZERO, GATHER).await;
+        check(Duration::from_millis(1), GATHER + GATHER_BUSY).await;
+        check(Duration::from_millis(30), GATHER + 2 * GATHER_BUSY).await;
+        check(LONG, 2 * GATHER + 2 * GATHER_BUSY + LONG).await;
     }
 }

@@ -111,7 +111,7 @@ pub(crate) async fn add(
         ));
     }
     let ids = state.scheduler().store().add_results(&results).await?;
-    state.scheduler().wake().committed();
+    state.scheduler().wake().told();
     state
         .scheduler()
         .audit(&caller.name, "result.add", format!("results/{}", ids.len()), json!({"ids": ids}))

@@ -168,7 +168,7 @@ pub(crate) async fn upload(
     let attempt = AttemptRef { attempt: query.attempt, fence: query.fence };
     match scheduler.store().add_artifact(attempt, &artifact).await? {
         Fenced::Written(id) => {
-            scheduler.wake().committed();
+            scheduler.wake().told();
             Ok(Json(UploadedArtifact { id: Some(id), received_bytes }))
         }
         Fenced::Stale => Err(fenced(task.id)),

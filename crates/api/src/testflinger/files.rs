@@ -99,7 +99,7 @@ pub(crate) async fn upload(
             created_at: state.scheduler().clock().now(),
         };
         store.add_artifact(held, &artifact).await?;
-        state.scheduler().wake().committed();
+        state.scheduler().wake().told();
     }
     Ok(ok())
 }
@@ -173,7 +173,6 @@ pub(crate) async fn attach(
     state.scheduler().store().attached(task.id).await?;
     let object = format!("task/{}", task.id);
     clients::audit(&state, &asker, "job.attach", object, json!({"bytes": size_bytes})).await?;
-    state.scheduler().wake().committed();
-    state.scheduler().wake().queued.ring();
+    state.scheduler().wake().moved();
     Ok(ok())
 }

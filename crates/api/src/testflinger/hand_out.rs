@@ -80,7 +80,7 @@ async fn held(state: &ApiState, asker: &Asker) -> Result<Option<Response>, Refus
         }
         if store.lose_attempt(task.id, attempt).await? {
             tracing::warn!(agent = asker.agent, task = %task.id, "given up: its agent asks for another job");
-            state.scheduler().wake().committed();
+            state.scheduler().wake().moved();
         }
     }
     Ok(None)

@@ -17,7 +17,7 @@ const LAST_USED_GRAIN: Duration = Duration::minutes(1);
 const ADD: &str = "insert into token (id, name, role, secret_hash, created_at, expires_at, last_used_at, \
     bounds) values ($1, $2, $3, $4, $5, $6, $7, $8)";
 const USED: &str = "update token set last_used_at = $2 where id = $1";
-const AUDIT: Bulk = Bulk {
+static AUDIT: Bulk = Bulk {
     table: "audit",
     columns: &[
         ("at", Kind::Time),
@@ -94,8 +94,7 @@ pub(crate) async fn audit(session: &mut Session, records: Vec<AuditRecord>) -> R
         Ok(values![now, &record.who, &record.action, &record.object, json(&record.detail)?])
     };
     let rows = records.iter().map(row).collect::<Result<_>>()?;
-    session.insert(&AUDIT, rows).await?;
-    Ok(())
+    session.insert_later(&AUDIT, rows).await
 }
 
 fn read(row: &Row) -> Result<Token> {

@@ -33,6 +33,7 @@ mod inbox;
 mod inbox_read;
 
 mod lanes;
+mod later;
 mod making;
 mod pins;
 mod places;
@@ -135,6 +136,11 @@ impl SqlStore {
         let mut session = self.backend.write().await?;
         session.read_clock().await?;
         Ok(session)
+    }
+
+    /// A transaction whose clock is still to be taken from a row.
+    async fn write_timed(&self) -> Result<Session> {
+        self.backend.write().await
     }
 
     /// A transaction that does not wait for the disk. Its clock is still to be read.

@@ -13,7 +13,7 @@ use model::{
     message::{NewMessage, TaskChange},
 };
 
-const OUTBOX: Bulk = Bulk {
+static OUTBOX: Bulk = Bulk {
     table: "outbox",
     columns: &[
         ("topic", Kind::Text),
@@ -29,7 +29,7 @@ const OUTBOX: Bulk = Bulk {
 };
 
 /// An own event happens once, whatever happens twice.
-const OWN_EVENTS: Bulk =
+static OWN_EVENTS: Bulk =
     Bulk { table: "event", columns: EVENT_COLUMNS, tail: "on conflict (domain, id) do nothing" };
 
 pub(crate) const EVENT_COLUMNS: &[(&str, Kind)] = &[
@@ -143,13 +143,12 @@ impl Outgoing {
             ])
         });
         let messages = messages.collect::<Result<_>>()?;
-        session.insert(&OUTBOX, messages).await?;
+        session.insert_later(&OUTBOX, messages).await?;
         let mut events = self.events;
         // In the order of identities, so that no two transactions wait for each other.
         events.sort_by(|a, b| a.id.cmp(&b.id));
         let events =
             events.iter().map(|event| event_values(event, None, Some(now))).collect::<Result<_>>()?;
-        session.insert(&OWN_EVENTS, events).await?;
-        Ok(())
+        session.insert_later(&OWN_EVENTS, events).await
     }
 }

@@ -46,7 +46,8 @@ macro_rules! changing {
 pub(crate) use changing;
 
 /// What can change of a job, by its number.
-pub(crate) const JOBS: Bulk = Bulk { table: "paddles_job", columns: changing!(("seq", Kind::Int)), tail: "" };
+pub(crate) static JOBS: Bulk =
+    Bulk { table: "paddles_job", columns: changing!(("seq", Kind::Int)), tail: "" };
 const BY_TASK: Sql = Sql {
     sqlite: "select j.seq, j.run_id, j.job_id, j.task_id, j.status, j.posted, j.started, j.updated, j.body, j.handed_until \
         from paddles_job j where j.task_id = $1",

@@ -24,9 +24,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Locked in the order of their numbers, and before any job.
 const LOCK_RUNS: Sql = Sql {
     sqlite: "select * from paddles_run where name in (select value from json_each($1)) order by id",
-    postgres: "select * from paddles_run where name = any($1) order by id for update",
+    // There is a row in any case: it has the time.
+    postgres: "select taskbot_now() as now, r.* from (select 1) as one left join lateral \
+        (select * from paddles_run where name = any($1) order by id for update) r on true",
 };
-const RUNS: Bulk = Bulk {
+static RUNS: Bulk = Bulk {
     table: "paddles_run",
     columns: &[
         ("id", Kind::Int),
@@ -194,6 +196,7 @@ fn of_different_jobs(reports: &[PaddlesReport]) -> usize {
 async fn take_round(work: &mut Work<'_>, round: &[PaddlesReport]) -> Result<Vec<PaddlesReported>> {
     let mut said = vec![PaddlesReported::Missing; round.len()];
     let mut runs = lock_runs(work.session, round).await?;
+    work.now = work.session.now;
     let mut jobs = insert(work.session, round, &runs, &mut said).await?;
     jobs.extend(update(work.session, round, &runs).await?);
     for Reported { at, row, before, report, moved } in &jobs {
@@ -206,7 +209,7 @@ async fn take_round(work: &mut Work<'_>, round: &[PaddlesReport]) -> Result<Vec<
         said[*at] = PaddlesReported::Done(row.job.job_id.clone());
     }
     let changed = runs.values().filter(|run| run.changed).map(RunRow::values).collect();
-    work.session.update(&RUNS, changed).await?;
+    work.session.update_later(&RUNS, changed).await?;
     make_tasks(work, &jobs, &runs).await?;
     follow(work, &jobs, &runs).await?;
     Ok(said)
@@ -238,8 +241,9 @@ async fn lock_runs<'a>(session: &mut Session, round: &'a [PaddlesReport]) -> Res
 async fn read_runs<'a>(session: &mut Session, names: Vec<&'a str>) -> Result<Runs<'a>> {
     let mut runs = Runs::new();
     for row in session.all(LOCK_RUNS, vec![Value::texts(&names)]).await? {
-        let name = row.text("name")?;
-        if let Some(name) = names.iter().find(|known| **known == name) {
+        session.take_clock(&row)?;
+        let name = row.text_opt("name")?;
+        if let Some(name) = names.iter().find(|known| Some(**known) == name.as_deref()) {
             runs.insert(name, RunRow::read(&row)?);
         }
     }
@@ -324,7 +328,7 @@ async fn update<'a>(
         let moved = row.job.fields.get("targets") != targets.as_ref();
         jobs.push(Reported { at, row, before: Some(before), report, moved });
     }
-    session.update(&JOBS, rows).await?;
+    session.update_later(&JOBS, rows).await?;
     // As they were said, not as they were found.
     jobs.sort_by_key(|job| job.at);
     Ok(jobs)

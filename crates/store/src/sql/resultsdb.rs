@@ -30,16 +30,18 @@ pub(crate) const GROUP_KEY: &str = ":group";
 /// How much of a long value is searched by, beside the hash.
 const START_BYTES: usize = SEARCHED_BYTES_MAX - 65;
 
-const VALUES: Bulk = Bulk {
+static VALUES: Bulk = Bulk {
     table: "result_value",
     columns: &[("result_id", Kind::Int), ("key", Kind::Text), ("value", Kind::Text), ("at", Kind::Time)],
     tail: "on conflict (result_id, key, value) do nothing",
 };
-const TESTCASES: Bulk =
+static TESTCASES: Bulk =
     Bulk { table: "testcase", columns: &[("name", Kind::Text)], tail: "on conflict (name) do nothing" };
 const KNOWN_TESTCASES: Sql = Sql {
     sqlite: "select name, ref_url from testcase where name in (select value from json_each($1))",
-    postgres: "select name, ref_url from testcase where name = any($1)",
+    // There is a row in any case: it has the time.
+    postgres: "select taskbot_now() as now, t.name, t.ref_url from (select 1) as one \
+        left join testcase t on t.name = any($1)",
 };
 const PUT_TESTCASES: Bulk = Bulk {
     table: "testcase",
@@ -58,7 +60,7 @@ const AUDIT_ACTION: &str = "result.add";
 #[async_trait]
 impl ResultsDb for SqlStore {
     async fn add_entries(&self, entries: &[NewEntry]) -> Result<Vec<Entry>> {
-        transaction!(self, |session| add_entries(self, session, entries))
+        transaction!(self, timed | session | add_entries(self, session, entries))
     }
 
     async fn entry(&self, id: ResultId) -> Result<Entry> {
@@ -119,8 +121,8 @@ pub(crate) fn searched(value: &str) -> String {
 }
 
 async fn add_entries(store: &SqlStore, session: &mut Session, entries: &[NewEntry]) -> Result<Vec<Entry>> {
+    let (links, _) = put_testcases(session, entries.iter().map(|entry| &entry.testcase)).await?;
     let mut work = Work::new(session, store);
-    let (links, _) = put_testcases(work.session, entries.iter().map(|entry| &entry.testcase)).await?;
     let serials = put_groups(work.session, entries).await?;
     let results: Vec<_> = entries.iter().map(result_of).collect();
     let nodes = results.iter().zip(entries).map(|(result, entry)| Node::said(result, entry)).collect();
@@ -179,7 +181,7 @@ pub(crate) async fn index(
 ) -> Result<()> {
     let unknown = results.iter().zip(entries).filter(|(_, entry)| entry.is_none());
     let names: BTreeSet<_> = unknown.map(|(result, _)| result.testcase.as_str()).collect();
-    session.insert(&TESTCASES, names.into_iter().map(|name| values![name]).collect()).await?;
+    session.insert_later(&TESTCASES, names.into_iter().map(|name| values![name]).collect()).await?;
     let mut rows = Vec::new();
     for (result, entry) in results.iter().zip(entries) {
         let mut found = BTreeSet::from([(TESTCASE_KEY, searched(&result.testcase))]);
@@ -191,8 +193,7 @@ pub(crate) async fn index(
         let found = found.into_iter().take(VALUES_PER_RESULT_MAX).chain(groups);
         rows.extend(found.map(|(key, value)| values![result.id, key, value, result.created_at]));
     }
-    session.insert(&VALUES, rows).await?;
-    Ok(())
+    session.insert_later(&VALUES, rows).await
 }
 
 /// Makes testcases that are not there and writes links that are other than they were. Gives the links of all, and
@@ -208,7 +209,10 @@ async fn put_testcases<'a>(
     }
     let mut links = BTreeMap::new();
     for row in session.all(KNOWN_TESTCASES, vec![Value::texts(given.keys())]).await? {
-        links.insert(row.text("name")?, row.text_opt("ref_url")?);
+        session.take_clock(&row)?;
+        if let Some(name) = row.text_opt("name")? {
+            links.insert(name, row.text_opt("ref_url")?);
+        }
     }
     // By name, so that no two transactions wait for each other.
     let changed = given.into_iter().filter(|(name, link)| {

@@ -3,6 +3,7 @@
 use super::{
     bind::{bind_postgres, bind_sqlite},
     error::classify,
+    later::{Later, Verb},
     value::{Column, Row, Value, values},
 };
 use crate::{Result, StoreError};
@@ -101,6 +102,7 @@ pub(crate) struct Session {
     /// The database's clock when the session began.
     pub(crate) now: DateTime<Utc>,
     again: bool,
+    later: Later,
 }
 
 enum Connection<'a> {
@@ -109,20 +111,24 @@ enum Connection<'a> {
 }
 
 impl Session {
+    fn new(link: Link, now: DateTime<Utc>) -> Self {
+        Self { link, now, again: false, later: Later::default() }
+    }
+
     pub(crate) fn sqlite_read(connection: PoolConnection<Sqlite>, now: DateTime<Utc>) -> Self {
-        Self { link: Link::SqliteRead(connection), now, again: false }
+        Self::new(Link::SqliteRead(connection), now)
     }
 
     pub(crate) fn sqlite_write(transaction: Transaction<'static, Sqlite>, now: DateTime<Utc>) -> Self {
-        Self { link: Link::SqliteWrite(transaction), now, again: false }
+        Self::new(Link::SqliteWrite(transaction), now)
     }
 
     pub(crate) fn postgres_read(connection: PoolConnection<Postgres>) -> Self {
-        Self { link: Link::PostgresRead(connection), now: DateTime::UNIX_EPOCH, again: false }
+        Self::new(Link::PostgresRead(connection), DateTime::UNIX_EPOCH)
     }
 
     pub(crate) fn postgres_write(transaction: Transaction<'static, Postgres>) -> Self {
-        Self { link: Link::PostgresWrite(transaction), now: DateTime::UNIX_EPOCH, again: false }
+        Self::new(Link::PostgresWrite(transaction), DateTime::UNIX_EPOCH)
     }
 
     /// Asks PostgreSQL for its time; on SQLite it is known.
@@ -133,9 +139,9 @@ impl Session {
         Ok(())
     }
 
-    /// Takes PostgreSQL's time from a row that has it; on SQLite it is known.
+    /// Takes PostgreSQL's time from a row that has it, unless it has been taken before; on SQLite it is known.
     pub(crate) fn take_clock(&mut self, row: &Row) -> Result<()> {
-        if self.dialect() == Dialect::Postgres {
+        if self.now == DateTime::UNIX_EPOCH && self.dialect() == Dialect::Postgres {
             self.now = row.time("now")?;
         }
         Ok(())
@@ -186,6 +192,7 @@ impl Session {
     pub(crate) async fn all(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<Vec<Row>> {
         values.iter().try_for_each(Value::check)?;
         let text = sql.text(self.dialect());
+        self.come_after(&text).await?;
         let rows = match self.connection() {
             Connection::Sqlite(connection) => {
                 let rows = bind_sqlite(sqlx::query(text), values).fetch_all(connection).await;
@@ -214,6 +221,11 @@ impl Session {
     pub(crate) async fn run(&mut self, sql: impl Statement, values: Vec<Value>) -> Result<u64> {
         values.iter().try_for_each(Value::check)?;
         let text = sql.text(self.dialect());
+        self.come_after(&text).await?;
+        self.execute(text, values).await
+    }
+
+    async fn execute(&mut self, text: SqlStr, values: Vec<Value>) -> Result<u64> {
         let done = match self.connection() {
             Connection::Sqlite(connection) => {
                 let done = bind_sqlite(sqlx::query(text), values).execute(connection).await;
@@ -233,7 +245,7 @@ impl Session {
             return Ok(Vec::new());
         }
         if self.dialect() == Dialect::Postgres {
-            return self.all(bulk.postgres(), columns_of(bulk, rows)).await;
+            return self.all(bulk.postgres(1), columns_of(bulk, rows)).await;
         }
         let mut returned = Vec::new();
         while !rows.is_empty() {
@@ -248,11 +260,55 @@ impl Session {
     /// Writes the columns of many rows, each found by the first of them.
     pub(crate) async fn update(&mut self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<()> {
         if rows.len() > 1 && self.dialect() == Dialect::Postgres {
-            self.run(bulk.postgres_update(), columns_of(bulk, rows)).await?;
+            self.run(bulk.postgres_update(1), columns_of(bulk, rows)).await?;
             return Ok(());
         }
         for row in rows {
             self.run(bulk.update_one(), row).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Session::insert`], at the latest when the transaction ends or a statement names the table. For rows that
+    /// no other table's rows refer to.
+    pub(crate) async fn insert_later(&mut self, bulk: &'static Bulk, rows: Vec<Vec<Value>>) -> Result<()> {
+        if self.dialect() == Dialect::Sqlite {
+            self.insert(bulk, rows).await?;
+            return Ok(());
+        }
+        self.add_later(bulk, Verb::Insert, rows).await
+    }
+
+    /// As [`Session::update`], at the latest when the transaction ends or a statement names the table.
+    pub(crate) async fn update_later(&mut self, bulk: &'static Bulk, rows: Vec<Vec<Value>>) -> Result<()> {
+        if self.dialect() == Dialect::Sqlite {
+            return self.update(bulk, rows).await;
+        }
+        self.add_later(bulk, Verb::Update, rows).await
+    }
+
+    async fn add_later(&mut self, bulk: &'static Bulk, verb: Verb, rows: Vec<Vec<Value>>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.iter().flatten().try_for_each(Value::check)?;
+        if let Err(rows) = self.later.add(bulk, verb, rows) {
+            self.catch_up().await?;
+            // Nothing waits any more that it could not be together with.
+            let _ = self.later.add(bulk, verb, rows);
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, if a statement with this text is to see it.
+    async fn come_after(&mut self, text: &SqlStr) -> Result<()> {
+        if self.later.concern(text.as_str()) { self.catch_up().await } else { Ok(()) }
+    }
+
+    /// Writes what waits.
+    async fn catch_up(&mut self) -> Result<()> {
+        if let Some((text, values)) = self.later.take() {
+            self.execute(AssertSqlSafe(text).into_sql_str(), values).await?;
         }
         Ok(())
     }
@@ -271,7 +327,11 @@ impl Session {
     }
 
     /// Ends the transaction: commits what went well, else rolls back; says whether to try the whole again.
-    pub(crate) async fn settle<T>(self, done: Result<T>, tries: &mut u32) -> ControlFlow<Result<T>> {
+    pub(crate) async fn settle<T>(mut self, done: Result<T>, tries: &mut u32) -> ControlFlow<Result<T>> {
+        let done = match done {
+            Ok(value) => self.catch_up().await.map(|()| value),
+            refused @ Err(_) => refused,
+        };
         let mut again = self.again;
         let done = match done {
             Ok(value) => {
@@ -301,12 +361,16 @@ impl Session {
 }
 
 /// Runs a function of a session in a transaction, again where the database rolled it back because of others.
-/// One `on` a task holds the lock of its group from the start. A `passing` one may be forgotten by a crash of the
+/// One `on` a task holds the lock of its group from the start. A `timed` one takes the time with the first row that
+/// it reads. A `passing` one may be forgotten by a crash of the
 /// database: it notes what somebody took for a while, or what is done again without harm. An `unclocked` one passes,
 /// too, and takes the time with the first row that it locks.
 macro_rules! transaction {
     ($store:expr, passing |$session:ident| $body:expr) => {
         $crate::sql::session::transaction!(@ $store.write_passing(), |$session| $body)
+    };
+    ($store:expr, timed |$session:ident| $body:expr) => {
+        $crate::sql::session::transaction!(@ $store.write_timed(), |$session| $body)
     };
     ($store:expr, unclocked |$session:ident| $body:expr) => {
         $crate::sql::session::transaction!(@ $store.write_unclocked(), |$session| $body)
@@ -338,9 +402,9 @@ impl Bulk {
         self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The columns as arrays.
-    fn arrays(&self) -> String {
-        let arrays: Vec<_> = (1..)
+    /// The columns as arrays, the first of which is the parameter of this number.
+    fn arrays(&self, first: usize) -> String {
+        let arrays: Vec<_> = (first..)
             .zip(self.columns)
             .map(|(n, (_, kind))| {
                 let kind = match kind {
@@ -357,14 +421,14 @@ impl Bulk {
         arrays.join(", ")
     }
 
-    fn postgres(&self) -> String {
-        let (table, names, tail, arrays) = (self.table, self.names(), self.tail, self.arrays());
+    pub(crate) fn postgres(&self, first: usize) -> String {
+        let (table, names, tail, arrays) = (self.table, self.names(), self.tail, self.arrays(first));
         format!("insert into {table} ({names}) select * from unnest({arrays}) {tail}")
     }
 
-    fn postgres_update(&self) -> String {
+    pub(crate) fn postgres_update(&self, first: usize) -> String {
         let set: Vec<_> = self.columns[1..].iter().map(|(name, _)| format!("{name} = u.{name}")).collect();
-        let (table, names, arrays, set) = (self.table, self.names(), self.arrays(), set.join(", "));
+        let (table, names, arrays, set) = (self.table, self.names(), self.arrays(first), set.join(", "));
         let (key, _) = self.columns[0];
         format!("update {table} t set {set} from unnest({arrays}) as u ({names}) where t.{key} = u.{key}")
     }

@@ -123,7 +123,7 @@ macro_rules! update_task {
 const UPDATE: &str = update_task!("");
 const UPDATE_WHOLE: &str = update_task!(", body = $20");
 /// The same for many.
-const UPDATE_ALL: Bulk = Bulk { table: "task", columns: standing!([("id", Kind::Id)], []), tail: "" };
+static UPDATE_ALL: Bulk = Bulk { table: "task", columns: standing!([("id", Kind::Id)], []), tail: "" };
 /// How an attempt ended.
 const END_ATTEMPT: &str = "update attempt set ended_at = $3, outcome = $4, reason = $5, digest = $6, phases = $7, \
     environment = $8, log_bytes = $9, log_truncated = $10 where task_id = $1 and number = $2";
@@ -303,7 +303,7 @@ impl TaskRow {
             Ok(values)
         });
         let values = values.collect::<Result<_>>()?;
-        session.update(&UPDATE_ALL, values).await
+        session.update_later(&UPDATE_ALL, values).await
     }
 
     /// Writes all that can change.
