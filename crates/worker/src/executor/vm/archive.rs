@@ -8,12 +8,12 @@ use super::super::{
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 /// Packs a folder's content but for some files; all of it is root's.
-pub(super) fn pack(from: &Path, without: &BTreeSet<PathBuf>, writer: &mut File) -> io::Result<()> {
+pub(super) fn pack(from: &Path, without: &BTreeSet<PathBuf>, writer: impl Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(io::BufWriter::new(writer));
     let mut todo = vec![PathBuf::new()];
     while let Some(inner) = todo.pop() {
@@ -37,7 +37,41 @@ pub(super) fn pack(from: &Path, without: &BTreeSet<PathBuf>, writer: &mut File) 
             }
         }
     }
-    io::Write::flush(&mut builder.into_inner()?)
+    builder.into_inner()?.flush()
+}
+
+/// As [`pack`], when the archive has at most so many bytes.
+pub(super) fn pack_small(
+    from: &Path,
+    without: &BTreeSet<PathBuf>,
+    bytes_max: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut small = Small { bytes: Vec::new(), bytes_max };
+    match pack(from, without, &mut small) {
+        Ok(()) => Ok(Some(small.bytes)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes so many bytes.
+struct Small {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Write for Small {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + more.len() > self.bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads what a machine packed. It may be anything: what cannot be read ends it, and says so.

@@ -28,8 +28,15 @@ impl<W: Write> Cpio<W> {
         self.pad()
     }
 
-    /// Appends a tar archive as one of ours. Hard links become symbolic ones; devices are left out.
+    /// Appends a tar archive as one of ours.
     pub(super) fn tar(&mut self, content: impl Read) -> io::Result<()> {
+        self.tar_into("", content)?;
+        self.end()
+    }
+
+    /// Adds what is in a tar archive, below a folder, which ends in `/` unless it is the root. Hard links become
+    /// symbolic ones; devices are left out.
+    pub(super) fn tar_into(&mut self, folder: &str, content: impl Read) -> io::Result<()> {
         for entry in tar::Archive::new(content).entries()? {
             let mut entry = entry?;
             let header = entry.header();
@@ -39,10 +46,10 @@ impl<W: Write> Cpio<W> {
             let inner = crate::files::inner_path(inner).map_err(|why| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
             })?;
-            let name = inner.to_string_lossy().into_owned();
-            if name.is_empty() {
+            if inner.as_os_str().is_empty() {
                 continue;
             }
+            let name = format!("{folder}{}", inner.to_string_lossy());
             if kind.is_dir() {
                 self.folder(&name, mode)?;
             } else if kind.is_file() {
@@ -51,14 +58,14 @@ impl<W: Write> Cpio<W> {
             } else if let Some(target) = entry.link_name()? {
                 let target = target.to_string_lossy().into_owned();
                 let target = if kind.is_hard_link() {
-                    format!("/{}", target.trim_start_matches("./").trim_start_matches('/'))
+                    format!("/{folder}{}", target.trim_start_matches("./").trim_start_matches('/'))
                 } else {
                     target
                 };
                 self.link(&name, &target)?;
             }
         }
-        self.end()
+        Ok(())
     }
 
     pub(super) fn folder(&mut self, name: &str, mode: u32) -> io::Result<()> {

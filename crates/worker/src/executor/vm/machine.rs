@@ -9,7 +9,7 @@ use super::{
         supervise::{Ended, Watched, check_env, supervise},
     },
     arch::Arch,
-    archive::{pack, take},
+    archive::{pack, pack_small, take},
     arguments::{INPUT_DISK, Kernel, Machine, Network, OUTPUT_DISK},
     boot::{Patience, Running, Setback},
     guest::{self, Ender, Guest, Input, ScriptEnd},
@@ -40,6 +40,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How large the disk is that files go in by, in bytes; it is sparse.
 const INPUT_BYTES: u64 = 256 << 30;
+/// How much of the task's files comes with the initial RAM disk, in bytes of their archive, where there is one; more
+/// comes by the disk. Emulated, unpacking by programs takes its time, and what is unpacked by the kernel is in memory
+/// twice for a moment.
+const FILES_IN_INITRD_BYTES_MAX: usize = 8 << 20;
 /// How long our own scripts in a machine may take, before the worker's factor.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 /// How much of the output of our own scripts is kept for reasons, in bytes.
@@ -129,6 +133,7 @@ impl Vm {
         let size = self.place.sizes.disk_bytes;
         let mut machine = self.machine();
         let mut input = Input::create(self.place.root.join(INPUT_DISK), INPUT_BYTES).map_err(infra)?;
+        let mut is_in = false;
         File::create(self.place.root.join(OUTPUT_DISK)).and_then(|file| file.set_len(size)).map_err(infra)?;
         if let Some(install) = self.wish.install.clone() {
             media::disk(None, &disk, size).await?;
@@ -136,7 +141,10 @@ impl Vm {
             machine.disk = Some(disk);
         } else if let Some(kernel) = &self.wish.kernel {
             let initrd = self.place.root.join("initrd");
-            media::initrd(&self.all_inside(&self.wish.initrd)?, Some(&self.mark), &initrd)?;
+            let files = self.small_inputs().await?;
+            is_in = files.is_some();
+            let own = media::Own { mark: &self.mark, files: files.as_deref() };
+            media::initrd(&self.all_inside(&self.wish.initrd)?, Some(&own), &initrd)?;
             let append = format!(
                 "console={} rdinit={} panic=-1 {}",
                 self.arch.console,
@@ -173,7 +181,7 @@ impl Vm {
                 input.put(move |file| io::Write::write_all(file, agent.as_bytes())).await?;
             }
         }
-        let archive = self.pack_inputs(&mut input).await?;
+        let archive = if is_in { None } else { Some(self.pack_inputs(&mut input).await?) };
         log.write(format!("booting {} ({})\n", machine.name, self.engine).as_bytes());
         let running =
             Running::start(&self.place, &machine, Some((&self.mark, input)), &self.files(), "boot").await?;
@@ -229,10 +237,12 @@ impl Vm {
     async fn settle(
         &mut self,
         direct: bool,
-        archive: (u64, u64),
+        archive: Option<(u64, u64)>,
         log: &dyn LogSink,
     ) -> Result<(), ExecError> {
-        self.take_in(archive).await?;
+        if let Some(archive) = archive {
+            self.take_in(archive).await?;
+        }
         let hosts = match &self.network {
             Network::Only(ways) => ways.iter().map(|way| (way.address.clone(), way.host.clone())).collect(),
             Network::None | Network::All => Vec::new(),
@@ -313,11 +323,22 @@ impl Vm {
 
     /// Packs what was copied in, without what the machine itself is made of.
     async fn pack_inputs(&self, input: &mut Input) -> Result<(u64, u64), ExecError> {
-        let mut wish = self.wish.clone();
-        let large: BTreeSet<PathBuf> =
-            wish.files_mut().filter_map(|path| media::inside(&self.place.work(), path).ok()).collect();
-        let work = self.place.work().canonicalize().map_err(infra)?;
+        let (work, large) = (self.place.work().canonicalize().map_err(infra)?, self.own_files());
         input.put(move |file| pack(&work, &large, file)).await
+    }
+
+    /// The same when it is not much.
+    async fn small_inputs(&self) -> Result<Option<Vec<u8>>, ExecError> {
+        let (work, large) = (self.place.work().canonicalize().map_err(infra)?, self.own_files());
+        let packed =
+            tokio::task::spawn_blocking(move || pack_small(&work, &large, FILES_IN_INITRD_BYTES_MAX)).await;
+        packed.map_err(infra)?.map_err(infra)
+    }
+
+    /// The files that the machine itself is made of.
+    fn own_files(&self) -> BTreeSet<PathBuf> {
+        let mut wish = self.wish.clone();
+        wish.files_mut().filter_map(|path| media::inside(&self.place.work(), path).ok()).collect()
     }
 
     /// Runs a script of ours; its output is for reasons only.

@@ -2,11 +2,12 @@
 
 use super::{
     super::{
-        ExecError,
+        ExecError, OUTPUT_DIR,
         host::{self, infra},
     },
     cpio::Cpio,
     guest, iso,
+    scripts::{HOME, WORK_DIR},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{
@@ -129,8 +130,16 @@ pub(super) async fn disk(over: Option<(&Path, Format)>, to: &Path, bytes: u64) -
     Err(infra(format!("qemu-img: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }
 
+/// What of ours is in an initial RAM disk.
+pub(super) struct Own<'a> {
+    /// What our agent begins its words with.
+    pub(super) mark: &'a str,
+    /// A tar archive of the task's files, unless they come by the disk.
+    pub(super) files: Option<&'a [u8]>,
+}
+
 /// Puts archives together to an initial RAM disk; with our agent, if it is to be in there.
-pub(super) fn initrd(archives: &[PathBuf], mark: Option<&str>, to: &Path) -> Result<(), ExecError> {
+pub(super) fn initrd(archives: &[PathBuf], own: Option<&Own<'_>>, to: &Path) -> Result<(), ExecError> {
     let mut cpio = Cpio::new(BufWriter::new(File::create(to).map_err(infra)?));
     for archive in archives {
         let bad = |error: io::Error| ExecError::BadTask(format!("{}: {error}", archive.display()));
@@ -146,8 +155,8 @@ pub(super) fn initrd(archives: &[PathBuf], mark: Option<&str>, to: &Path) -> Res
             cpio.raw(&mut content).map_err(bad)?;
         }
     }
-    if let Some(mark) = mark {
-        let agent = guest::agent(mark);
+    if let Some(own) = own {
+        let agent = guest::agent(own.mark);
         for (name, mode) in FOLDERS {
             cpio.folder(name, mode).map_err(infra)?;
         }
@@ -162,9 +171,27 @@ pub(super) fn initrd(archives: &[PathBuf], mark: Option<&str>, to: &Path) -> Res
         for (name, mode, text) in files {
             cpio.file(name, mode, text.len() as u64, &mut text.as_bytes()).map_err(infra)?;
         }
+        if let Some(files) = own.files {
+            task_files(&mut cpio, files).map_err(infra)?;
+        }
         cpio.end().map_err(infra)?;
     }
     cpio.finish().map_err(infra)
+}
+
+/// Adds the work folder and the home of commands.
+fn task_files(cpio: &mut Cpio<impl Write>, files: &[u8]) -> io::Result<()> {
+    let inside = |path: &'static str| path.trim_start_matches('/');
+    let (work, home) = (inside(WORK_DIR), inside(HOME));
+    let output = format!("{work}/{OUTPUT_DIR}");
+    for folder in [work, &output, home] {
+        // Each after those that it is in.
+        for (end, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
+            let folder = &folder[..end];
+            cpio.folder(folder, if folder == "var/tmp" { 0o1777 } else { 0o755 })?;
+        }
+    }
+    cpio.tar_into(&format!("{work}/"), files)
 }
 
 /// Makes the seed that cloud-init finds by its label: it starts our agent.
