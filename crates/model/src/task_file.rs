@@ -436,6 +436,9 @@ pub enum ExitMeans {
     Outcome(Outcome),
     /// The worst of the result file.
     FromResults,
+    /// The same, but something went wrong: a file that tells only of passes and skips is contradicted, and the
+    /// outcome is failed.
+    FromFailures,
 }
 
 impl Serialize for ExitMeans {
@@ -443,6 +446,7 @@ impl Serialize for ExitMeans {
         serializer.serialize_str(match self {
             Self::Outcome(outcome) => outcome.as_str(),
             Self::FromResults => "from-results",
+            Self::FromFailures => "from-failures",
         })
     }
 }
@@ -457,12 +461,13 @@ impl std::str::FromStr for ExitMeans {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "from-results" {
-            return Ok(Self::FromResults);
+        match text {
+            "from-results" => Ok(Self::FromResults),
+            "from-failures" => Ok(Self::FromFailures),
+            _ => text.parse().map(Self::Outcome).map_err(|error: crate::outcome::UnknownOutcome| {
+                format!("{error}, from-results, from-failures")
+            }),
         }
-        text.parse()
-            .map(Self::Outcome)
-            .map_err(|error: crate::outcome::UnknownOutcome| format!("{error}, from-results"))
     }
 }
 
@@ -549,7 +554,8 @@ fn check_value(kind: InputKind, choices: &[Value], value: &Value) -> Result<(), 
 }
 
 /// What exit codes mean when the task does not say: for the programs whose codes are known, what they mean
-/// there; else 0 and 1 leave it to the results, or are passed and failed where there are none.
+/// there; else 0 and 1 leave it to the results (where 1 says that there is a failure), or are passed and failed where
+/// there are none.
 pub(crate) fn default_exit(format: ResultFormat) -> BTreeMap<String, ExitMeans> {
     let means: fn(u8) -> ExitMeans = match format {
         ResultFormat::Exit => words::exit_code,

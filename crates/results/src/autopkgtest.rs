@@ -17,6 +17,7 @@ const EVERY_TEST: &str = "*";
 
 /// Reads a document to its end.
 pub(crate) fn read(text: &str) -> Result<Parsed, Fault> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parsed = Parsed::default();
     let mut number = 0;
     for line in text.lines() {

@@ -26,18 +26,21 @@ impl Conclusion {
 }
 
 /// Combines an exit code with what the result documents said: none where the format has none or no file is
-/// there, several where the task's path names several.
+/// there, several where the task's path names several. `path` is where they should be, if there should be any.
 ///
 /// - A document that could not be read is `error(bad_results)`, whatever the exit code says.
 /// - A document whose tests bailed out is an error of the task; the results so far are kept.
 /// - An outcome in the exit map is the outcome, unless the results are bad and worse: exit code 0 does not
 ///   make a failed test pass. A code that the map does not name, without a `*`, is an error of the task.
 /// - `from-results` is the worst of the results by [`worst`], or skipped when the documents say that nothing
-///   was to be run. No document or no results is `error(bad_results)`: nothing was tested is not a pass.
+///   was to be run; `from-failures` the same, or failed where that tells of nothing but passes and skips. No
+///   document or no results is `error(bad_results)`: nothing was tested is not a pass.
+/// - Neither is it one where an outcome of the exit map says so, but no document is there that should be.
 #[must_use]
 pub fn conclude(
     exit_code: i32,
     exit: &BTreeMap<String, ExitMeans>,
+    path: Option<&str>,
     documents: Vec<Result<Parsed, ParseError>>,
 ) -> Conclusion {
     let bad = Outcome::Error(ErrorReason::BadResults);
@@ -69,34 +72,45 @@ pub fn conclude(
         );
     }
     let found = worst(results.iter().map(|result| result.outcome));
-    match means(exit, exit_code) {
+    let missing = || {
+        let path = path.map(|path| format!(" `{path}` below the work folder or $TASKBOT_OUTPUT"));
+        format!("there is no result file{}", path.unwrap_or_default())
+    };
+    let contradicted = |said: Outcome, found: Outcome| {
+        format!("exit code {exit_code} says {said}, but the results say {found}")
+    };
+    let means = means(exit, exit_code);
+    match means {
+        ExitMeans::Outcome(said @ (Outcome::Passed | Outcome::Info | Outcome::NeedsInspection))
+            if path.is_some() && read == 0 =>
+        {
+            Conclusion::new(bad, results, format!("exit code {exit_code} says {said}, but {}", missing()))
+        }
         ExitMeans::Outcome(said) => {
             let outcome = found.filter(|found| !found.is_good()).map_or(said, |found| worse(said, found));
-            let contradicted = found.filter(|found| found.exit_code() != said.exit_code());
-            let note = match contradicted {
-                Some(found) if !said.is_error() => {
-                    Some(format!("exit code {exit_code} says {said}, but the results say {found}"))
-                }
+            let note = match found.filter(|found| found.exit_code() != said.exit_code()) {
+                Some(found) if !said.is_error() => Some(contradicted(said, found)),
                 _ => said.is_error().then(|| exit_note(exit_code)),
             };
             Conclusion::new(outcome, results, note)
         }
-        ExitMeans::FromResults => match (found, skipped) {
-            (Some(outcome), _) => Conclusion::new(outcome, results, None),
-            (None, Some(reason)) => Conclusion::new(Outcome::Skipped, results, reason),
-            (None, None) => {
-                let what = if read > 0 {
-                    "the result document holds no results"
-                } else {
-                    "there is no result document"
-                };
-                Conclusion::new(
-                    bad,
-                    results,
-                    format!("exit code {exit_code} leaves the outcome to the results, but {what}"),
-                )
+        ExitMeans::FromResults | ExitMeans::FromFailures => {
+            let told = found.or_else(|| skipped.as_ref().map(|_| Outcome::Skipped));
+            match told {
+                Some(told @ (Outcome::Passed | Outcome::Skipped | Outcome::NotApplicable))
+                    if means == ExitMeans::FromFailures =>
+                {
+                    Conclusion::new(Outcome::Failed, results, contradicted(Outcome::Failed, told))
+                }
+                Some(told) => Conclusion::new(told, results, skipped.filter(|_| found.is_none())),
+                None => {
+                    let what =
+                        if read > 0 { "the result file holds no results".to_owned() } else { missing() };
+                    let note = format!("exit code {exit_code} leaves the outcome to the results, but {what}");
+                    Conclusion::new(bad, results, note)
+                }
             }
-        },
+        }
     }
 }
 

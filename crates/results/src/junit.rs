@@ -37,7 +37,7 @@ pub(crate) fn read(text: &str) -> Result<Parsed, Fault> {
 /// What an element is to us.
 #[derive(Debug)]
 enum Kind {
-    /// `testsuites`: nothing but a frame, with what its attributes claim.
+    /// `testsuites`: nothing but a frame, with what its attributes claim, unless something is said of it itself.
     Suites(Claims),
     /// `testsuite`, with what its attributes claim.
     Suite(Claims),
@@ -112,7 +112,8 @@ impl Reader {
                 result.name = clean_name(attributes.get("name").unwrap_or_default());
                 result.message = attributes.get("value").and_then(clean_text);
             }
-            Kind::Suites(_) | Kind::Output | Kind::Other => {}
+            Kind::Suites(_) => result.name = self.name(&kind, attributes),
+            Kind::Output | Kind::Other => {}
         }
         if self.count > RESULTS_MAX {
             return Err(Fault::new(self.line, format!("more than {RESULTS_MAX} test suites and cases"))
@@ -142,7 +143,9 @@ impl Reader {
             }
             ("system-out" | "system-err", Some(_)) => Kind::Output,
             ("property", Some(_)) => Kind::Property,
-            (_, Some(Kind::Case | Kind::Suite(_))) => words::junit(tag).map_or(Kind::Other, Kind::Mark),
+            (_, Some(Kind::Case | Kind::Suite(_) | Kind::Suites(_))) => {
+                words::junit(tag).map_or(Kind::Other, Kind::Mark)
+            }
             _ => Kind::Other,
         };
         let suites = self.stack.iter().filter(|frame| matches!(frame.kind, Kind::Suite(_))).count();
@@ -189,7 +192,11 @@ impl Reader {
         if !full.is_empty() {
             return full;
         }
-        let what = if matches!(kind, Kind::Case) { "test case" } else { "test suite" };
+        let what = match kind {
+            Kind::Case => "test case",
+            Kind::Suites(_) => "test suites",
+            _ => "test suite",
+        };
         format!("{what} on line {}", self.line)
     }
 
@@ -202,7 +209,7 @@ impl Reader {
         }
         let Some(around) = self.stack.last_mut() else {
             self.done = match frame.kind {
-                Kind::Suites(_) => frame.result.children,
+                Kind::Suites(_) if frame.outcome.is_none() => frame.result.children,
                 _ => finish(frame).into_iter().collect(),
             };
             return Ok(());

@@ -4,6 +4,7 @@
 //!   named by its rule, with file, line and column, rule and level.
 //! - A run whose tool failed (`executionSuccessful: false`, a notification of level `error`, a signal) or that
 //!   holds no list of findings at all is an error: nobody knows what it would have found.
+//! - A finding's level is its own, else what the run's invocation set for its rule, else that of the rule.
 //! - A finding that is suppressed, or `absent` since the baseline, is information.
 
 use crate::{
@@ -128,6 +129,14 @@ struct RuleReference {
 #[derive(Deserialize)]
 struct ComponentReference {
     index: Option<i64>,
+    name: Option<String>,
+}
+
+/// What an invocation set for a rule.
+#[derive(Deserialize)]
+struct Override {
+    configuration: Configuration,
+    descriptor: RuleReference,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +222,8 @@ struct Invocation {
     tool_execution_notifications: Vec<Notification>,
     #[serde(default)]
     tool_configuration_notifications: Vec<Notification>,
+    #[serde(default)]
+    rule_configuration_overrides: Vec<Override>,
 }
 
 #[derive(Deserialize)]
@@ -275,7 +286,7 @@ fn read_run(run: Run, count: usize) -> Result<crate::ParsedResult, Fault> {
     for invocation in &run.invocations {
         failures(invocation, &mut findings)?;
     }
-    let rules = Rules::new(&run.tool);
+    let rules = Rules::new(&run.tool, &run.invocations);
     match run.results {
         None => {
             let message = "the run has no `results`, not even an empty list: the tool did not get to them";
@@ -325,38 +336,66 @@ fn failures(invocation: &Invocation, findings: &mut Findings) -> Result<(), Faul
 struct Rules<'a> {
     tool: &'a Tool,
     by_id: HashMap<&'a str, &'a Rule>,
+    /// The levels that an invocation set, by the rules' ids.
+    overridden: HashMap<&'a str, Level>,
 }
 
 impl<'a> Rules<'a> {
-    fn new(tool: &'a Tool) -> Self {
+    fn new(tool: &'a Tool, invocations: &'a [Invocation]) -> Self {
         let rules = tool.extensions.iter().chain([&tool.driver]).flat_map(|component| &component.rules);
-        Self { tool, by_id: rules.map(|rule| (rule.id.as_str(), rule)).collect() }
+        let by_id = rules.map(|rule| (rule.id.as_str(), rule)).collect();
+        let mut rules = Self { tool, by_id, overridden: HashMap::new() };
+        for set in invocations.iter().flat_map(|invocation| &invocation.rule_configuration_overrides) {
+            let rule = rules.find(set.descriptor.id.as_deref(), set.descriptor.index, Some(&set.descriptor));
+            if let (Some(rule), Some(level)) = (rule, set.configuration.level) {
+                rules.overridden.insert(&rule.id, level);
+            }
+        }
+        rules
     }
 
-    /// The rule of a finding: by index in its component, else by id; `CA1000/1` is a part of rule `CA1000`.
+    /// The rule of a finding.
     fn of(&self, entry: &Entry) -> Option<&'a Rule> {
         let reference = entry.rule.as_ref();
-        let extension = reference
-            .and_then(|rule| rule.tool_component.as_ref())
-            .and_then(|component| usize::try_from(component.index?).ok());
-        let component = match extension {
-            Some(index) => self.tool.extensions.get(index)?,
-            None => &self.tool.driver,
+        let id = entry.rule_id.as_deref().or_else(|| reference?.id.as_deref());
+        self.find(id, entry.rule_index.or_else(|| reference?.index), reference)
+    }
+
+    /// A rule by index in its component, unless its id says that it is another; else by id. `CA1000/1` is a part
+    /// of rule `CA1000`.
+    fn find(&self, id: Option<&str>, index: Option<i64>, place: Option<&RuleReference>) -> Option<&'a Rule> {
+        let tool: &'a Tool = self.tool;
+        let component = match place.and_then(|rule| rule.tool_component.as_ref()) {
+            None => Some(&tool.driver),
+            Some(ComponentReference { index: Some(index), .. }) => {
+                usize::try_from(*index).ok().and_then(|index| tool.extensions.get(index))
+            }
+            Some(ComponentReference { name: Some(name), .. }) => {
+                tool.extensions.iter().chain([&tool.driver]).find(|component| component.name == *name)
+            }
+            Some(_) => Some(&tool.driver),
         };
-        let index =
-            entry.rule_index.or_else(|| reference?.index).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| component.rules.get(index)).or_else(|| {
-            let id = entry.rule_id.as_deref().or_else(|| reference?.id.as_deref())?;
-            let whole = self.by_id.get(id).copied();
-            whole.or_else(|| self.by_id.get(id.rsplit_once('/')?.0).copied())
-        })
+        let whole = |id: &str| id.rsplit_once('/').map(|(whole, _)| whole.to_owned());
+        let at = index.and_then(|index| component?.rules.get(usize::try_from(index).ok()?));
+        at.filter(|rule| id.is_none_or(|id| rule.id == id || whole(id).as_ref() == Some(&rule.id))).or_else(
+            || {
+                let id = id?;
+                self.by_id.get(id).or_else(|| self.by_id.get(whole(id)?.as_str())).copied()
+            },
+        )
+    }
+
+    /// The level of a rule's findings that state none.
+    fn level(&self, rule: &Rule) -> Option<Level> {
+        let own = || rule.default_configuration.as_ref()?.level;
+        self.overridden.get(rule.id.as_str()).copied().or_else(own)
     }
 }
 
 fn finding(entry: Entry, rules: &Rules<'_>, artifacts: &[Artifact]) -> (Outcome, Finding) {
     let rule = rules.of(&entry);
     let kind = entry.kind.unwrap_or(Kind::Fail);
-    let configured = rule.and_then(|rule| rule.default_configuration.as_ref()?.level);
+    let configured = rule.and_then(|rule| rules.level(rule));
     let level = match kind {
         Kind::Fail => entry.level.or(configured).unwrap_or(Level::Warning),
         _ => entry.level.unwrap_or(Level::None),

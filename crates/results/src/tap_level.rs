@@ -137,24 +137,35 @@ fn worse_or_skipped(children: Outcome) -> Outcome {
     }
 }
 
-/// Adds a YAML block to its point: whole as text, and what has a place of its own there.
+/// Adds a YAML block to its point: what has a place of its own there, and the rest as text.
 pub(crate) fn diagnose(point: &mut ParsedResult, yaml: &str) {
-    append(point.detail.get_or_insert_default(), yaml);
+    let mut rest = String::new();
     let mut lines = yaml.lines().peekable();
     while let Some(line) = lines.next() {
-        let Some((key, value)) = line.split_once(':') else { continue };
+        let (key, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.trim().trim_matches(['"', '\'']);
         match key {
             "message" if point.message.is_none() => {
-                let block = matches!(value, "|" | ">" | "|-" | ">-");
-                let first = if block { lines.peek().map_or("", |line| line.trim()) } else { value };
+                let is_block = matches!(value, "|" | ">" | "|-" | ">-" | "|+" | ">+");
+                // The block's lines are the message and what belongs to it.
+                let first = if is_block { lines.next().map_or("", str::trim) } else { value };
                 point.message = Some(first.to_owned()).filter(|message| !message.is_empty());
+                while let Some(line) = lines.next_if(|line| is_block && line.starts_with(' ')) {
+                    rest.push_str(line.strip_prefix("  ").unwrap_or(line));
+                    rest.push('\n');
+                }
+                continue;
             }
             "duration_ms" if point.duration_ms.is_none() => {
                 point.duration_ms = crate::duration::millis(value, 1.0);
             }
             _ => {}
         }
+        rest.push_str(line);
+        rest.push('\n');
+    }
+    if !rest.is_empty() {
+        append(point.detail.get_or_insert_default(), &rest);
     }
 }
 

@@ -13,6 +13,9 @@ use store::{Claim, Finished, StoreError, WorkerMode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How often the mode of a worker that takes no tasks is looked at: it may be over by itself.
+const MODE_LOOK: Duration = Duration::from_secs(5);
+
 /// Why a worker is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
@@ -47,14 +50,19 @@ impl Scheduler {
         // What was handed out in a lost answer is heard of by the next claim, which must come within its lease.
         let wait = Duration::from_secs(request.wait_seconds.min(CLAIM_WAIT_SECONDS_MAX).into());
         let deadline = Instant::now() + wait.min(self.settings().lease / 2);
+        let mut modes = self.wake().modes.listen();
         let hello = self.store().hello(&request.worker, &request.version, &request.offer).await;
-        let mode = hello.map_err(|error| match error {
+        let mut mode = hello.map_err(|error| match error {
             StoreError::Conflict(why) => DispatchError::NameTaken(why),
             error => error.into(),
         })?;
         let lease_seconds = u32::try_from(self.settings().lease.as_secs()).unwrap_or(u32::MAX);
-        let end = mode == WorkerMode::Drain;
-        let reply = |assignments, drain| ClaimReply { assignments, lease_seconds, drain, end };
+        let reply = |assignments, drain, mode| ClaimReply {
+            assignments,
+            lease_seconds,
+            drain,
+            end: mode == WorkerMode::Drain,
+        };
 
         let known: HashSet<_> = request.running.iter().copied().collect();
         let mut lost = self.store().held(&request.worker).await?;
@@ -63,13 +71,25 @@ impl Scheduler {
         });
         if !lost.is_empty() {
             tracing::info!(worker = %request.worker, tasks = lost.len(), "handing out again what the worker does not know of");
-            return Ok(reply(lost, mode != WorkerMode::Active));
+            return Ok(reply(lost, mode != WorkerMode::Active, mode));
+        }
+        // One that is to take none for a while waits for the word that it may again; one that is to end does not.
+        while matches!(mode, WorkerMode::Cordon | WorkerMode::Maintenance)
+            && request.free_slots == 0
+            && Instant::now() < deadline
+            && !stop.is_cancelled()
+        {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = modes.heard(MODE_LOOK.min(deadline - Instant::now())) => {}
+            }
+            mode = self.store().worker_mode(&request.worker).await?.unwrap_or(mode);
         }
         if mode != WorkerMode::Active || stop.is_cancelled() {
-            return Ok(reply(Vec::new(), true));
+            return Ok(reply(Vec::new(), true, mode));
         }
         if request.free_slots == 0 {
-            return Ok(reply(Vec::new(), false));
+            return Ok(reply(Vec::new(), false, mode));
         }
         let claim = Claim {
             worker: request.worker.clone(),
@@ -86,12 +106,19 @@ impl Scheduler {
                 if !assignments.is_empty() {
                     self.wake().outbox.ring();
                 }
-                return Ok(reply(assignments, stop.is_cancelled()));
+                return Ok(reply(assignments, stop.is_cancelled(), mode));
             }
             let wait = self.settings().poll_every.min(deadline - now);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = bell.heard(wait) => {}
+                // One that nobody wants to take tasks is told at once, not when its patience is over.
+                () = modes.rung() => {
+                    let mode = self.store().worker_mode(&request.worker).await?.unwrap_or(mode);
+                    if mode != WorkerMode::Active {
+                        return Ok(reply(Vec::new(), true, mode));
+                    }
+                }
             }
         }
     }

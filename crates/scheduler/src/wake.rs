@@ -29,6 +29,8 @@ pub struct Wake {
     pub timers: Bell,
     /// The repository of the rules was pushed to.
     pub repository: Bell,
+    /// An operator changed whether a worker takes tasks.
+    pub modes: Bell,
 }
 
 /// A bell that wakes everyone who listens. Rings that nobody heard yet count as one, and cost no more than one
@@ -70,14 +72,16 @@ impl Bell {
 impl Listener {
     /// Waits for a ring since the last time, but not longer than this. Safe to drop while waiting.
     pub async fn heard(&mut self, at_most: Duration) {
-        let ring = async {
-            if self.0.changed().await.is_err() {
-                // There is no bell any more; waiting in vain is better than spinning.
-                std::future::pending::<()>().await;
-            }
-        };
         // Running into the limit is as good as the bell: the waiter looks for itself.
-        let _ = tokio::time::timeout(at_most, ring).await;
+        let _ = tokio::time::timeout(at_most, self.rung()).await;
+    }
+
+    /// Waits for a ring since the last time, however long. Safe to drop while waiting.
+    pub async fn rung(&mut self) {
+        if self.0.changed().await.is_err() {
+            // There is no bell any more; waiting in vain is better than spinning.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use model::{
     discover::{self, ForeignTests, NoKnownFormat, RepositoryTests},
     ids::TaskName,
     protocol::Held,
+    requirements::ExecutorKind,
     task::Trust,
-    task_file::{self, TASK_FILE},
+    task_file::{self, TASK_FILE, TaskFile},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -39,7 +40,9 @@ pub struct LocalOptions {
     pub trusted: bool,
     /// The repository's folder, where the task lies in a folder of it: all of it is the work folder then.
     pub root: Option<PathBuf>,
-    /// The image for its containers in place of the task file's.
+    /// The only executor that will do.
+    pub executor: Option<ExecutorKind>,
+    /// The image for its container in place of the task file's; nothing but a container will do then.
     pub image: Option<String>,
     /// Where the files that it leaves are put; nowhere when missing.
     pub artifacts_to: Option<PathBuf>,
@@ -60,6 +63,14 @@ pub enum LocalError {
     /// The inputs are wrong.
     #[error("{0}")]
     BadInputs(String),
+    /// None of the task's environments is of the wanted executor, or a container for the image that was given.
+    #[error("the task file names no environment of {}, only {}", wanted.unwrap_or(ExecutorKind::Container), there.join(", "))]
+    NoEnvironment {
+        /// The executor that was wanted.
+        wanted: Option<ExecutorKind>,
+        /// Those of the task file.
+        there: Vec<String>,
+    },
     /// The task is not where it should be.
     #[error("{0} is not inside of {1}")]
     NotInside(PathBuf, PathBuf),
@@ -112,13 +123,7 @@ pub async fn run_local(
             tests.task_file(&TaskName::from(name.as_ref()), &options.inputs).map_err(LocalError::BadTests)?
         }
     };
-    if let Some(image) = &options.image {
-        for environment in &mut file.environment {
-            if let task_file::Environment::Container(wish) = environment {
-                wish.image = Some(image.clone());
-            }
-        }
-    }
+    choose(&mut file, options)?;
     let inputs = file.check_inputs(&options.inputs).map_err(LocalError::BadInputs)?;
     let job = Job {
         held: Held { task: TaskId::new(ids.next()), attempt: AttemptRef { attempt: 1, fence: 0 } },
@@ -143,6 +148,27 @@ pub async fn run_local(
     std::fs::create_dir_all(&folders.work).map_err(|error| disk(&folders.work, error))?;
     let log = AttemptLog::new(Arc::clone(&runner.clock), out);
     Ok(runner.run_attempt(&job, &folders, &log, control).await)
+}
+
+/// Keeps the environments that the options allow.
+fn choose(file: &mut TaskFile, options: &LocalOptions) -> Result<(), LocalError> {
+    let there: Vec<_> = file.environment.iter().map(|one| one.executor().to_string()).collect();
+    let container = |kind: ExecutorKind| options.image.is_none() || kind == ExecutorKind::Container;
+    let wanted = options.executor;
+    file.environment.retain(|one| wanted.is_none_or(|kind| one.executor() == kind));
+    if file.environment.is_empty() {
+        return Err(LocalError::NoEnvironment { wanted, there });
+    }
+    file.environment.retain(|one| container(one.executor()));
+    if file.environment.is_empty() {
+        return Err(LocalError::NoEnvironment { wanted: None, there });
+    }
+    for environment in &mut file.environment {
+        if let (task_file::Environment::Container(wish), Some(image)) = (environment, &options.image) {
+            wish.image = Some(image.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Reads a folder's task file, or what is needed of its tests in another format.

@@ -111,6 +111,7 @@ pub(crate) async fn worker_mode(
         until: body.until,
     };
     scheduler.store().set_worker_mode(&WorkerName::new(name.clone()), &wish).await?;
+    scheduler.wake().modes.ring();
     scheduler.wake().queued.ring();
     scheduler.wake().outbox.ring();
     scheduler.audit(&caller.name, "worker.mode", format!("worker/{name}"), to_json(&wish)).await?;

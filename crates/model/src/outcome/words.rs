@@ -20,11 +20,13 @@ pub fn exit_code(code: u8) -> ExitMeans {
     })
 }
 
-/// The exit code of a task with a result file, in a format whose programs are not known.
+/// The exit code of a task with a result file, in a format whose programs are not known. With 1 they say that
+/// something failed or was found.
 #[must_use]
 pub fn test_exit_code(code: u8) -> ExitMeans {
     match code {
-        0 | 1 => ExitMeans::FromResults,
+        0 => ExitMeans::FromResults,
+        1 => ExitMeans::FromFailures,
         _ => ExitMeans::Outcome(TASK),
     }
 }
@@ -44,11 +46,13 @@ pub fn tmt_exit_code(code: u8) -> ExitMeans {
 
 /// The exit code of `autopkgtest`. The bits are 2 (a test was skipped, or a flaky one failed), 4 (a test
 /// failed) and 8; 8 alone is a package without tests that say anything, with 4 an erroneous package, which
-/// Debian's own infrastructure counts as failed; 16 is a broken testbed, 20 bad usage.
+/// Debian's own infrastructure counts as failed; 16 is a broken testbed, 20 bad usage. 1 is not its own, but what
+/// a script around it says when something failed.
 #[must_use]
 pub fn autopkgtest_exit_code(code: u8) -> ExitMeans {
     match code {
         0 => ExitMeans::Outcome(Outcome::Passed),
+        1 => ExitMeans::FromFailures,
         2 => ExitMeans::FromResults,
         4 | 6 | 12 | 14 => ExitMeans::Outcome(Outcome::Failed),
         8 => ExitMeans::Outcome(Outcome::Skipped),
@@ -76,16 +80,16 @@ pub const fn tap(ok: bool, directive: Option<TapDirective>) -> Outcome {
     }
 }
 
-/// An element inside a test case of JUnit XML. Surefire's flaky tests passed after they had failed; a
+/// An element inside a test case of JUnit XML, in any case. Surefire's flaky tests passed after they had failed; a
 /// `warning` is PHPUnit's.
 #[must_use]
 pub fn junit(element: &str) -> Option<Outcome> {
-    Some(match element {
-        "failure" | "rerunFailure" => Outcome::Failed,
-        "error" | "rerunError" => TASK,
+    Some(match element.to_ascii_lowercase().as_str() {
+        "failure" | "rerunfailure" => Outcome::Failed,
+        "error" | "rerunerror" => TASK,
         "skipped" | "disabled" | "ignored" => Outcome::Skipped,
         "warning" => Outcome::NeedsInspection,
-        "flakyFailure" | "flakyError" => Outcome::Info,
+        "flakyfailure" | "flakyerror" => Outcome::Info,
         _ => return None,
     })
 }

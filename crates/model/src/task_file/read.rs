@@ -407,6 +407,8 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     let format = format.unwrap_or_default();
     let path_node = fields.get("path");
     let path = path_node.and_then(|node| reader.name_of(node, "`path`"));
+    // It is looked for there in any case.
+    let path = path.map(|path| path.strip_prefix(OUTPUT).map(str::to_owned).unwrap_or(path));
     let exit = fields.get("exit").map_or_else(|| default_exit(format), |node| read_exit(reader, node));
     fields.finish(reader);
     match (format, path_node, &path) {
@@ -427,6 +429,9 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     }
     Some(Results { testcase, publish: publish.unwrap_or_default(), format, path, exit })
 }
+
+/// How a path begins that is in the output folder, as commands write it.
+const OUTPUT: &str = "$TASKBOT_OUTPUT/";
 
 fn read_exit(reader: &Reader, node: &Node) -> BTreeMap<String, ExitMeans> {
     let Yaml::Map(entries) = &node.value else {
@@ -467,7 +472,9 @@ fn read_artifacts(reader: &Reader, node: &Node) -> Artifacts {
     let default = Artifacts::default();
     let Some(mut fields) = reader.fields(node, "`artifacts`") else { return default };
     let paths_node = fields.get("paths");
-    let paths = paths_node.and_then(|node| reader.texts_of(node, "`paths`")).unwrap_or_default();
+    let mut paths = paths_node.and_then(|node| reader.texts_of(node, "`paths`")).unwrap_or_default();
+    // Everything there is taken in any case; below the work folder it would be something else.
+    paths.retain(|path| !path.starts_with(OUTPUT));
     let max_node = fields.get("max");
     let max_bytes = max_node.and_then(|node| reader.size_of(node, "`max`")).unwrap_or(default.max_bytes);
     let publish = fields.get("publish").and_then(|node| reader.bool_of(node, "`publish`")).unwrap_or(false);

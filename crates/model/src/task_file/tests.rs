@@ -161,6 +161,17 @@ fn what_yaml_would_change_is_refused() {
 }
 
 #[test]
+fn paths_of_the_output_folder_are_taken_as_commands_write_them() {
+    let text = "name: a\nrun: x\nresults: {format: tap, path: $TASKBOT_OUTPUT/*.tap}\nartifacts: {paths: [a.log, $TASKBOT_OUTPUT/**]}\n";
+    let (file, report) = parse("task.yaml", text).unwrap();
+    assert!(report.diagnostics.is_empty(), "{report}");
+    assert_eq!(
+        (file.results.path.as_deref(), file.artifacts.paths),
+        (Some("*.tap"), vec!["a.log".to_owned()])
+    );
+}
+
+#[test]
 fn inputs_are_checked() {
     let (file, _) = parse("task.yaml", WHOLE).unwrap();
     let check = |given: Value, expect: Result<Value, &str>| {

@@ -27,6 +27,7 @@ failed command1 (stderr: W: deprecated: use x)
 failed command2 (timed out)
 failed control (Test must have either path or command)",
     );
+    check("\u{feff}a PASS\r\nb FAIL x\r\n", "passed a\nfailed b (x)");
     check("*                    SKIP no tests in this package\n", "all skipped: no tests in this package");
     check("a PASS\n\na FAIL broken\n", "passed a\nfailed a (broken)");
 }

@@ -19,7 +19,7 @@ fn conclusions() {
     let plain: &[(&str, &str)] = &[("0", "passed"), ("1", "failed"), ("77", "skipped"), ("*", "error")];
     let check = |exit: &[(&str, &str)], code: i32, taps: &[&str], expect: &str, note: Option<&str>| {
         let documents = taps.iter().map(|tap| parse(ResultFormat::Tap, "r.tap", tap.as_bytes())).collect();
-        let conclusion = conclude(code, &map(exit), documents);
+        let conclusion = conclude(code, &map(exit), None, documents);
         assert_eq!(
             (conclusion.outcome.as_str(), conclusion.note.as_deref()),
             (expect, note),
@@ -52,7 +52,7 @@ fn conclusions() {
         0,
         &[],
         "error(bad_results)",
-        Some("exit code 0 leaves the outcome to the results, but there is no result document"),
+        Some("exit code 0 leaves the outcome to the results, but there is no result file"),
     );
     // A document that cannot be read is never a pass, and neither is a failed result under a good exit code.
     let truncated = "r.tap:2: the plan on line 1 says 2 test points, but there are 1; the tests died early, the document is truncated, or the plan is wrong";
@@ -91,12 +91,50 @@ fn conclusions() {
         Some("12000 results in 2 documents, the limit is 9999; report fewer"),
     );
     let empty = parse(ResultFormat::Json, "r.json", br#"{"results": []}"#);
-    let conclusion = conclude(0, &map(from_results), vec![empty]);
+    let conclusion = conclude(0, &map(from_results), None, vec![empty]);
     assert_eq!(conclusion.outcome.as_str(), "error(bad_results)");
     assert_eq!(
         conclusion.note.unwrap(),
-        "exit code 0 leaves the outcome to the results, but the result document holds no results"
+        "exit code 0 leaves the outcome to the results, but the result file holds no results"
     );
+}
+
+#[test]
+fn a_program_that_says_that_something_failed_is_not_contradicted_by_passes() {
+    let check = |tap: &str, expect: &str, note: Option<&str>| {
+        let document = parse(ResultFormat::Tap, "r.tap", tap.as_bytes());
+        let conclusion = conclude(1, &map(&[("1", "from-failures")]), Some("r.tap"), vec![document]);
+        assert_eq!((conclusion.outcome.as_str(), conclusion.note.as_deref()), (expect, note), "{tap}");
+    };
+    check("1..2\nok 1\nnot ok 2", "failed", None);
+    check("1..1\nnot ok 1 # TODO", "info", None);
+    check("1..1\nok 1", "failed", Some("exit code 1 says failed, but the results say passed"));
+    let skipped = Some("exit code 1 says failed, but the results say skipped");
+    check("1..1\nok 1 # SKIP", "failed", skipped);
+    check("1..0 # SKIP", "failed", skipped);
+}
+
+#[test]
+fn a_result_file_that_is_not_there_is_no_pass() {
+    let check = |code: i32, exit: &[(&str, &str)], expect: &str, note: Option<&str>| {
+        let conclusion = conclude(code, &map(exit), Some("r.xml"), Vec::new());
+        assert_eq!((conclusion.outcome.as_str(), conclusion.note.as_deref()), (expect, note), "{exit:?}");
+    };
+    let missing = |says: &str| {
+        format!(
+            "exit code 0 {says}, but there is no result file `r.xml` below the work folder or $TASKBOT_OUTPUT"
+        )
+    };
+    for said in ["passed", "info", "needs_inspection"] {
+        check(0, &[("0", said)], "error(bad_results)", Some(&missing(&format!("says {said}"))));
+    }
+    for said in ["from-results", "from-failures"] {
+        check(0, &[("0", said)], "error(bad_results)", Some(&missing("leaves the outcome to the results")));
+    }
+    for said in ["failed", "skipped", "not_applicable"] {
+        check(0, &[("0", said)], said, None);
+    }
+    check(3, &[("0", "passed")], "error(task)", Some("exit code 3"));
 }
 
 #[test]
@@ -104,7 +142,7 @@ fn a_report_names_every_sub_result() {
     let document = r#"{"results": [{"name": "a.rpm", "outcome": "failed", "note": "bad",
         "children": [{"name": "rule", "outcome": "failed", "data": {"file": "/x"}}]}]}"#;
     let parsed = parse(ResultFormat::Json, "r.json", document.as_bytes());
-    let conclusion = conclude(1, &map(&[("1", "from-results")]), vec![parsed]);
+    let conclusion = conclude(1, &map(&[("1", "from-results")]), None, vec![parsed]);
     let report = report("dist.rpmlint", Some(&Item::new("koji_build", "a-1-1.fc42")), Some(12), &conclusion);
     insta::assert_json_snapshot!(report, @r#"
     {

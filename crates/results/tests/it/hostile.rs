@@ -170,7 +170,7 @@ const SAMPLES: [(ResultFormat, &str); 10] = [
 /// How an attempt with this one document and exit code 0 ends.
 fn outcome(format: ResultFormat, document: &[u8]) -> Outcome {
     let exit = [("0".to_owned(), ExitMeans::FromResults)].into();
-    conclude(0, &exit, vec![parse(format, "r", document)]).outcome
+    conclude(0, &exit, Some("r"), vec![parse(format, "r", document)]).outcome
 }
 
 /// Words that make up the other formats, in any order.

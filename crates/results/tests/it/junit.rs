@@ -45,6 +45,12 @@ fn suites_and_cases() {
     check("<testsuites><testsuite name=\"empty\" tests=\"0\"/></testsuites>", "");
     check("<testsuites><testcase name=\"loose\"/></testsuites>", "passed loose");
     check(
+        "<testsuites><error message=\"no network\"/><testsuite name=\"s\"><testcase name=\"c\"/></testsuite></testsuites>",
+        "error(task) test suites on line 1 (no network)\n  passed s\n    passed c",
+    );
+    check("<testsuites name=\"all\"><failure/></testsuites>", "failed all");
+    check(&suite("<testcase name=\"c\"><Failure/></testcase>"), "failed s\n  failed c");
+    check(
         "<x:testsuite xmlns:x=\"urn:x\" name=\"n\"><x:testcase name=\"c\"/></x:testsuite>",
         "passed n\n  passed c",
     );

@@ -35,6 +35,7 @@ fn means(means: ExitMeans) -> String {
     match means {
         ExitMeans::Outcome(outcome) => outcome.to_string(),
         ExitMeans::FromResults => "from-results".to_owned(),
+        ExitMeans::FromFailures => "from-failures".to_owned(),
     }
 }
 

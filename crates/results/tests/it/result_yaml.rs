@@ -42,8 +42,12 @@ info ",
 fn a_report_keeps_the_items() {
     let parsed = parse(ResultFormat::Resultyaml, "r.yml", DEPCHECK.as_bytes());
     let exit = [("0".to_owned(), "from-results".parse().unwrap())].into();
-    let report =
-        report("dist.depcheck", Some(&Item::new("compose", "f42")), None, &conclude(0, &exit, vec![parsed]));
+    let report = report(
+        "dist.depcheck",
+        Some(&Item::new("compose", "f42")),
+        None,
+        &conclude(0, &exit, None, vec![parsed]),
+    );
     let told = |result: &model::result::NewResult| {
         format!("{} {} {}", result.testcase, result.item.as_ref().unwrap(), result.outcome)
     };

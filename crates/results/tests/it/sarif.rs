@@ -73,6 +73,32 @@ fn levels_come_from_rules() {
 }
 
 #[test]
+fn a_rule_is_found_in_its_component_and_its_level_can_be_set_by_the_run() {
+    let document = r#"{"version": "2.1.0", "runs": [{"tool": {
+        "driver": {"name": "d", "rules": [{"id": "own", "defaultConfiguration": {"level": "note"}}, {"id": "loud", "defaultConfiguration": {"level": "error"}}]},
+        "extensions": [{"name": "pack", "rules": [{"id": "cpp/x", "defaultConfiguration": {"level": "error"}}]}]},
+        "invocations": [{"executionSuccessful": true, "ruleConfigurationOverrides": [
+            {"descriptor": {"id": "loud"}, "configuration": {"level": "note"}},
+            {"descriptor": {"index": 0}, "configuration": {"level": "warning"}},
+            {"descriptor": {"id": "cpp/x"}, "configuration": {"enabled": true}}]}],
+        "results": [
+            {"rule": {"id": "cpp/x", "index": 0, "toolComponent": {"name": "pack"}}, "message": {"text": "by the component's name"}},
+            {"rule": {"index": 0, "toolComponent": {"index": 0}}, "message": {"text": "by its index"}},
+            {"ruleId": "cpp/x", "ruleIndex": 0, "message": {"text": "an index of another rule"}},
+            {"ruleId": "loud", "message": {"text": "toned down"}},
+            {"ruleId": "own", "message": {"text": "toned up"}}]}]}"#;
+    check(
+        document,
+        "failed d
+  failed cpp/x (by the component's name) level=error rule=cpp/x
+  failed cpp/x (by its index) level=error rule=cpp/x
+  failed cpp/x (an index of another rule) level=error rule=cpp/x
+  info loud (toned down) level=note rule=loud
+  needs_inspection own (toned up) level=warning rule=own",
+    );
+}
+
+#[test]
 fn kinds_suppressions_and_baselines() {
     check(
         &results(

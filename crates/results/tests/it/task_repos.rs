@@ -104,9 +104,9 @@ impl Checkout {
                 fs::read(output.join(path)).ok().map(|bytes| parse(results.format, path, &bytes))
             };
             let documents = results.path.as_deref().and_then(read);
-            conclude(code, &results.exit, documents.into_iter().collect())
+            conclude(code, &results.exit, results.path.as_deref(), documents.into_iter().collect())
         } else {
-            conclude(i32::from(u8::MAX), &results.exit, Vec::new())
+            conclude(i32::from(u8::MAX), &results.exit, None, Vec::new())
         };
         assert_eq!(self.sh(&self.task.cleanup, &mut log), 0, "{log}");
         Ran { conclusion, log, prepared }

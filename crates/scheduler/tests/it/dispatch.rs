@@ -47,6 +47,36 @@ async fn a_stop_and_a_protocol_end_a_claim_at_once() {
 }
 
 #[tokio::test]
+async fn a_worker_that_waits_for_tasks_hears_at_once_that_it_is_to_take_none() {
+    let bed = Bed::new().await;
+    let known = || async { (!bed.store.workers(60_000).await.unwrap().is_empty()).then_some(()) };
+    for (mode, end) in [(WorkerMode::Drain, true), (WorkerMode::Cordon, false)] {
+        bed.store.hello(&"w".into(), "1", &Default::default()).await.unwrap();
+        bed.store.set_worker_mode(&"w".into(), &WorkerMode::Active.into()).await.unwrap();
+        let (scheduler, start) = (bed.scheduler.clone(), Instant::now());
+        let poll =
+            tokio::spawn(async move { scheduler.claim(&claim("w", 1, 60), &CancellationToken::new()).await });
+        until("the worker to be known", known).await;
+        bed.store.set_worker_mode(&"w".into(), &mode.into()).await.unwrap();
+        bed.scheduler.wake().modes.ring();
+        let reply = poll.await.unwrap().unwrap();
+        assert!(reply.drain && reply.end == end && reply.assignments.is_empty(), "{mode:?}: {reply:?}");
+        assert!(start.elapsed() < Duration::from_secs(15), "it was told when its patience was over");
+    }
+    // Cordoned, it waits for the word that it may again.
+    let (scheduler, start) = (bed.scheduler.clone(), Instant::now());
+    let poll =
+        tokio::spawn(async move { scheduler.claim(&claim("w", 0, 60), &CancellationToken::new()).await });
+    tokio::task::yield_now().await;
+    bed.store.set_worker_mode(&"w".into(), &WorkerMode::Active.into()).await.unwrap();
+    bed.scheduler.wake().modes.ring();
+    let reply = poll.await.unwrap().unwrap();
+    assert!(!reply.drain && reply.assignments.is_empty(), "{reply:?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "it was told when its patience was over");
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn an_attempt_goes_from_claim_to_finish() {
     let mut bed = Bed::new().await;
     bed.start();

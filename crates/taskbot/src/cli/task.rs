@@ -282,10 +282,14 @@ pub(crate) struct RerunWhich {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "What is wrong with the task file or the inputs, or that no known worker can run it, is told at once.
+
+Examples:
   taskbot task submit rpmlint --item koji_build:audit-2.8-1.fc42 --input nvr=audit-2.8-1.fc42 --watch
   taskbot task submit --git https://git.example.org/tests.git --ref main --path smoke
-  taskbot task submit rpmlint --input nvr=x-1-1 --key nightly-x    the same key again is the same task")]
+  taskbot task submit rpmlint --input nvr=x-1-1 --key nightly-x    the same key again is the same task"
+)]
 pub(crate) struct Submit {
     /// A registered task
     #[arg(required_unless_present = "git", conflicts_with = "git")]
@@ -363,7 +367,7 @@ pub(crate) struct RunLocal {
     /// Only this executor: container, vm, sandbox, external or local (which is no isolation)
     #[arg(long, value_name = "EXECUTOR")]
     pub(crate) executor: Option<String>,
-    /// The image for containers, in place of the task file's: NAME:TAG, NAME@DIGEST or an id
+    /// The image for containers, in place of the task file's: NAME:TAG, NAME@DIGEST or an id; only a container will do then
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
     /// A secret for the task, from a file

@@ -42,7 +42,8 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
     let mut config = Config::load(global.config.as_deref())?.config;
     config.worker.secrets = args.secrets.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
     // Which executor is used is up to the caller: this machine is theirs.
-    if let Some(kind) = args.executor.as_deref().map(work::parse_kind).transpose()? {
+    let wanted = args.executor.as_deref().map(work::parse_kind).transpose()?;
+    if let Some(kind) = wanted {
         let set = &mut config.worker.executors;
         let only = |name: &str| kind.as_str() == name;
         (set.container, set.vm) = (only("container"), only("vm"));
@@ -75,6 +76,7 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         item,
         trusted,
         root: args.root.clone(),
+        executor: wanted,
         image: args.image.clone(),
         artifacts_to: args.keep.clone(),
     };
@@ -177,6 +179,10 @@ fn refused(error: LocalError) -> Fault {
             Fault::new(fault::INFRA, format!("the task file is wrong\n{shown}"))
         }
         LocalError::BadInputs(why) => Fault::usage(format!("{why}; inputs are given by --input NAME=VALUE")),
+        LocalError::NoEnvironment { wanted, .. } => {
+            let option = if wanted.is_some() { "--executor" } else { "--image" };
+            Fault::usage(format!("{option}: {error}"))
+        }
         LocalError::BadTests(_) | LocalError::NoTests(..) | LocalError::NotInside(..) => {
             Fault::usage(error.to_string())
         }

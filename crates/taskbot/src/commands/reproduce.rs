@@ -187,8 +187,8 @@ impl Recipe {
         self.check_secrets(&here.secrets)?;
         let mut git = git_config(&Config::load(global.config.as_deref())?.config);
         // One on this machine's disk is the caller's to read.
-        git.local_roots
-            .extend(Path::new(&self.repo.git).is_absolute().then(|| PathBuf::from(&self.repo.git)));
+        let folder = Path::new(self.repo.git.strip_prefix("file://").unwrap_or(&self.repo.git));
+        git.local_roots.extend(folder.is_absolute().then(|| folder.to_owned()));
         let scratch =
             tempfile::Builder::new().prefix("taskbot-reproduce-").tempdir().context("no temporary folder")?;
         let cache = GitCache::new(scratch.path().join("mirrors"), git)

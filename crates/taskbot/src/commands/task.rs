@@ -62,7 +62,12 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
         }
         TaskCommand::Submit(args) => {
             let task = context.client.post("tasks", &submission(&args)?).await?;
-            return made(context, &task, args.watch, args.timeout.as_deref()).await;
+            if args.watch {
+                return made(context, &task, true, args.timeout.as_deref()).await;
+            }
+            let (task, code) = watch::made_ready(context, task).await?;
+            made(context, &task, false, None).await?;
+            return Ok(code);
         }
         TaskCommand::Artifacts { id, get, all, into } => {
             let id = context.client.task_id(&id).await?;

@@ -8,12 +8,16 @@ use crate::{
 };
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use model::{TaskState, units::parse_duration};
+use model::{TaskState, task::WaitReason, units::parse_duration};
 use serde_json::Value;
 use std::{ops::ControlFlow, time::Duration};
 
 /// Ends waiting by `--timeout`.
 const TIMEOUT: u8 = 124;
+/// How long a task that was just made may take to become ready before it is left to itself.
+const READY_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked at.
+const READY_POLL: Duration = Duration::from_millis(100);
 
 /// Watches a task until it is final.
 ///
@@ -45,6 +49,37 @@ pub(crate) async fn run(context: &Context, id: &str, timeout: Option<&str>) -> R
         output::note(format_args!("the task goes on; to watch it again: taskbot task watch {id}"));
     }
     Ok(code)
+}
+
+/// Looks at a task that was just made until its file was read, for a moment at most: what is wrong with the file or
+/// the inputs, or that no worker can run it, is known then, and told. The task as it is then, and the exit code.
+///
+/// # Errors
+/// The server says no.
+pub(crate) async fn made_ready(context: &Context, task: Value) -> Result<(Value, u8)> {
+    let (mut task, path) = (task.clone(), format!("tasks/{}", text_at(&task, "id")));
+    let ready = async {
+        loop {
+            let state = serde_json::from_value::<TaskState>(task["state"].clone());
+            match state {
+                Ok(TaskState::Waiting { reason: WaitReason::Resolving, error: None, .. }) => {}
+                other => return Ok::<_, anyhow::Error>(other.ok()),
+            }
+            tokio::time::sleep(READY_POLL).await;
+            task = context.client.get(&path, &[]).await?["task"].take();
+        }
+    };
+    let state = tokio::time::timeout(READY_LIMIT, ready).await.ok().transpose()?.flatten();
+    let Some(state) = state else { return Ok((task, fault::DONE)) };
+    let code = if state.is_final() { exit_code(&state) } else { fault::DONE };
+    let is_stuck = matches!(
+        &state,
+        TaskState::Queued { unmet: Some(_), .. } | TaskState::Waiting { error: Some(_), .. }
+    );
+    if is_stuck || (state.is_final() && code != fault::DONE) {
+        output::note(describe(&task, &state));
+    }
+    Ok((task, code))
 }
 
 /// The exit code of a final state: the outcome's; 3 when there is none, since nothing is known then.

@@ -112,7 +112,12 @@ fn exit_codes_say_how_a_task_ended() {
     up.run(&["task", "show", &id]).expect(0, &["ran task"]);
     up.run(&["task", "list", "--outcome", "failed"]).expect(0, &["finished(failed)"]);
     up.run(&["task", "list", "--where", "{item.id: bad}", "-o", "jsonl"]).expect(0, &["\"bad\""]);
-    up.run(&["task", "submit", "check"]).expect(0, &[]);
+    up.run(&["task", "submit", "check"])
+        .expect(3, &["error(bad_task)", "input `name` is missing", "task watch"]);
+    let nobody = up.run(&["task", "submit", "check", "--input", "name=a", "--arch", "vax"]);
+    let nobody = nobody.expect(0, &["no known worker can run it", "arch vax"]);
+    up.run(&["task", "cancel", nobody.out.trim()]).expect(0, &["cancelled"]);
+    up.run(&["task", "submit", "check"]).expect(3, &[]);
     up.run(&["task", "watch", "@latest"]).expect(3, &["error(bad_task)", "name"]);
     up.run(&["task", "submit", "chekc"]).expect(5, &["did you mean `check`?"]);
 }

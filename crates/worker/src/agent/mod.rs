@@ -58,7 +58,7 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(60);
 pub const HEARTBEAT_EVERY_MAX: Duration = Duration::from_secs(5);
 /// How often the phases of attempts are looked at, so that a change is told soon.
 pub const PHASES_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
-/// How often a drained worker asks whether it still is.
+/// How often a worker that is to take no tasks asks whether that still is so, where the server does not let it wait.
 pub const DRAINED_POLL: Duration = Duration::from_secs(10);
 /// How often executors are probed, orphans swept and caches trimmed.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(300);
@@ -228,8 +228,13 @@ impl Agent {
                     () = shutdown.kill.cancelled() => break,
                 }
             }
-            // The first word is answered at once, so that a worker that is not wanted learns it.
-            let (free, wait) = if known && !drained { (free, CLAIM_WAIT_SECONDS) } else { (0, 0) };
+            // The first word is answered at once, so that a worker that is not wanted learns it. One that is to take
+            // no tasks waits to hear that it may again.
+            let (free, wait) = match (known, drained) {
+                (false, _) => (0, 0),
+                (true, false) => (free, CLAIM_WAIT_SECONDS),
+                (true, true) => (0, CLAIM_WAIT_SECONDS),
+            };
             let request = self.claim_request(free, wait);
             let asked_at = Instant::now();
             let reply = tokio::select! {
@@ -252,8 +257,8 @@ impl Agent {
                         return Ok(());
                     }
                     match (reply.drain, hasty) {
-                        (true, _) => DRAINED_POLL,
-                        (false, true) => CLAIM_PAUSE,
+                        (true, _) if asked_at.elapsed() < CLAIM_PAUSE => DRAINED_POLL,
+                        (true, _) | (false, true) => CLAIM_PAUSE,
                         (false, false) => Duration::ZERO,
                     }
                 }

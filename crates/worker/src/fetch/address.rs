@@ -17,7 +17,8 @@ use url::{Host, Url};
 /// An address that must not be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{host} is {address}, which is not a public address, or refused; `worker.fetch.private_hosts` of the worker's configuration says which of these are allowed"
+    "{}{address} is not a public address, or refused; `worker.fetch.private_hosts` of the worker's configuration says which of these are allowed",
+    if *host == address.to_string() { String::new() } else { format!("{host} is {address}: ") }
 )]
 pub struct RefusedAddress {
     host: String,

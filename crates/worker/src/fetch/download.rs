@@ -204,7 +204,7 @@ impl Downloader {
         let disk = |error: &std::io::Error| Trouble::Final(FetchError::disk(&path, error));
         let said = response.content_length().map(|rest| at + rest);
         if let Some(said) = said.filter(|said| *said > self.bytes_max) {
-            return Err(too_large(url, said, self.bytes_max).into());
+            return Err(too_large(url, Some(said), self.bytes_max).into());
         }
         let modified = response.headers().get(header::LAST_MODIFIED).and_then(|text| text.to_str().ok());
         let meta = Meta {
@@ -232,7 +232,7 @@ impl Downloader {
             bytes += chunk.len() as u64;
             if bytes > self.bytes_max {
                 entry.drop_part();
-                return Err(too_large(url, bytes, self.bytes_max).into());
+                return Err(too_large(url, None, self.bytes_max).into());
             }
             file.write_all(&chunk).await.map_err(|error| disk(&error))?;
         }

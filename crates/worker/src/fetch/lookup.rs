@@ -81,7 +81,7 @@ impl Fetcher {
         let wanted = Wanted { url: url.clone(), to: "page".to_owned(), sha256: None };
         let fetched = self.fetch_one(&wanted, &to, log).await?;
         if fetched.size_bytes > LOOKUP_BYTES_MAX {
-            return Err(super::too_large(url, fetched.size_bytes, LOOKUP_BYTES_MAX));
+            return Err(super::too_large(url, Some(fetched.size_bytes), LOOKUP_BYTES_MAX));
         }
         read(&to)
     }

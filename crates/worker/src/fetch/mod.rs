@@ -325,7 +325,7 @@ impl Fetcher {
         }
         let size_bytes = copy(path, to.to_owned()).await?;
         if size_bytes > self.config.file_bytes_max {
-            return Err(too_large(&one.url, size_bytes, self.config.file_bytes_max));
+            return Err(too_large(&one.url, Some(size_bytes), self.config.file_bytes_max));
         }
         let sha256 = hash(to.to_owned()).await?;
         check_sha(&one.url, one.sha256.as_deref(), &sha256)?;
@@ -333,9 +333,11 @@ impl Fetcher {
     }
 }
 
-fn too_large(url: &Url, bytes: u64, max: u64) -> FetchError {
-    let (bytes, max) = (format_size(bytes), format_size(max));
-    FetchError::limit(format!("`{}` has {bytes}, this worker takes at most {max}", Shown(url)))
+/// With its size, where that is known.
+fn too_large(url: &Url, bytes: Option<u64>, max: u64) -> FetchError {
+    let (max, bytes) = (format_size(max), bytes.map(format_size));
+    let size = bytes.filter(|bytes| *bytes != max).unwrap_or_else(|| format!("more than {max}"));
+    FetchError::limit(format!("`{}` has {size}, this worker takes at most {max}", Shown(url)))
 }
 
 fn check_sha(url: &Url, expect: Option<&str>, got: &str) -> Result<(), FetchError> {

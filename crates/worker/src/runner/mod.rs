@@ -271,19 +271,20 @@ fn is_last(job: &Job, end: &AttemptEnd) -> bool {
     }
 }
 
-/// Why an outcome that somebody must act on is what it is: the note, or how many sub-results are to blame.
+/// Why an outcome that somebody must act on is what it is: the note, and which sub-results are to blame. Each is
+/// called what it is: a test that failed beside one that could not tell is no error.
 fn reason(result: &NewResult) -> Option<String> {
     if result.outcome.is_good() {
         return result.note.as_deref().map(one_line);
     }
     let mut bad = Vec::new();
     collect_bad(&result.children, &mut bad);
-    let named = match bad.as_slice() {
-        [] => None,
-        [one] => Some((*one).to_owned()),
-        [first, rest @ ..] => Some(format!("{first} and {} more", rest.len())),
-    };
-    let named = named.map(|named| format!("{}: {named}", result.outcome.class()));
+    bad.sort_by_key(|(outcome, _)| std::cmp::Reverse(outcome.severity()));
+    let named = bad.chunk_by(|(one, _), (other, _)| one.class() == other.class()).map(|alike| {
+        let (outcome, first) = alike[0];
+        let more = if alike.len() > 1 { format!(" and {} more", alike.len() - 1) } else { String::new() };
+        format!("{}: {first}{more}", outcome.class())
+    });
     let text = result.note.iter().cloned().chain(named).collect::<Vec<_>>().join("; ");
     (!text.is_empty()).then(|| one_line(&text))
 }
@@ -315,11 +316,12 @@ fn strip(result: &mut NewResult) {
     result.children.iter_mut().for_each(strip);
 }
 
-/// The results without children that somebody must act on.
-fn collect_bad<'a>(results: &'a [NewResult], bad: &mut Vec<&'a str>) {
+/// The results without children that somebody must act on, and those that are worse than their children.
+fn collect_bad<'a>(results: &'a [NewResult], bad: &mut Vec<(Outcome, &'a str)>) {
     for result in results {
-        if result.children.is_empty() && !result.outcome.is_good() {
-            bad.push(&result.testcase);
+        let blame = |child: &NewResult| child.outcome.severity() >= result.outcome.severity();
+        if !result.outcome.is_good() && !result.children.iter().any(blame) {
+            bad.push((result.outcome, &result.testcase));
         }
         collect_bad(&result.children, bad);
     }

@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
             for environment in &job.file.environment {
                 let kind = environment.executor();
                 let Some(executor) = runner.executor(kind) else {
-                    tried.push(format!("{kind}: this worker has none"));
+                    tried.push(format!("{kind}: this worker has none (`worker.executors` switches it off)"));
                     continue;
                 };
                 let limit = runner.limit(job.file.timeout.provision, Some(kind));

@@ -64,6 +64,12 @@ fn reasons_are_one_line_and_name_what_is_to_blame() {
         vec![good, result("t.g", Outcome::Failed, vec![bad("t.g.b"), bad("t.g.c")])],
         Some("failed: t.g.b and 1 more"),
     );
+    let lost = result("t.e", Outcome::Error(ErrorReason::Task), Vec::new());
+    check(vec![bad("t.a"), lost, bad("t.b")], Some("error: t.e; failed: t.a and 1 more"));
+    check(
+        vec![result("t.g", Outcome::Error(ErrorReason::Task), vec![bad("t.g.b")])],
+        Some("error: t.g; failed: t.g.b"),
+    );
     let long = "x".repeat(RESULT_BYTES_MAX / 1050);
     let noted = NewResult { note: Some(long.clone()), ..bad("t.a") };
     let mut whole = result("t", Outcome::Failed, vec![noted; 1000]);

@@ -99,7 +99,8 @@ pub(super) fn conclude(
             };
         }
     };
-    let mut conclusion = results::conclude(code, &job.file.results.exit, documents);
+    let mut conclusion =
+        results::conclude(code, &job.file.results.exit, job.file.results.path.as_deref(), documents);
     if let Exit::Signal(signal) = exit {
         let note = conclusion.note.map(|note| format!(" ({note})")).unwrap_or_default();
         conclusion.note = Some(format!("run was killed by signal {signal}{note}"));

@@ -192,7 +192,7 @@ async fn results_are_read_and_bad_ones_are_no_pass() {
     let (bench, ended) = check(&in_output, "passed", "").await;
     assert_eq!(ended.artifacts[0].name, "r.tap");
     assert_eq!(bench.left("r.tap"), "1..1\nok 1 - a\n");
-    check(&format!("{tap}'true'"), "error(bad_results)", "there is no result document").await;
+    check(&format!("{tap}'true'"), "error(bad_results)", "there is no result file `r.tap`").await;
     check(&format!("{tap}echo 'ok 1' > r.tap"), "error(bad_results)", "r.tap:1").await;
     check(&format!("{tap}ln -s /etc/passwd r.tap"), "error(bad_results)", "").await;
     let cut = format!("artifacts: {{max: 1K}}\n{tap}head -c 2000 /dev/zero > r.tap");

@@ -257,10 +257,10 @@ async fn what_goes_wrong_says_whose_fault_it_is() {
         ("/large", ErrorReason::Limit, "at most 1 MiB"),
         ("/broken", ErrorReason::Infra, "503"),
         ("/loop", ErrorReason::BadTask, "redirects"),
-        ("/out", ErrorReason::BadTask, "169.254.169.254, which is not a public address"),
+        ("/out", ErrorReason::BadTask, "169.254.169.254 is not a public address"),
         ("/name", ErrorReason::BadTask, "not a public address"),
         ("/mapped", ErrorReason::BadTask, "not a public address"),
-        ("/range", ErrorReason::BadTask, "203.0.114.7, which is not a public address, or refused"),
+        ("/range", ErrorReason::BadTask, "203.0.114.7 is not a public address, or refused"),
         ("/file", ErrorReason::BadTask, "cannot be followed"),
         ("/none", ErrorReason::BadTask, "404"),
     ] {

@@ -284,6 +284,22 @@ async fn a_fork_bomb_ends_with_its_machine() {
 }
 
 #[tokio::test]
+async fn a_kernel_that_panics_in_the_middle_of_a_command_and_stays() {
+    let bench = Bench::new();
+    let wish = VmWish { append: Some("quiet panic=0".into()), ..kernel_wish() };
+    let mut place = bench.place(wish, boot_files).await;
+    let started = place.start(&Log::default(), &CancellationToken::new()).await;
+    started.unwrap();
+    let began = Instant::now();
+    let (exit, log) = Commands::run(&["echo c >/proc/sysrq-trigger; sleep 600"]).on(&mut place).await;
+    assert_eq!(exit.unwrap(), Exit::Gone, "{}", log.text());
+    assert!(log.text().contains("the machine's kernel panicked"), "{}", log.text());
+    assert!(began.elapsed() < Duration::from_secs(120));
+    place.destroy().await.unwrap();
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
 async fn what_does_not_come_up_says_why() {
     let bench = Bench::new();
     let start = async |wish: VmWish, fill: fn(&Path), stop: &CancellationToken| {
@@ -327,6 +343,15 @@ async fn what_does_not_come_up_says_why() {
     assert!(matches!(&error, StartError::Failed(_)), "{error}");
     assert!(log.contains("panic") || error.to_string().contains("panic"), "{error}: {log}");
     assert!(files.contains(&"vm/boot-console.log".to_owned()), "{files:?}");
+    // One that stays as it is after a panic does not wait for its limit.
+    let wish = VmWish {
+        initrd: vec!["boot/initrd".into()],
+        append: Some("quiet modules=none panic=0".into()),
+        boot: Some(Duration::from_secs(600)),
+        ..kernel_wish()
+    };
+    let (error, ..) = start(wish, bare, &on).await;
+    assert!(matches!(&error, StartError::Failed(why) if why.contains("its kernel panicked")), "{error}");
     // Too slow.
     let wish = VmWish { boot: Some(Duration::from_millis(100)), ..kernel_wish() };
     let (error, ..) = start(wish, boot_files, &on).await;

@@ -6,7 +6,7 @@ use super::{
         host::{Place, infra},
     },
     arguments::{CONSOLE_SOCKET, CONTROL_SOCKET, Machine, OUTPUT_SOCKET, PERSON_SOCKET, QMP_SOCKET},
-    console::Console,
+    console::{Console, PANIC_REST},
     guest::{Guest, Input},
     process::Process,
     qmp::{Qmp, connect},
@@ -41,6 +41,8 @@ pub(super) struct Running {
     pub(super) guest: Option<Guest>,
     /// How much of the console the log has.
     logged: u64,
+    /// Up to where no kernel's panic was seen on the console.
+    calm_until: u64,
     pictures: PathBuf,
     /// See [`Machine::stays_at_end`].
     stays_at_end: bool,
@@ -151,9 +153,15 @@ impl Running {
             console,
             guest,
             logged: 0,
+            calm_until: 0,
             pictures: files.to_owned(),
             stays_at_end: machine.stays_at_end,
         })
+    }
+
+    /// After a reset: what a kernel said before is over.
+    pub(super) fn begins_again(&mut self) {
+        self.calm_until = self.console.news(u64::MAX).1;
     }
 
     /// Passes on to the log what came on the console.
@@ -200,11 +208,18 @@ impl Running {
         let what = &goal.what();
         let (mut came, mut seen) = (self.console.came.clone(), self.qmp.seen.clone());
         let mut last = Instant::now();
+        let (mut panic_from, mut resets) = (self.calm_until, self.qmp.seen.borrow().resets);
         loop {
             came.mark_unchanged();
             seen.mark_unchanged();
             self.show(log);
             let told = seen.borrow().clone();
+            if told.resets > resets {
+                self.begins_again();
+                (panic_from, resets) = (self.calm_until, told.resets);
+            }
+            let panicked = self.console.has_panicked(panic_from).map_err(|next| panic_from = next).is_ok();
+            self.calm_until = panic_from;
             if told.panicked || told.resets > RESETS_MAX {
                 let why =
                     if told.panicked { "its kernel panicked" } else { "it resets itself again and again" };
@@ -232,6 +247,9 @@ impl Running {
                 how = self.process.ended() => return Err(Setback::Ended(self.ended(what, &how))),
                 () = stop.cancelled() => return Err(Setback::Stopped),
                 () = sleep_until(patience.until) => Some("it took too long".to_owned()),
+                () = sleep_until(last + PANIC_REST), if panicked => {
+                    return Err(Setback::Ended(self.reason(what, "its kernel panicked")));
+                }
                 () = sleep_until(silent_until), if patience.idle.is_some() => {
                     let idle = format_duration(patience.idle.unwrap_or_default());
                     Some(format!("the console was silent for {idle}"))

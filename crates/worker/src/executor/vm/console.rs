@@ -6,15 +6,21 @@ use std::{
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::OwnedWriteHalf},
     sync::watch,
+    time::timeout,
 };
 
 /// The most of a console that is kept, in bytes.
 pub(super) const CONSOLE_BYTES_MAX: u64 = 16 << 20;
+/// What a kernel says when it gives up. Most stay as they are then, with `panic=0`.
+const PANIC: &str = "Kernel panic - not syncing";
+/// How long the console must be silent after that: a kernel that resets itself does so before.
+pub(super) const PANIC_REST: Duration = Duration::from_secs(20);
 /// How much of the end can be searched, in bytes.
 const TAIL_BYTES: usize = 256 * 1024;
 
@@ -110,6 +116,38 @@ impl Console {
         let part = text.since(from);
         let at = part.windows(wanted.len()).position(|window| window == wanted.as_bytes())?;
         Some(text.end() - part.len() as u64 + (at + wanted.len()) as u64)
+    }
+
+    /// Whether a kernel gave up after a position; if not, where to look on from.
+    pub(super) fn has_panicked(&self, from: u64) -> Result<(), u64> {
+        let text = self.text();
+        let part = text.since(from);
+        if part.windows(PANIC.len()).any(|window| window == PANIC.as_bytes()) {
+            return Ok(());
+        }
+        Err(from.max(text.end().saturating_sub(PANIC.len() as u64)))
+    }
+
+    /// Comes back once a kernel gave up after a position, and stays as it is.
+    pub(super) async fn panicked(&self, mut from: u64) {
+        let mut came = self.came.clone();
+        loop {
+            came.mark_unchanged();
+            let more = match self.has_panicked(from) {
+                Ok(()) => match timeout(PANIC_REST, came.changed()).await {
+                    Ok(more) => more,
+                    Err(_) => return,
+                },
+                Err(next) => {
+                    from = next;
+                    came.changed().await
+                }
+            };
+            if more.is_err() {
+                // Its end is seen by others.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// What came after a position, and the new position.

@@ -454,6 +454,7 @@ impl Vm {
         let host_ooms = process::oom_kills(&self.place);
         let mut seen = running.qmp.seen.clone();
         let resets = seen.borrow_and_update().resets;
+        let (_, quiet) = running.console.news(u64::MAX);
         let secret = request.profile != Profile::Install && !self.secrets.is_empty();
         if secret && !self.has_secrets {
             guest.keep(&self.secrets).await?;
@@ -466,6 +467,7 @@ impl Vm {
                 Ok(end) = ended => Ok(ScriptOutcome::Ended(end)),
                 Ok(_) = seen.wait_for(|seen| seen.resets > resets) => Ok(ScriptOutcome::Reset),
                 _ = running.process.ended() => Ok(ScriptOutcome::Gone),
+                () = running.console.panicked(quiet) => Ok(ScriptOutcome::Panicked),
             }
         };
         let watched = WatchedScript { ender: guest.ender(), process: &running.process };
@@ -477,6 +479,13 @@ impl Vm {
                 LineEnd::Exit(Exit::Oom)
             }
             Ended::Itself(ScriptOutcome::Gone) => LineEnd::Exit(Exit::Gone),
+            Ended::Itself(ScriptOutcome::Panicked) => {
+                log.write(b"\nthe machine's kernel panicked\n");
+                // It says nothing more, and nothing can be asked of it.
+                running.process.kill();
+                running.process.ended().await;
+                LineEnd::Exit(Exit::Gone)
+            }
             Ended::Itself(ScriptOutcome::Ended(ScriptEnd { code: 0, .. })) => LineEnd::Exit(Exit::Code(0)),
             Ended::Itself(ScriptOutcome::Ended(ScriptEnd { ooms: 1.., .. })) => LineEnd::Exit(Exit::Oom),
             Ended::Itself(ScriptOutcome::Ended(end)) => LineEnd::Exit(Exit::from_shell(end.code)),
@@ -493,6 +502,9 @@ impl Vm {
         log.write(b"\nthe machine resets itself\n");
         let limit = left.min(self.limit(self.wish.boot_limit()));
         let agent_bytes = guest::agent(&self.mark).len() as u64;
+        if let Some(running) = &mut self.running {
+            running.begins_again();
+        }
         match self.come_up(limit, agent_bytes, false, log, stop).await {
             Ok(()) => {
                 self.has_secrets = false;
@@ -536,6 +548,8 @@ enum ScriptOutcome {
     Ended(ScriptEnd),
     Reset,
     Gone,
+    /// Its kernel gave up and stays as it is.
+    Panicked,
 }
 
 struct WatchedScript<'a> {
