@@ -3,8 +3,8 @@
 use super::{
     ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, FETCH_KINDS, Fetch,
     FetchKind, HostWish, INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS,
-    Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, check_value, default_exit,
-    is_inner_path, is_input_name, is_secret_name, read_vm::read_vm, substitutions,
+    Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, VmLogin, check_value,
+    default_exit, is_inner_path, is_input_name, is_secret_name, read_vm::read_vm, substitutions,
 };
 use crate::{
     diagnostic::Report,
@@ -44,7 +44,11 @@ fn read_task(reader: &Reader, node: &Node) -> Option<TaskFile> {
     let commands =
         |node: Option<&Node>, what| node.and_then(|node| reader.texts_of(node, what)).unwrap_or_default();
     let prepare = commands(fields.get("prepare"), "`prepare`");
-    let run_node = fields.require(reader, "run");
+    // In machines without a login there is nothing to run.
+    let is_closed =
+        |one: &Environment| matches!(one, Environment::Vm(wish) if wish.login == Some(VmLogin::None));
+    let closed = environment.iter().filter(|one| is_closed(one)).count();
+    let run_node = if closed > 0 { fields.get("run") } else { fields.require(reader, "run") };
     let run = commands(run_node, "`run`");
     let cleanup = commands(fields.get("cleanup"), "`cleanup`");
     let timeout = fields.get("timeout").map(|node| read_timeouts(reader, node)).unwrap_or_default();
@@ -52,7 +56,18 @@ fn read_task(reader: &Reader, node: &Node) -> Option<TaskFile> {
     let artifacts = fields.get("artifacts").map(|node| read_artifacts(reader, node)).unwrap_or_default();
     let retry = fields.get("retry").map(|node| read_retry(reader, node)).unwrap_or_default();
     fields.finish(reader);
-    if let Some(node) = run_node
+    if closed > 0 {
+        let lines = [("prepare", &prepare), ("run", &run), ("cleanup", &cleanup)];
+        if let Some((name, _)) = lines.iter().find(|(_, lines)| !lines.is_empty()) {
+            let message = format!("no command can run in a machine with `login: none`: leave `{name}` out");
+            reader.error(&node.span, message);
+        }
+        if closed < environment.len() {
+            let message =
+                "a machine with `login: none` runs no commands: no other environment can stand beside it";
+            reader.error(&node.span, message);
+        }
+    } else if let Some(node) = run_node
         && run.iter().all(|line| line.trim().is_empty())
     {
         reader.error(&node.span, "`run` must hold a command");

@@ -52,6 +52,14 @@ pub(super) fn read_vm(reader: &Reader, node: &Node) -> Option<VmWish> {
             reader.error(&node.span, format!("`{name}` goes with `kernel`"));
         }
     }
+    if let (Some(VmLogin::None), Some(node), true) = (&login, login_node, console.is_empty()) {
+        reader.error_help(
+            &node.span,
+            "nothing says how the machine is known to be well",
+            "with `login: none` name in `console` what must come: [{until: \"login:\", idle: 5m}]",
+        );
+    }
+    let login_node = login_node.filter(|_| login != Some(VmLogin::None));
     for (name, node) in [("login", login_node), ("firmware", firmware_node)] {
         if let (Some(_), Some(node)) = (kernel_node, node) {
             reader.error(
@@ -146,12 +154,14 @@ fn read_answers(reader: &Reader, node: &Node) -> Option<Answers> {
 
 fn read_login(reader: &Reader, node: &Node) -> Option<VmLogin> {
     if let Yaml::Text(text) = &node.value {
-        if text == "cloud-init" {
-            return Some(VmLogin::CloudInit);
+        match text.as_str() {
+            "cloud-init" => return Some(VmLogin::CloudInit),
+            "none" => return Some(VmLogin::None),
+            _ => {}
         }
         reader.error(
             &node.span,
-            format!("`login` is `cloud-init` or `{{user: …, password: …}}`, not `{text}`"),
+            format!("`login` is `cloud-init`, `none` or `{{user: …, password: …}}`, not `{text}`"),
         );
         return None;
     }

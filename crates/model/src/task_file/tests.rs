@@ -102,7 +102,7 @@ fn mistakes_in_machines_are_told() {
         ("{image: a, boot: 0s}", "4:24: error: `boot` must be more than nothing and at most 24h"),
         ("{image: a, append: x}", "4:26: error: `append` goes with `kernel`"),
         ("{image: a, network: [x]}", "4:27: error: `x` is no HOST:PORT"),
-        ("{image: a, login: root}", "4:25: error: `login` is `cloud-init` or"),
+        ("{image: a, login: root}", "4:25: error: `login` is `cloud-init`, `none` or"),
         ("{image: a, consol: 1}", "`vm` has no field `consol` (did you mean `console`?)"),
         ("{image: a, console: [{send: x}]}", "needs the field `until`"),
         ("{image: a, console: [{until: ''}]}", "`until` must have 1 to 256 bytes"),
@@ -169,6 +169,32 @@ fn paths_of_the_output_folder_are_taken_as_commands_write_them() {
         (file.results.path.as_deref(), file.artifacts.paths),
         (Some("*.tap"), vec!["a.log".to_owned()])
     );
+}
+
+#[test]
+fn a_machine_that_nothing_gets_into() {
+    let file = |environment: &str, rest: &str| format!("name: a\nenvironment: {environment}\n{rest}\n");
+    let closed = "{vm: {kernel: k, login: none, console: [{until: up}]}}";
+    let (read, report) = parse("task.yaml", &file(closed, "")).unwrap();
+    assert!(report.diagnostics.is_empty() && read.run.is_empty(), "{report}");
+    for (environment, rest, expect) in [
+        (closed, "run: x", "no command can run in a machine with `login: none`: leave `run` out"),
+        (closed, "cleanup: x", "leave `cleanup` out"),
+        ("{vm: {kernel: k, login: none}}", "", "nothing says how the machine is known to be well"),
+        (
+            "[{sandbox: {}}, {vm: {kernel: k, login: none, console: [{until: up}]}}]",
+            "",
+            "no other environment",
+        ),
+        (
+            "{vm: {kernel: k, login: nobody, console: [{until: up}]}}",
+            "run: x",
+            "`login` is `cloud-init`, `none`",
+        ),
+    ] {
+        let got = errors(&file(environment, rest));
+        assert!(got.contains(expect), "{got}");
+    }
 }
 
 #[test]

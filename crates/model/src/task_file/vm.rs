@@ -119,7 +119,7 @@ pub struct Answers {
     pub files: BTreeMap<String, String>,
 }
 
-/// How commands get into a machine that boots from a disk.
+/// How commands get into a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VmLogin {
@@ -132,6 +132,8 @@ pub enum VmLogin {
         /// Nothing when none is asked for.
         password: Option<String>,
     },
+    /// Not at all: what the console says decides.
+    None,
 }
 
 /// One step of a dialogue on the serial console.

@@ -6,7 +6,7 @@ use crate::common::{Commands, Log, clock, ended, label, processes, provision, tr
 use model::{
     SystemIds, WorkerName,
     task::Trust,
-    task_file::{Environment, Sizes, VmNetwork, VmWish},
+    task_file::{ConsoleStep, Environment, Sizes, VmLogin, VmNetwork, VmWish},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -279,6 +279,39 @@ async fn a_fork_bomb_ends_with_its_machine() {
         log.text()
     );
     assert!(began.elapsed() < Duration::from_secs(60));
+    place.destroy().await.unwrap();
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn a_machine_that_nothing_gets_into_is_known_by_its_console() {
+    let bench = Bench::new();
+    let step = |until: &str| ConsoleStep { until: until.into(), send: None, screenshot: None, idle: None };
+    let wish = |steps: &[&str]| VmWish {
+        login: Some(VmLogin::None),
+        append: Some("loglevel=7".into()),
+        initrd: Vec::new(),
+        console: steps.iter().map(|until| step(until)).collect(),
+        ..kernel_wish()
+    };
+    let on = CancellationToken::new();
+    let mut place = bench.place(wish(&["Linux version", "Command line: console="]), boot_files).await;
+    let log = Log::default();
+    place.start(&log, &on).await.unwrap_or_else(|error| panic!("{error}: {}", log.text()));
+    assert!(!log.text().contains("rdinit"), "it is the task's own: {}", log.text());
+    let (exit, _) = Commands::run(&[]).on(&mut place).await;
+    assert_eq!(exit.unwrap(), Exit::Code(0));
+    let (limits, to) = (CollectLimits { total_bytes: 1 << 20, files: 10 }, tempfile::tempdir().unwrap());
+    let collected = place.copy_out(&[], limits, to.path()).await.unwrap();
+    assert_eq!(
+        collected.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        ["vm/boot-console.log"]
+    );
+    place.destroy().await.unwrap();
+    // Without a root file system its kernel panics, and what must come does not.
+    let mut place = bench.place(wish(&["Linux version", "never said"]), boot_files).await;
+    let error = place.start(&Log::default(), &on).await.unwrap_err();
+    assert!(matches!(&error, StartError::Failed(why) if why.contains("waiting for `never said`")), "{error}");
     place.destroy().await.unwrap();
     assert_eq!(bench.left(), 0);
 }

@@ -112,7 +112,7 @@ impl Vm {
             seed: None,
             media: Vec::new(),
             boot_medium: false,
-            agent: true,
+            agent: self.login != VmLogin::None,
             ends_at_reset: false,
             stays_at_end: false,
             network: self.network.clone(),
@@ -141,17 +141,15 @@ impl Vm {
             machine.disk = Some(disk);
         } else if let Some(kernel) = &self.wish.kernel {
             let initrd = self.place.root.join("initrd");
-            let files = self.small_inputs().await?;
+            let files = if machine.agent { self.small_inputs().await? } else { None };
             is_in = files.is_some();
             let own = media::Own { mark: &self.mark, files: files.as_deref() };
-            media::initrd(&self.all_inside(&self.wish.initrd)?, Some(&own), &initrd)?;
-            let append = format!(
-                "console={} rdinit={} panic=-1 {}",
-                self.arch.console,
-                media::INIT_PATH,
-                self.wish.append.as_deref().unwrap_or("quiet")
-            );
-            machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd: Some(initrd), append });
+            media::initrd(&self.all_inside(&self.wish.initrd)?, machine.agent.then_some(&own), &initrd)?;
+            let init = if machine.agent { format!("rdinit={} ", media::INIT_PATH) } else { String::new() };
+            let more = self.wish.append.as_deref().unwrap_or("quiet");
+            let append = format!("console={} {init}panic=-1 {more}", self.arch.console);
+            let initrd = (machine.agent || !self.wish.initrd.is_empty()).then_some(initrd);
+            machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd, append });
             machine.ends_at_reset = true;
         } else {
             let image = match (&self.base, &self.wish.image_file) {
@@ -168,8 +166,14 @@ impl Vm {
             media::disk(Some((&image, format)), &disk, size).await?;
             machine.disk = Some(disk);
         }
+        if !machine.agent {
+            // Its last words count, also when it ends with them.
+            machine.stays_at_end = true;
+            return self.watch(&machine, log, stop).await;
+        }
         let agent_bytes = guest::agent(&self.mark).len() as u64;
         match &self.login {
+            VmLogin::None => {}
             VmLogin::CloudInit if machine.disk.is_some() => {
                 let seed = self.place.root.join("seed.iso");
                 media::seed(&self.mark, &self.place.label.to_string(), &seed)?;
@@ -190,6 +194,20 @@ impl Vm {
         self.come_up(boot, agent_bytes, true, log, stop).await?;
         self.settle(machine.kernel.is_some(), archive, log).await?;
         Ok(())
+    }
+
+    /// A machine that nothing gets into: it comes up as its console says.
+    async fn watch(
+        &mut self,
+        machine: &Machine,
+        log: &dyn LogSink,
+        stop: &CancellationToken,
+    ) -> Result<(), Setback> {
+        log.write(format!("booting {} ({})\n", machine.name, self.engine).as_bytes());
+        let running = Running::start(&self.place, machine, None, &self.files(), "boot").await?;
+        let patience = Patience { until: Instant::now() + self.limit(self.wish.boot_limit()), idle: None };
+        let running = self.running.insert(running);
+        running.dialogue(&self.wish.console, patience, log, stop).await.map(drop)
     }
 
     /// From power-on or a reset to our agent.
@@ -670,7 +688,7 @@ impl Provisioned for Vm {
         let mut collector = Collector::new(globs, limits, to)?;
         self.take_files(&mut collector)?;
         let alive = self.running.as_ref().is_some_and(|running| running.process.is_running());
-        if !alive {
+        if !alive || self.login == VmLogin::None {
             return Ok(collector.done());
         }
         self.end_hold().await?;
