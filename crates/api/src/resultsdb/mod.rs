@@ -38,8 +38,9 @@ pub(crate) fn is_here(path: &str) -> bool {
 /// How it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Outcomes that it knows beside [`RESULTSDB_OUTCOMES`], in capitals: `QUEUED`, `RUNNING`, `ERROR` …
-    pub extra_outcomes: BTreeSet<String>,
+    /// Outcomes that it knows beside [`RESULTSDB_OUTCOMES`], in capitals: `QUEUED`, `RUNNING`, `ERROR` …; in this order
+    /// they are listed.
+    pub extra_outcomes: Vec<String>,
 }
 
 impl Default for Settings {
@@ -59,7 +60,8 @@ impl Settings {
 /// A result as this interface shows it, for those who are told of it; its links begin with `base`.
 #[must_use]
 pub fn told(entry: &Entry, base: &str, extra_outcomes: &BTreeSet<String>) -> Value {
-    let (base, settings) = (Base::at(base), Settings { extra_outcomes: extra_outcomes.clone() });
+    let (base, settings) =
+        (Base::at(base), Settings { extra_outcomes: extra_outcomes.iter().cloned().collect() });
     shape::result(entry, &base, &base, &settings)
 }
 

@@ -162,7 +162,7 @@ pub(crate) struct ResultsDb {
     /// Where it listens by itself, beside the server's own address.
     pub(crate) listen: Option<SocketAddr>,
     /// Outcomes that it knows beside its own.
-    pub(crate) extra_outcomes: BTreeSet<String>,
+    pub(crate) extra_outcomes: Vec<String>,
 }
 
 impl Default for Interfaces {

@@ -260,7 +260,12 @@ fn paddles(mut section: Section<'_, '_>, paddles: &mut Paddles) {
 fn resultsdb(mut section: Section<'_, '_>, resultsdb: &mut ResultsDb) {
     section.bool("enabled", &mut resultsdb.enabled);
     section.parsed("listen", &mut resultsdb.listen, |text| address(text).map(Some));
-    section.set("extra_outcomes", &mut resultsdb.extra_outcomes);
+    section.with("extra_outcomes", &mut resultsdb.extra_outcomes, |reader, node, what| {
+        let mut all = reader.texts_of(node, what)?;
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|outcome| seen.insert(outcome.clone()));
+        Some(all)
+    });
     let (reader, span) = (section.file.reader, section.span());
     for outcome in &resultsdb.extra_outcomes {
         if outcome.is_empty() || outcome.bytes().any(|byte| !byte.is_ascii_uppercase() && byte != b'_') {
