@@ -123,8 +123,8 @@ pub async fn run_local(
             tests.task_file(&TaskName::from(name.as_ref()), &options.inputs).map_err(LocalError::BadTests)?
         }
     };
-    choose(&mut file, options)?;
     let inputs = file.check_inputs(&options.inputs).map_err(LocalError::BadInputs)?;
+    choose(&mut file, options)?;
     let job = Job {
         held: Held { task: TaskId::new(ids.next()), attempt: AttemptRef { attempt: 1, fence: 0 } },
         name: file.name.clone().into(),

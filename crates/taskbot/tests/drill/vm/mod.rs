@@ -8,7 +8,10 @@ mod packages;
 mod upgrades;
 mod wreck;
 
-use crate::support::{installation::Installation, wait::until_within};
+use crate::support::{
+    installation::Installation,
+    wait::{until, until_within},
+};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -87,7 +90,12 @@ async fn ended(installation: &Installation, name: &str, count: usize) -> Vec<End
     all
 }
 
-/// What was told on the bus, of one kind.
+/// How often something of one kind was told on the bus, once all is.
 async fn told(installation: &Installation, kind: &str) -> usize {
+    until("all is told", async || {
+        let waiting = "select count(*) from outbox where published_at is null";
+        (installation.database.number(waiting).await == 0).then_some(())
+    })
+    .await;
     installation.bus.all_told().await.iter().filter(|(topic, _)| topic == kind).count()
 }
