@@ -24,7 +24,7 @@ use futures_util::{Stream, StreamExt};
 use model::{
     attempt::EnvironmentReport,
     requirements::ExecutorKind,
-    task_file::{VmInstall, VmLogin, VmWish},
+    task_file::{VmLogin, VmWish},
 };
 use std::{
     collections::BTreeSet,
@@ -88,17 +88,17 @@ pub(super) struct Vm {
 }
 
 impl Vm {
-    fn limit(&self, limit: Duration) -> Duration {
+    pub(super) fn limit(&self, limit: Duration) -> Duration {
         limit.mul_f64(self.time_factor)
     }
 
     /// Where the files about the machine are kept.
-    fn files(&self) -> PathBuf {
+    pub(super) fn files(&self) -> PathBuf {
         self.place.root.join(FILES)
     }
 
     /// A machine as the wish has it; with what it boots from to be filled in.
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         Machine {
             name: format!("taskbot-{}", self.place.label),
             arch: self.arch,
@@ -119,11 +119,11 @@ impl Vm {
         }
     }
 
-    fn inside(&self, path: &str) -> Result<PathBuf, ExecError> {
+    pub(super) fn inside(&self, path: &str) -> Result<PathBuf, ExecError> {
         media::inside(&self.place.work(), path)
     }
 
-    fn all_inside(&self, paths: &[String]) -> Result<Vec<PathBuf>, ExecError> {
+    pub(super) fn all_inside(&self, paths: &[String]) -> Result<Vec<PathBuf>, ExecError> {
         paths.iter().map(|path| self.inside(path)).collect()
     }
 
@@ -274,71 +274,6 @@ impl Vm {
         Ok(())
     }
 
-    /// The installation: a machine of its own, without anything of ours but the answers.
-    async fn install(
-        &mut self,
-        install: &VmInstall,
-        disk: &Path,
-        log: &dyn LogSink,
-        stop: &CancellationToken,
-    ) -> Result<(), Setback> {
-        let mut machine = self.machine();
-        machine.agent = false;
-        machine.disk = Some(disk.to_owned());
-        machine.ends_at_reset = true;
-        machine.stays_at_end = true;
-        if let Some(iso) = &install.iso {
-            machine.media.push(self.inside(iso)?);
-            machine.boot_medium = install.kernel.is_none();
-        }
-        if let Some(kernel) = &install.kernel {
-            let initrd = self.place.root.join("install-initrd");
-            media::initrd(&self.all_inside(&install.initrd)?, None, &initrd)?;
-            let own = format!("console={}", self.arch.console);
-            let append = format!("{own} {}", install.append.as_deref().unwrap_or_default());
-            let initrd = (!install.initrd.is_empty()).then_some(initrd);
-            machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd, append });
-        }
-        if let Some(answers) = &install.answers {
-            let files = answers.files.iter().map(|(name, path)| Ok((name.clone(), self.inside(path)?)));
-            let files: Vec<_> = files.collect::<Result<_, ExecError>>()?;
-            let medium = self.place.root.join("answers.iso");
-            media::answers(&answers.label, &files, &medium)?;
-            machine.media.push(medium);
-        }
-        log.write(format!("installing onto a blank disk ({})\n", self.engine).as_bytes());
-        let running = Running::start(&self.place, &machine, None, &self.files(), "install").await?;
-        let patience = Patience {
-            until: Instant::now() + self.limit(install.timeout),
-            idle: Some(self.limit(install.idle)),
-        };
-        let running = self.running.insert(running);
-        let position = running.dialogue(&install.console, patience, log, stop).await?;
-        match &install.until {
-            Some(until) => {
-                running.text(&[until], position, patience, log, stop).await?;
-                // What the guest believes to be on its disk is there only once it ends by itself.
-                let _ = running.qmp.execute("system_powerdown", serde_json::json!({})).await;
-                let settled =
-                    Patience { until: Instant::now() + self.limit(super::POWER_OFF_LIMIT), idle: None };
-                let running = self.running.as_mut().ok_or_else(|| infra("no machine runs"))?;
-                match running.end(settled, log, stop).await {
-                    Ok(()) | Err(Setback::TooLong(_) | Setback::Ended(_)) => {}
-                    Err(other) => return Err(other),
-                }
-            }
-            None => running.end(patience, log, stop).await?,
-        }
-        // Killed, QEMU would lose what it has not written of the disk's own tables.
-        if let Some(running) = &self.running {
-            let _ = running.qmp.execute("quit", serde_json::json!({})).await;
-            let _ = tokio::time::timeout(super::POWER_OFF_LIMIT, running.process.ended()).await;
-        }
-        self.switch_off().await;
-        log.write(b"installed\n");
-        Ok(())
-    }
-
     /// Packs what was copied in, without what the machine itself is made of.
     async fn pack_inputs(&self, input: &mut Input) -> Result<(u64, u64), ExecError> {
         let (work, large) = (self.place.work().canonicalize().map_err(infra)?, self.own_files());
@@ -449,7 +384,7 @@ impl Vm {
         Ok(())
     }
 
-    async fn switch_off(&mut self) {
+    pub(super) async fn switch_off(&mut self) {
         if let Some(running) = self.running.take() {
             running.process.kill();
             running.process.ended().await;

@@ -13,6 +13,7 @@ mod boot;
 mod console;
 mod cpio;
 mod guest;
+mod installing;
 mod iso;
 mod kvm;
 mod machine;
