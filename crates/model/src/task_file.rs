@@ -365,6 +365,9 @@ impl Default for Timeouts {
     }
 }
 
+/// How a path begins that is in the output folder, as commands write it.
+pub const OUTPUT_PREFIX: &str = "$TASKBOT_OUTPUT/";
+
 /// What results a task gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Results {
@@ -374,7 +377,8 @@ pub struct Results {
     pub publish: Publish,
     /// The form of the result file.
     pub format: ResultFormat,
-    /// The result file, below the work or output folder; a glob may name several.
+    /// The result file, below the task's or the output folder; a glob may name several. One that begins with
+    /// [`OUTPUT_PREFIX`] is below the output folder only.
     pub path: Option<String>,
     /// What exit codes of `run` mean, by number; `*` for the others.
     pub exit: BTreeMap<String, ExitMeans>,

@@ -70,8 +70,11 @@ pub(super) async fn keep(
         let detail = format!("a job's logs have at most {LOG_BYTES_MAX} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into());
     }
-    // Output and serial take turns, so that each has numbers of its own.
-    let seq = fragment.number * 2 + i64::from(fragment.kind == "serial");
+    // Output and serial take turns, so that each has numbers of its own; so has each phase, since not every agent
+    // counts over all of them.
+    let phase = PHASES.iter().position(|known| *known == fragment.phase).unwrap_or(PHASES.len());
+    let begin = i64::try_from(phase).unwrap_or_default() * 2 * (NUMBER_MAX + 1);
+    let seq = begin + fragment.number * 2 + i64::from(fragment.kind == "serial");
     let seq = u32::try_from(seq).unwrap_or(u32::MAX);
     let key = scheduler::files::Files::log_key(TaskId::new(job.id), number, fence, seq);
     fragment.key.clone_from(&key);

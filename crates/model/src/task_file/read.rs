@@ -2,9 +2,9 @@
 
 use super::{
     ARTIFACTS_BYTES_MAX, Artifacts, ContainerWish, Environment, ExitMeans, ExternalWish, FETCH_KINDS, Fetch,
-    FetchKind, HostWish, INPUT_KINDS, Input, InputKind, LIST_MAX, PHASE_TIMEOUT_MAX, Publish, RESULT_FORMATS,
-    Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, VmLogin, check_value,
-    default_exit, is_inner_path, is_input_name, is_secret_name, read_vm::read_vm, substitutions,
+    FetchKind, HostWish, INPUT_KINDS, Input, InputKind, LIST_MAX, OUTPUT_PREFIX, PHASE_TIMEOUT_MAX, Publish,
+    RESULT_FORMATS, Relaxed, ResultFormat, Results, Sizes, TaskFile, TimeoutMeans, Timeouts, VmLogin,
+    check_value, default_exit, is_inner_path, is_input_name, is_secret_name, read_vm::read_vm, substitutions,
 };
 use crate::{
     diagnostic::Report,
@@ -422,8 +422,6 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     let format = format.unwrap_or_default();
     let path_node = fields.get("path");
     let path = path_node.and_then(|node| reader.name_of(node, "`path`"));
-    // It is looked for there in any case.
-    let path = path.map(|path| path.strip_prefix(OUTPUT).map(str::to_owned).unwrap_or(path));
     let exit = fields.get("exit").map_or_else(|| default_exit(format), |node| read_exit(reader, node));
     fields.finish(reader);
     match (format, path_node, &path) {
@@ -444,9 +442,6 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     }
     Some(Results { testcase, publish: publish.unwrap_or_default(), format, path, exit })
 }
-
-/// How a path begins that is in the output folder, as commands write it.
-const OUTPUT: &str = "$TASKBOT_OUTPUT/";
 
 fn read_exit(reader: &Reader, node: &Node) -> BTreeMap<String, ExitMeans> {
     let Yaml::Map(entries) = &node.value else {
@@ -489,7 +484,7 @@ fn read_artifacts(reader: &Reader, node: &Node) -> Artifacts {
     let paths_node = fields.get("paths");
     let mut paths = paths_node.and_then(|node| reader.texts_of(node, "`paths`")).unwrap_or_default();
     // Everything there is taken in any case; below the work folder it would be something else.
-    paths.retain(|path| !path.starts_with(OUTPUT));
+    paths.retain(|path| !path.starts_with(OUTPUT_PREFIX));
     let max_node = fields.get("max");
     let max_bytes = max_node.and_then(|node| reader.size_of(node, "`max`")).unwrap_or(default.max_bytes);
     let publish = fields.get("publish").and_then(|node| reader.bool_of(node, "`publish`")).unwrap_or(false);

@@ -167,7 +167,7 @@ fn paths_of_the_output_folder_are_taken_as_commands_write_them() {
     assert!(report.diagnostics.is_empty(), "{report}");
     assert_eq!(
         (file.results.path.as_deref(), file.artifacts.paths),
-        (Some("*.tap"), vec!["a.log".to_owned()])
+        (Some("$TASKBOT_OUTPUT/*.tap"), vec!["a.log".to_owned()])
     );
 }
 

@@ -34,7 +34,7 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_PROBE_IDLE: Duration = Duration::from_secs(1);
 
 /// The migrations of both, by version: number, name, SQLite, PostgreSQL.
-const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 13] = [
     (
         1,
         "start",
@@ -106,6 +106,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
         "foreign_ages",
         include_str!("../../../../migrations/sqlite/0090_foreign_ages.sql"),
         include_str!("../../../../migrations/postgres/0090_foreign_ages.sql"),
+    ),
+    (
+        91,
+        "fragment_phases",
+        include_str!("../../../../migrations/sqlite/0091_fragment_phases.sql"),
+        include_str!("../../../../migrations/postgres/0091_fragment_phases.sql"),
     ),
 ];
 

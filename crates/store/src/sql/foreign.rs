@@ -37,8 +37,8 @@ const LATE: &str = "select id from task where worker = $1 and state = 'running' 
 const RENEW: &str = "update task set lease_until = $2 where worker = $1 and state = 'running'";
 const FRAGMENT: &str = "insert into foreign_fragment \
     (id, attempt, kind, number, phase, at, size_bytes, key, created_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id, attempt, kind, number) do update set \
-    phase = excluded.phase, at = excluded.at, size_bytes = excluded.size_bytes, key = excluded.key";
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id, attempt, kind, phase, number) do update set \
+    at = excluded.at, size_bytes = excluded.size_bytes, key = excluded.key";
 const FILE: &str = "insert into foreign_file (id, kind, size_bytes, key, created_at) values ($1, $2, $3, $4, $5) \
     on conflict (id, kind) do update set size_bytes = excluded.size_bytes, key = excluded.key, \
     created_at = excluded.created_at";

@@ -26,6 +26,7 @@ use model::{
     result::NewResult,
     retry::Decision,
     task::{Kept, Trust},
+    task_file::OUTPUT_PREFIX,
 };
 use results::Conclusion;
 use std::{
@@ -359,7 +360,9 @@ impl<'a> Attempt<'a> {
 
     fn globs(&self) -> Vec<String> {
         let file = &self.job.file;
-        file.artifacts.paths.iter().chain(&file.results.path).map(|glob| self.job.inner(glob)).collect()
+        // All of the output folder is taken in any case.
+        let result = file.results.path.iter().filter(|path| !path.starts_with(OUTPUT_PREFIX));
+        file.artifacts.paths.iter().chain(result).map(|glob| self.job.inner(glob)).collect()
     }
 
     fn collect_limits(&self) -> CollectLimits {

@@ -9,7 +9,7 @@ use crate::{
 use globset::{GlobBuilder, GlobMatcher};
 use model::{
     ErrorReason, Outcome,
-    task_file::{ResultFormat, TimeoutMeans},
+    task_file::{OUTPUT_PREFIX, ResultFormat, TimeoutMeans},
     units::format_duration,
 };
 use results::{Conclusion, ParseError, Parsed, parsed::DOCUMENT_BYTES_MAX};
@@ -127,7 +127,11 @@ pub(super) fn documents(
     if format == ResultFormat::Exit {
         return Ok(Vec::new());
     }
-    let globs = [matcher(path)?, matcher(&job.inner(path))?];
+    // What an earlier run left in the task's own folder is no result where it says that it writes elsewhere.
+    let globs = match path.strip_prefix(OUTPUT_PREFIX) {
+        Some(inner) => vec![matcher(inner)?],
+        None => vec![matcher(path)?, matcher(&job.inner(path))?],
+    };
     let wanted = |name: &str| globs.iter().any(|glob| glob.is_match(name));
     if let Some(skipped) = collected.skipped.iter().find(|skipped| wanted(&skipped.name)) {
         let message = format!("the result file was not taken: {}", skipped.reason);
@@ -197,8 +201,8 @@ mod tests {
     #[test]
     fn a_result_file_is_found_in_the_output_and_in_the_task_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let check = |names: &[&str], dir: &str, expect: &[&str]| {
-            let mut job = job("name: t\nrun: 'true'\nresults: {format: tap, path: '*.tap'}\n");
+        let check_path = |path: &str, names: &[&str], dir: &str, expect: &[&str]| {
+            let mut job = job(&format!("name: t\nrun: 'true'\nresults: {{format: tap, path: {path}}}\n"));
             job.dir = dir.to_owned();
             let mut collected = Collected::default();
             for name in names {
@@ -214,6 +218,8 @@ mod tests {
                 read.into_iter().map(|parsed| parsed.unwrap().results[0].name.clone()).collect();
             assert_eq!(found, expect);
         };
+        let check = |names: &[&str], dir: &str, expect: &[&str]| check_path("'*.tap'", names, dir, expect);
+        check_path("$TASKBOT_OUTPUT/*.tap", &["e.tap", "sub/e.tap"], "sub", &["e.tap"]);
         check(&["b.tap", "a.tap", "x.log"], "", &["a.tap", "b.tap"]);
         check(&["a.tap", "deep/c.tap"], "", &["a.tap"]);
         check(&["sub/d.tap"], "sub", &["sub/d.tap"]);

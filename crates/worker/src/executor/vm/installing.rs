@@ -51,8 +51,9 @@ impl Vm {
             until: Instant::now() + self.limit(install.timeout),
             idle: Some(self.limit(install.idle)),
         };
+        let steps = self.steps(&install.console);
         let running = self.running.insert(running);
-        let position = running.dialogue(&install.console, patience, log, stop).await?;
+        let position = running.dialogue(&steps, patience, log, stop).await?;
         match &install.until {
             Some(until) => {
                 running.text(&[until], position, patience, log, stop).await?;

@@ -24,7 +24,7 @@ use futures_util::{Stream, StreamExt};
 use model::{
     attempt::EnvironmentReport,
     requirements::ExecutorKind,
-    task_file::{VmLogin, VmWish},
+    task_file::{ConsoleStep, VmLogin, VmWish},
 };
 use std::{
     collections::BTreeSet,
@@ -90,6 +90,13 @@ pub(super) struct Vm {
 impl Vm {
     pub(super) fn limit(&self, limit: Duration) -> Duration {
         limit.mul_f64(self.time_factor)
+    }
+
+    /// Steps of a dialogue with the limits that they have here.
+    pub(super) fn steps(&self, steps: &[ConsoleStep]) -> Vec<ConsoleStep> {
+        let here =
+            |step: &ConsoleStep| ConsoleStep { idle: step.idle.map(|idle| self.limit(idle)), ..step.clone() };
+        steps.iter().map(here).collect()
     }
 
     /// Where the files about the machine are kept.
@@ -206,8 +213,9 @@ impl Vm {
         log.write(format!("booting {} ({})\n", machine.name, self.engine).as_bytes());
         let running = Running::start(&self.place, machine, None, &self.files(), "boot").await?;
         let patience = Patience { until: Instant::now() + self.limit(self.wish.boot_limit()), idle: None };
+        let steps = self.steps(&self.wish.console);
         let running = self.running.insert(running);
-        running.dialogue(&self.wish.console, patience, log, stop).await.map(drop)
+        running.dialogue(&steps, patience, log, stop).await.map(drop)
     }
 
     /// From power-on or a reset to our agent.
@@ -221,9 +229,9 @@ impl Vm {
     ) -> Result<(), Setback> {
         let patience = Patience { until: Instant::now() + limit, idle: None };
         let from_disk = self.wish.kernel.is_none();
-        let steps = if first { self.wish.console.as_slice() } else { &[] };
+        let steps = if first { self.steps(&self.wish.console) } else { Vec::new() };
         let Some(running) = &mut self.running else { return Err(infra("no machine runs").into()) };
-        let mut position = match steps {
+        let mut position = match steps.as_slice() {
             [] if first => 0,
             [] => running.console.news(0).1,
             steps => running.dialogue(steps, patience, log, stop).await?,
