@@ -1,6 +1,6 @@
 //! What a task needs and what a worker offers.
 
-use crate::{ids::QueueName, units::format_size};
+use crate::{ids::QueueName, task_file::SECRET_LABEL, units::format_size};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 
@@ -193,42 +193,18 @@ impl Requirements {
         self
     }
 
-    /// What the offer lacks; nothing when it will do.
+    /// What the offer lacks, in words that go behind "it lacks"; nothing when it will do.
     #[must_use]
     pub fn lacking(&self, offer: &Offer) -> Vec<String> {
         let mut lacks = Vec::new();
-        lacks.extend(self.foreign_lack(offer.foreign.as_ref()));
-        if let Some(arch) = &self.arch
-            && !offer.arches.contains(arch)
-            && !(self.is_for_machines() && offer.vm_arches.contains(arch))
-        {
-            let offered = if self.is_for_machines() { &offer.vm_arches } else { &offer.arches };
-            lacks.push(format!("arch {arch} (offered: {})", list(offered)));
-        }
-        if !self.executors.is_empty() && !self.executors.iter().any(|kind| self.has_executor(*kind, offer)) {
-            lacks.push(format!("executor {} (offered: {})", list(&self.executors), list(&offer.executors)));
-            if offer.executors.contains(&ExecutorKind::External) && !self.providers.is_empty() {
-                let offered = list(&offer.providers);
-                lacks.push(format!("provider {} (offered: {offered})", list(&self.providers)));
-            }
-            if let Some(there) = &offer.vm_images
-                && offer.executors.contains(&ExecutorKind::Vm)
-                && !self.has_executor(ExecutorKind::Vm, offer)
-            {
-                lacks.push(format!("image {} (there: {})", list(&self.vm_images), list(there)));
-            }
-            if let Some(images) = &offer.containers
-                && offer.executors.contains(&ExecutorKind::Container)
-                && !self.has_executor(ExecutorKind::Container, offer)
-            {
-                let there = images.there.iter().take(IMAGES_NAMED_MAX).cloned().collect();
-                let more = if images.there.len() > IMAGES_NAMED_MAX { ", …" } else { "" };
-                let (wanted, there) = (list(&self.container_images), list(&there));
-                lacks.push(format!("image {wanted} (it pulls none; there: {there}{more})"));
-            }
-        }
+        lacks.extend(self.stranger(offer.foreign.as_ref()).map(|why| format!("being for it: it {why}")));
+        lacks.extend(self.arch_lack(offer));
+        lacks.extend(self.executor_lack(offer));
         for label in self.labels.difference(&offer.labels) {
-            lacks.push(format!("label {label}"));
+            lacks.push(match label.strip_prefix(SECRET_LABEL) {
+                Some(secret) => format!("the secret {secret}"),
+                None => format!("label {label}"),
+            });
         }
         for (what, wanted, offered) in
             [("memory", self.memory_bytes, offer.memory_bytes), ("disk", self.disk_bytes, offer.disk_bytes)]
@@ -246,15 +222,56 @@ impl Requirements {
         lacks
     }
 
-    /// Tasks of another system's agents and of our workers never mix.
-    fn foreign_lack(&self, agent: Option<&ForeignAgent>) -> Option<String> {
+    fn arch_lack(&self, offer: &Offer) -> Option<String> {
+        let arch = self.arch.as_ref().filter(|arch| !offer.arches.contains(*arch))?;
+        let in_machines = offer.vm_arches.contains(arch);
+        if !self.is_for_machines() {
+            let but = if in_machines { "; in virtual machines alone also this one" } else { "" };
+            return Some(format!("arch {arch} (offered: {}{but})", list(&offer.arches)));
+        }
+        (!in_machines).then(|| format!("arch {arch} (offered: {})", list(&offer.vm_arches)))
+    }
+
+    /// Why none of the executors will do. Of one that is there, what is not there for it.
+    fn executor_lack(&self, offer: &Offer) -> Option<String> {
+        if self.executors.is_empty() || self.executors.iter().any(|kind| self.has_executor(*kind, offer)) {
+            return None;
+        }
+        let missing: BTreeSet<_> = self.executors.difference(&offer.executors).copied().collect();
+        let mut ways = Vec::new();
+        if !missing.is_empty() {
+            ways.push(format!("executor {} (offered: {})", list(&missing), list(&offer.executors)));
+        }
+        ways.extend(self.executors.intersection(&offer.executors).filter_map(|kind| match kind {
+            ExecutorKind::External => {
+                Some(format!("provider {} (offered: {})", list(&self.providers), list(&offer.providers)))
+            }
+            ExecutorKind::Vm => {
+                let there = offer.vm_images.as_ref()?;
+                Some(format!("image {} for a vm (there: {})", list(&self.vm_images), list(there)))
+            }
+            ExecutorKind::Container => {
+                let images = offer.containers.as_ref()?;
+                let there = images.there.iter().take(IMAGES_NAMED_MAX).cloned().collect();
+                let more = if images.there.len() > IMAGES_NAMED_MAX { ", …" } else { "" };
+                let (wanted, there) = (list(&self.container_images), list(&there));
+                Some(format!("image {wanted} (it pulls none; there: {there}{more})"))
+            }
+            ExecutorKind::Sandbox | ExecutorKind::Local => None,
+        }));
+        Some(ways.join(" or "))
+    }
+
+    /// What an agent of another system, or a worker of ours, is that is not meant; tasks of the two never mix.
+    #[must_use]
+    pub fn stranger(&self, agent: Option<&ForeignAgent>) -> Option<String> {
         match (&self.foreign, agent) {
             (None, None) => None,
-            (None, Some(agent)) => Some(format!("our own worker (offered: an agent of {})", agent.system)),
+            (None, Some(agent)) => Some(format!("is an agent of {}", agent.system)),
             (Some(need), Some(agent)) if need.system == agent.system => {
-                need.exclude.contains(&agent.agent).then(|| format!("another agent than {}", agent.agent))
+                need.exclude.contains(&agent.agent).then(|| "is excluded by the task".to_owned())
             }
-            (Some(need), _) => Some(format!("an agent of {}", need.system)),
+            (Some(need), _) => Some(format!("is no agent of {}", need.system)),
         }
     }
 
@@ -372,12 +389,13 @@ mod tests {
         };
         assert!(need("testflinger").met_by(&agent("a")));
         for (need, offer, lack) in [
-            (need("testflinger"), agent("b"), "another agent than b"),
-            (need("paddles"), agent("a"), "an agent of paddles"),
-            (need("testflinger"), Offer::default(), "an agent of testflinger"),
-            (Requirements::default(), agent("a"), "our own worker (offered: an agent of testflinger)"),
+            (need("testflinger"), agent("b"), "is excluded by the task"),
+            (need("paddles"), agent("a"), "is no agent of paddles"),
+            (need("testflinger"), Offer::default(), "is no agent of testflinger"),
+            (Requirements::default(), agent("a"), "is an agent of testflinger"),
         ] {
-            assert_eq!(need.lacking(&offer), [lack]);
+            assert_eq!(need.stranger(offer.foreign.as_ref()).as_deref(), Some(lack));
+            assert!(!need.met_by(&offer));
         }
     }
 
@@ -403,8 +421,8 @@ mod tests {
         check(serde_json::json!({"arch": "s390x"}), &["arch s390x (offered: x86_64)"]);
         check(serde_json::json!({"executors": ["vm"]}), &["executor vm (offered: container)"]);
         check(
-            serde_json::json!({"labels": ["fast"], "memory_bytes": 2048, "kvm": true}),
-            &["label fast", "memory 2 KiB (offered: 1000 B)", "kvm"],
+            serde_json::json!({"labels": ["fast", "secret:repo"], "memory_bytes": 2048, "kvm": true}),
+            &["label fast", "the secret repo", "memory 2 KiB (offered: 1000 B)", "kvm"],
         );
         let offer = Offer {
             executors: [ExecutorKind::Container, ExecutorKind::Vm].into(),
@@ -418,7 +436,7 @@ mod tests {
         check(serde_json::json!({"arch": "aarch64", "executors": ["vm"]}), &[]);
         check(
             serde_json::json!({"arch": "aarch64", "executors": ["vm", "container"]}),
-            &["arch aarch64 (offered: x86_64)"],
+            &["arch aarch64 (offered: x86_64; in virtual machines alone also this one)"],
         );
         check(
             serde_json::json!({"arch": "s390x", "executors": ["vm"]}),
@@ -437,7 +455,7 @@ mod tests {
         check(serde_json::json!({"executors": ["external", "container"], "providers": ["cloud"]}), &[]);
         check(
             serde_json::json!({"executors": ["external", "vm"], "providers": ["cloud"]}),
-            &["executor vm, external (offered: container, external)", "provider cloud (offered: lab)"],
+            &["executor vm (offered: container, external) or provider cloud (offered: lab)"],
         );
         let offer = Offer {
             executors: [ExecutorKind::Container, ExecutorKind::Vm].into(),
@@ -452,7 +470,7 @@ mod tests {
         check(serde_json::json!({"executors": ["container", "vm"], "vm_images": ["trixie"]}), &[]);
         check(
             serde_json::json!({"executors": ["vm"], "vm_images": ["trixie"]}),
-            &["executor vm (offered: container, vm)", "image trixie (there: noble)"],
+            &["image trixie for a vm (there: noble)"],
         );
         let with_images = |pulls: bool| Offer {
             executors: [ExecutorKind::Container].into(),
@@ -469,12 +487,7 @@ mod tests {
         check(false, image("docker.io/library/fedora:42"), false, &[]);
         check(false, serde_json::json!({"executors": ["container"]}), false, &[]);
         check(true, image("fedora:43"), true, &[]);
-        check(
-            false,
-            image("fedora:43"),
-            true,
-            &["executor container (offered: container)", "image fedora:43 (it pulls none; there: fedora:42)"],
-        );
+        check(false, image("fedora:43"), true, &["image fedora:43 (it pulls none; there: fedora:42)"]);
     }
 
     fn texts(texts: &[&str]) -> Vec<String> {

@@ -4,15 +4,17 @@
 use super::{
     SqlStore,
     session::{Session, Sql},
-    value::{Row, Value, json, values},
+    value::{Row, Value, json},
     workers::read_wish,
 };
 use crate::{Result, WORKER_ALIVE_MS, WorkerWish};
 use chrono::{DateTime, Duration, Utc};
 use model::{Offer, Requirements, ids::QueueName};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+/// The longest list of what one of them lacks, in characters.
+const LACKS_CHARS_MAX: usize = 200;
 /// How many workers are named in the text that says why a lane is unmet.
 const UNMET_WORKERS_MAX: usize = 5;
 
@@ -30,12 +32,23 @@ pub(crate) struct KnownWorker {
     pub(crate) name: String,
     pub(crate) offer: Offer,
     pub(crate) wish: WorkerWish,
+    /// Set when it is not there any more.
+    pub(crate) gone: Option<Gone>,
+}
+
+/// How a worker went.
+#[derive(Debug)]
+pub(crate) enum Gone {
+    /// It said goodbye.
+    Stopped,
+    /// It was last heard of then.
+    Silent(DateTime<Utc>),
 }
 
 impl KnownWorker {
     /// Whether it takes tasks of this lane, sooner or later.
     pub(crate) fn serves(&self, lane: &Lane) -> bool {
-        self.wish.takes_tasks() && lane.met_by(&self.offer)
+        self.gone.is_none() && self.wish.takes_tasks() && lane.met_by(&self.offer)
     }
 }
 
@@ -62,21 +75,56 @@ impl Lane {
         if workers.is_empty() {
             return Some("no worker has made itself known".to_owned());
         }
-        Some(some_of(workers.iter().map(|worker| self.lack(worker))))
+        let mut said: Vec<_> = workers.iter().map(|worker| self.lack(worker)).collect();
+        said.sort_by_key(|(worth, _)| *worth);
+        // Those that are gone and would not do either are named only where there are no others.
+        let any = said.first().is_some_and(|(worth, _)| *worth != Worth::GoneAndUnfit);
+        said.retain(|(worth, _)| !any || *worth != Worth::GoneAndUnfit);
+        Some(some_of(said.into_iter().map(|(_, why)| why)))
     }
 
-    fn lack(&self, worker: &KnownWorker) -> String {
-        let name = &worker.name;
-        if !worker.offer.queues.contains(&self.queue) {
-            return format!("{name} does not serve queue {}", self.queue);
-        }
-        // What it lacks for good says more than that it takes nothing now.
+    /// Why a worker does not run its tasks, and how much that is worth knowing (the least is worth the most).
+    fn lack(&self, worker: &KnownWorker) -> (Worth, String) {
+        let (name, gone) = (&worker.name, worker.gone.is_some());
         let lacks = self.needs.lacking(&worker.offer).join(", ");
-        if lacks.is_empty() {
-            return format!("{name} is {}", worker.wish);
+        // What it lacks for good says more than that it takes nothing now.
+        let (worth, why) = if !worker.offer.queues.contains(&self.queue) {
+            (Worth::OtherQueue, format!("does not serve queue {}", self.queue))
+        } else if let Some(stranger) = self.needs.stranger(worker.offer.foreign.as_ref()) {
+            (Worth::OtherQueue, stranger)
+        } else if !lacks.is_empty() {
+            let cut = lacks.char_indices().nth(LACKS_CHARS_MAX);
+            (Worth::Lacks, cut.map_or(format!("lacks {lacks}"), |(at, _)| format!("lacks {}…", &lacks[..at])))
+        } else if worker.wish.takes_tasks() {
+            (Worth::Fits, String::new())
+        } else {
+            (Worth::Fits, format!("is {}", worker.wish))
+        };
+        let worth = if gone && worth != Worth::Fits { Worth::GoneAndUnfit } else { worth };
+        let gone = worker.gone.as_ref().map(ToString::to_string);
+        let parts: Vec<_> = [Some(why), gone].into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        (worth, format!("{name} {}", parts.join(" and ")))
+    }
+}
+
+/// What a reason is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// It would run them, but takes none, or is gone.
+    Fits,
+    Lacks,
+    OtherQueue,
+    GoneAndUnfit,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("has stopped"),
+            Self::Silent(since) => {
+                write!(f, "was last heard of at {}", since.format("%Y-%m-%d %H:%M UTC"))
+            }
         }
-        let cut = lacks.char_indices().nth(200).map_or(lacks.as_str(), |(at, _)| &lacks[..at]);
-        format!("{name} lacks {cut}")
     }
 }
 
@@ -94,8 +142,8 @@ const BY_IDS: Sql = Sql {
     sqlite: "select id, queue, requirements from lane where id in (select value from json_each($1))",
     postgres: "select id, queue, requirements from lane where id = any($1)",
 };
-const WORKERS: &str = "select name, offer, mode, mode_by, mode_why, mode_since, mode_until from worker where last_seen > $1 and left_at is null \
-    order by name";
+const WORKERS: &str = "select name, offer, mode, mode_by, mode_why, mode_since, mode_until, last_seen, left_at \
+    from worker order by name";
 
 impl SqlStore {
     /// The lanes of these ids; those that are not known yet are read.
@@ -115,12 +163,94 @@ impl SqlStore {
     }
 }
 
-/// The workers that were heard of lately.
+/// The workers, also those that are gone and not forgotten yet.
 pub(crate) async fn known_workers(session: &mut Session, now: DateTime<Utc>) -> Result<Vec<KnownWorker>> {
     let since = now - Duration::milliseconds(i64::try_from(WORKER_ALIVE_MS).unwrap_or(i64::MAX));
-    let rows = session.all(WORKERS, values![since]).await?;
+    let rows = session.all(WORKERS, Vec::new()).await?;
     let read = |row: &Row| {
-        Ok(KnownWorker { name: row.text("name")?, offer: row.json("offer")?, wish: read_wish(row)?.at(now) })
+        let last_seen = row.time("last_seen")?;
+        let gone = match row.time_opt("left_at")? {
+            Some(_) => Some(Gone::Stopped),
+            None => (last_seen <= since).then_some(Gone::Silent(last_seen)),
+        };
+        let wish = read_wish(row)?.at(now);
+        Ok(KnownWorker { name: row.text("name")?, offer: row.json("offer")?, wish, gone })
     };
     rows.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WorkerMode;
+    use serde_json::json;
+
+    /// A worker by its name, what it offers and how it stands.
+    fn worker(name: &str, offer: serde_json::Value, mode: WorkerMode, gone: Option<Gone>) -> KnownWorker {
+        let mut whole = json!({"queues": ["main"], "arches": ["x86_64"], "executors": ["container"],
+            "labels": [], "memory_bytes": 4096, "disk_bytes": 0, "cpus": 1, "kvm": false, "slots": 1});
+        let changed = offer.as_object().unwrap().clone();
+        whole.as_object_mut().unwrap().extend(changed);
+        let offer = serde_json::from_value(whole).unwrap();
+        KnownWorker { name: name.to_owned(), offer, wish: mode.into(), gone }
+    }
+
+    #[test]
+    fn why_nobody_runs_it() {
+        let (active, drained) = (WorkerMode::Active, WorkerMode::Drain);
+        let silent = || Some(Gone::Silent(DateTime::UNIX_EPOCH));
+        let arm = || json!({"arches": ["aarch64"]});
+        let elsewhere = || json!({"queues": ["other"]});
+        let agent = || json!({"foreign": {"system": "testflinger", "agent": "a"}});
+        let check = |needs: serde_json::Value, workers: Vec<KnownWorker>, expect: Option<&str>| {
+            let needs = serde_json::from_value(needs).unwrap();
+            let lane = Lane { id: 1, queue: "main".into(), needs };
+            assert_eq!(lane.unmet(&workers).as_deref(), expect, "{workers:?}");
+        };
+        let x86 = || json!({"arch": "x86_64"});
+        check(x86(), vec![], Some("no worker has made itself known"));
+        check(x86(), vec![worker("a", json!({}), active, None)], None);
+        check(x86(), vec![worker("a", json!({}), drained, None)], Some("a is drained"));
+        check(x86(), vec![worker("a", json!({}), WorkerMode::Cordon, None)], Some("a is cordoned"));
+        check(
+            x86(),
+            vec![worker("a", json!({}), WorkerMode::Maintenance, None)],
+            Some("a is in maintenance"),
+        );
+        check(
+            x86(),
+            vec![worker("a", json!({}), drained, Some(Gone::Stopped))],
+            Some("a is drained and has stopped"),
+        );
+        check(x86(), vec![worker("a", json!({}), active, Some(Gone::Stopped))], Some("a has stopped"));
+        check(
+            x86(),
+            vec![worker("a", json!({}), active, silent())],
+            Some("a was last heard of at 1970-01-01 00:00 UTC"),
+        );
+        check(x86(), vec![worker("a", arm(), drained, None)], Some("a lacks arch x86_64 (offered: aarch64)"));
+        check(x86(), vec![worker("a", elsewhere(), active, None)], Some("a does not serve queue main"));
+        check(x86(), vec![worker("a", agent(), active, None)], Some("a is an agent of testflinger"));
+        check(
+            json!({"foreign": {"system": "testflinger"}}),
+            vec![worker("a", json!({}), active, None)],
+            Some("a is no agent of testflinger"),
+        );
+        // What would do is named first; what is gone and would not do, only where there is nothing else.
+        check(
+            x86(),
+            vec![
+                worker("a", elsewhere(), active, None),
+                worker("b", arm(), active, None),
+                worker("c", arm(), active, Some(Gone::Stopped)),
+                worker("d", json!({}), drained, None),
+            ],
+            Some("d is drained; b lacks arch x86_64 (offered: aarch64); a does not serve queue main"),
+        );
+        check(
+            x86(),
+            vec![worker("a", arm(), active, Some(Gone::Stopped))],
+            Some("a lacks arch x86_64 (offered: aarch64) and has stopped"),
+        );
+    }
 }

@@ -249,7 +249,14 @@ async fn the_drained_and_the_silent_meet_nothing(bed: &Bed) {
     bed.pass(i64::try_from(WORKER_ALIVE_MS).unwrap() + 1).await;
     let late = NewTask { needs: needs("x86_64"), ..ready("a") };
     bed.queue(std::slice::from_ref(&late)).await;
-    assert_eq!(unmet(bed, late.id).await.as_deref(), Some("no worker has made itself known"));
+    let why = unmet(bed, late.id).await.unwrap();
+    assert!(why.starts_with("w1 was last heard of at "), "{why}");
+    bed.store.hello(&"w1".into(), "1", &offer()).await.unwrap();
+    bed.store.set_worker_mode(&"w1".into(), &WorkerMode::Drain.into()).await.unwrap();
+    bed.store.leave(&"w1".into()).await.unwrap();
+    let after = NewTask { needs: needs("x86_64"), ..ready("a") };
+    bed.queue(std::slice::from_ref(&after)).await;
+    assert_eq!(unmet(bed, after.id).await.as_deref(), Some("w1 is drained and has stopped"));
 }
 
 async fn forgotten_workers_leave_their_tasks_unmet(bed: &Bed) {
