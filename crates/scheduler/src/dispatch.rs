@@ -73,8 +73,8 @@ impl Scheduler {
             tracing::info!(worker = %request.worker, tasks = lost.len(), "handing out again what the worker does not know of");
             return Ok(reply(lost, mode != WorkerMode::Active, mode));
         }
-        // One that is to take none for a while waits for the word that it may again; one that is to end does not.
-        while matches!(mode, WorkerMode::Cordon | WorkerMode::Maintenance)
+        // One that is to take none waits for the word that it may again, if it means to wait at all.
+        while mode != WorkerMode::Active
             && request.free_slots == 0
             && Instant::now() < deadline
             && !stop.is_cancelled()

@@ -7,14 +7,16 @@ use crate::backoff::Backoff;
 use bytes::Bytes;
 use model::{
     Clock, Ids, TaskId, WorkerName,
+    attempt::AttemptRef,
     diagnostic::with_causes,
     protocol::{
-        ArtifactQuery, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
-        LeaveRequest, LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
+        ArtifactQuery, Assignment, ClaimReply, ClaimRequest, FinishRequest, HeartbeatReply, HeartbeatRequest,
+        Held, LeaveRequest, LogChunkQuery, PROTOCOL_VERSION, UploadedArtifact,
     },
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -157,10 +159,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn claim(&self, request: &ClaimRequest) -> Result<ClaimReply, ClientError> {
+    pub async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, ClientError> {
         let limit = REQUEST_TIMEOUT + Duration::from_secs(u64::from(request.wait_seconds));
         let builder = self.request(Method::POST, "claim")?.timeout(limit).json(request);
-        read(self.send(builder).await?).await
+        let reply: Value = read(self.send(builder).await?).await?;
+        Claimed::read(reply)
+            .map_err(|error| ClientError::Protocol(format!("its answer cannot be read: {error}")))
     }
 
     /// Tells what this worker holds.
@@ -325,6 +329,35 @@ fn said(status: StatusCode, message: &str) -> String {
 fn unreachable_server(error: &reqwest::Error) -> ClientError {
     let message = format!("no answer from the server: {}", with_causes(error));
     ClientError::Unavailable { message, retry_after: None, answered: false }
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub struct Claimed {
+    /// What could be read of it.
+    pub reply: ClaimReply,
+    /// The tasks that could not, and why: a newer server speaks of what this worker does not know.
+    pub unread: Vec<(Held, String)>,
+}
+
+impl Claimed {
+    fn read(mut reply: Value) -> Result<Self, serde_json::Error> {
+        let assignments = reply.get_mut("assignments").and_then(Value::as_array_mut);
+        let assignments = assignments.map(std::mem::take).unwrap_or_default();
+        let mut reply: ClaimReply = serde_json::from_value(reply)?;
+        let mut unread = Vec::new();
+        for assignment in assignments {
+            match Assignment::deserialize(&assignment) {
+                Ok(assignment) => reply.assignments.push(assignment),
+                Err(why) => {
+                    let task = serde_json::from_value(assignment["task"]["id"].clone())?;
+                    let attempt = AttemptRef::deserialize(&assignment)?;
+                    unread.push((Held { task, attempt }, why.to_string()));
+                }
+            }
+        }
+        Ok(Self { reply, unread })
+    }
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {

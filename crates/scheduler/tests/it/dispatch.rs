@@ -63,16 +63,23 @@ async fn a_worker_that_waits_for_tasks_hears_at_once_that_it_is_to_take_none() {
         assert!(reply.drain && reply.end == end && reply.assignments.is_empty(), "{mode:?}: {reply:?}");
         assert!(start.elapsed() < Duration::from_secs(15), "it was told when its patience was over");
     }
-    // Cordoned, it waits for the word that it may again.
-    let (scheduler, start) = (bed.scheduler.clone(), Instant::now());
-    let poll =
-        tokio::spawn(async move { scheduler.claim(&claim("w", 0, 60), &CancellationToken::new()).await });
-    tokio::task::yield_now().await;
-    bed.store.set_worker_mode(&"w".into(), &WorkerMode::Active.into()).await.unwrap();
-    bed.scheduler.wake().modes.ring();
-    let reply = poll.await.unwrap().unwrap();
-    assert!(!reply.drain && reply.assignments.is_empty(), "{reply:?}");
-    assert!(start.elapsed() < Duration::from_secs(15), "it was told when its patience was over");
+    // It waits for the word that it may again.
+    for mode in [WorkerMode::Drain, WorkerMode::Cordon, WorkerMode::Maintenance] {
+        bed.store.set_worker_mode(&"w".into(), &mode.into()).await.unwrap();
+        let (scheduler, start) = (bed.scheduler.clone(), Instant::now());
+        let mut poll =
+            tokio::spawn(async move { scheduler.claim(&claim("w", 0, 60), &CancellationToken::new()).await });
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut poll).await;
+        assert!(early.is_err(), "{mode:?}: it is not let wait: {early:?}");
+        bed.store.set_worker_mode(&"w".into(), &WorkerMode::Active.into()).await.unwrap();
+        bed.scheduler.wake().modes.ring();
+        let reply = poll.await.unwrap().unwrap();
+        assert!(!reply.drain && reply.assignments.is_empty(), "{mode:?}: {reply:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "{mode:?}: it was told when its patience was over"
+        );
+    }
     bed.end().await;
 }
 

@@ -44,6 +44,19 @@ pub(super) async fn run(
     agent.table.release(held);
 }
 
+/// Ends an attempt of a task that cannot be read. It is the machinery's fault: another worker may know better.
+pub(super) async fn refuse(agent: Arc<Agent>, held: Held, why: String, give_up: CancellationToken) {
+    let (name, version) = (&agent.config.name, env!("CARGO_PKG_VERSION"));
+    let reason = format!("worker {name} (version {version}) is too old for this task, update it: {why}");
+    let finish = ended_early(held, ErrorReason::Infra, reason);
+    let told =
+        agent.client.persist(DELIVERY_LIMIT, &give_up, || agent.client.finish(held.task, &finish)).await;
+    if let Err(error) = told {
+        tracing::warn!(%error, task = %held.task, "the server was not told that a task cannot be read");
+    }
+    agent.table.release(held);
+}
+
 fn open(agent: &Agent, held: Held) -> io::Result<(AttemptFolder, Arc<Spool>)> {
     let folder = AttemptFolder::create(&agent.config.work_dir, held)?;
     match Spool::create(&folder.log(), SpoolLimits::default()) {

@@ -18,7 +18,7 @@ mod table;
 
 use crate::{
     backoff::Backoff,
-    client::{Client, ClientError},
+    client::{Claimed, Client, ClientError},
     config::WorkerConfig,
     delivery::AttemptFolder,
     executor::{Executor, vm_arches},
@@ -28,7 +28,7 @@ use crate::{
 };
 use model::{
     Clock, Ids, Offer,
-    protocol::{CLAIM_TASKS_MAX, ClaimReply, ClaimRequest, HeartbeatRequest, PROTOCOL_VERSION},
+    protocol::{CLAIM_TASKS_MAX, ClaimReply, ClaimRequest, HeartbeatRequest, Held, PROTOCOL_VERSION},
     requirements::ExecutorKind,
 };
 use std::{
@@ -218,6 +218,8 @@ impl Agent {
         give_up: &CancellationToken,
     ) -> Result<(), AgentError> {
         let (mut backoff, mut known) = (Backoff::default(), false);
+        // Whether the server said that this worker may end once it runs nothing.
+        let mut may_end = false;
         loop {
             let drained = self.drained.load(Ordering::Relaxed);
             let free = self.config.slots.saturating_sub(self.table.len()).min(CLAIM_TASKS_MAX);
@@ -229,25 +231,31 @@ impl Agent {
                 }
             }
             // The first word is answered at once, so that a worker that is not wanted learns it. One that is to take
-            // no tasks waits to hear that it may again.
+            // no tasks waits to hear that it may again, and one that is about to end only asks whether it still may.
             let (free, wait) = match (known, drained) {
                 (false, _) => (0, 0),
                 (true, false) => (free, CLAIM_WAIT_SECONDS),
-                (true, true) => (0, CLAIM_WAIT_SECONDS),
+                (true, true) => (0, if may_end && self.is_to_end() { 0 } else { CLAIM_WAIT_SECONDS }),
             };
             let request = self.claim_request(free, wait);
             let asked_at = Instant::now();
             let reply = tokio::select! {
                 reply = self.client.claim(&request) => reply,
+                // It may have been the last one before the end.
+                () = self.table.freed.notified(), if may_end => continue,
                 () = shutdown.stop.cancelled() => break,
                 () = shutdown.kill.cancelled() => break,
             };
             let pause = match reply {
-                Ok(reply) => {
+                Ok(Claimed { reply, unread }) => {
                     backoff = Backoff::default();
                     known = true;
                     self.welcome.store(true, Ordering::Relaxed);
                     self.hear(&reply);
+                    may_end = reply.end;
+                    for (held, why) in unread {
+                        self.refuse(attempts, held, why, give_up);
+                    }
                     let hasty = wait > 0 && reply.assignments.is_empty() && asked_at.elapsed() < CLAIM_PAUSE;
                     for assignment in reply.assignments {
                         self.start(attempts, assignment, shutdown, give_up);
@@ -308,10 +316,24 @@ impl Agent {
         shutdown: &Shutdown,
         give_up: &CancellationToken,
     ) {
-        let held = model::protocol::Held { task: assignment.task.id, attempt: assignment.attempt };
+        let held = Held { task: assignment.task.id, attempt: assignment.attempt };
         let control = Arc::new(Control::new(shutdown.kill.clone()));
         if self.table.take(held, &control) {
             attempts.spawn(attempt::run(Arc::clone(self), assignment, control, give_up.clone()));
+        }
+    }
+
+    /// Gives back a task that a newer server speaks of in words that this worker does not know.
+    fn refuse(
+        self: &Arc<Self>,
+        attempts: &TaskTracker,
+        held: Held,
+        why: String,
+        give_up: &CancellationToken,
+    ) {
+        if self.table.take(held, &Arc::default()) {
+            tracing::error!(task = %held.task, why, "this worker is too old for a task");
+            attempts.spawn(attempt::refuse(Arc::clone(self), held, why, give_up.clone()));
         }
     }
 
@@ -543,9 +565,12 @@ impl Agent {
     ) {
         let request = self.claim_request(0, 0);
         let asked = tokio::time::timeout(KILL_DELIVERY_LIMIT, self.client.claim(&request)).await;
-        let Ok(Ok(reply)) = asked else { return };
+        let Ok(Ok(Claimed { reply, unread })) = asked else { return };
         for assignment in reply.assignments {
             self.start(attempts, assignment, shutdown, give_up);
+        }
+        for (held, why) in unread {
+            self.refuse(attempts, held, why, give_up);
         }
     }
 

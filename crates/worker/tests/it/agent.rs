@@ -472,9 +472,35 @@ async fn a_drained_worker_ends_once_it_runs_nothing() {
     // Started again, it stays: nobody is to start it over and over.
     let asked = bench.board.lock().claims.len();
     let worker = bench.start();
-    bench.board.until(|state| (state.claims.len() > asked + 1).then_some(())).await;
+    let waits = bench.board.until(|state| Some(state.claims.get(asked + 1)?.wait_seconds)).await;
+    assert!(waits > 0, "it waits to hear that it may again");
     assert!(!worker.task.is_finished());
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_in_words_of_a_newer_server_is_refused_and_the_next_one_runs() {
+    let bench = Bench::new().await;
+    let next = bench.submit("run: 'true'");
+    for (nth, newer) in ["{}", r#"{"kind": "orbit"}"#, r#"{"name": 7}"#].into_iter().enumerate() {
+        let task = model::TaskId::new(model::Ids::next(&SystemIds));
+        let mut newer: serde_json::Value = serde_json::from_str(newer).unwrap();
+        newer["id"] = serde_json::json!(task);
+        let reply = serde_json::json!({"lease_seconds": 3, "drain": false,
+            "assignments": [{"task": newer, "attempt": nth + 1, "fence": 7}]});
+        let mut reply = Some(Reply::text(200, &reply.to_string()));
+        bench.board.lock().fault = Some(Box::new(move |request| {
+            let claim: model::protocol::ClaimRequest = serde_json::from_slice(&request.body).ok()?;
+            if claim.free_slots == 0 { None } else { reply.take() }
+        }));
+        let worker = bench.start();
+        let finish = bench.board.end_of(task).await;
+        let (got, reason) = outcome(&finish);
+        assert_eq!((got, finish.attempt.attempt), ("error(infra)", u32::try_from(nth).unwrap() + 1));
+        assert!(reason.contains("is too old for this task, update it: "), "{reason}");
+        assert_eq!(outcome(&bench.board.end_of(next).await).0, "passed");
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
