@@ -2,7 +2,8 @@
 //!
 //! The form of a log, which `docs/tasks.md` shows: every line begins with the time in UTC to the millisecond
 //! (`2026-02-03T04:05:06.789Z `). `=== run ===` opens a phase's section, `--- text` is the worker's own word;
-//! every other line is output of the task, byte by byte, also where it is not UTF-8. A line over
+//! every other line is output of the task, byte by byte, also where it is not UTF-8. One that would begin as the
+//! worker's lines do gets a blank before it, so that what begins so right behind the time is the worker's. A line over
 //! [`LOG_LINE_BYTES_MAX`] is broken in several. Of a log over its cap, head and tail are kept.
 
 pub mod spool;
@@ -22,6 +23,8 @@ use std::{
 
 /// The longest line of a log in bytes, without its time stamp.
 pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// How the worker's own lines begin.
+const OWN_MARKS: [&[u8]; 2] = [b"=== ", b"--- "];
 /// How long output waits at most until it is sent.
 pub const LOG_FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How much of the last output is kept at hand, to be quoted in reasons, in bytes.
@@ -57,15 +60,21 @@ impl Inner {
         self.last.extend(kept);
     }
 
-    /// Lets out what the masker holds back.
+    /// Lets out what the masker and the stamper hold back.
     fn flush(&mut self, now: DateTime<Utc>) {
-        let Some((mut masker, mut masked)) = self.masker.take() else { return };
-        masked.clear();
-        masker.flush(&mut masked);
-        if !masked.is_empty() {
-            self.output(now, &masked);
+        if let Some((mut masker, mut masked)) = self.masker.take() {
+            masked.clear();
+            masker.flush(&mut masked);
+            if !masked.is_empty() {
+                self.output(now, &masked);
+            }
+            self.masker = Some((masker, masked));
         }
-        self.masker = Some((masker, masked));
+        self.buffer.clear();
+        self.stamper.release(now, &mut self.buffer);
+        if !self.buffer.is_empty() {
+            (self.out)(&self.buffer);
+        }
     }
 }
 
@@ -94,7 +103,7 @@ impl AttemptLog {
         self.lock().masker = Some((masker.clone(), Vec::new()));
     }
 
-    /// Lets out what was held back since it might have been the beginning of a secret.
+    /// Lets out what was held back since it might have been the beginning of a secret or of a line like ours.
     pub fn flush(&self) {
         let now = self.clock.now();
         self.lock().flush(now);
@@ -133,8 +142,7 @@ impl AttemptLog {
         let line = inner.masker.as_ref().map_or_else(|| line.to_owned(), |(masker, _)| masker.text(line));
         let Inner { out, stamper, buffer, .. } = &mut *inner;
         buffer.clear();
-        stamper.end_line(buffer);
-        stamper.stamp(now, format!("{line}\n").as_bytes(), buffer);
+        stamper.own_line(now, &line, buffer);
         out(buffer);
     }
 
@@ -157,36 +165,81 @@ impl LogSink for AttemptLog {
     }
 }
 
-/// Puts the time before every line and breaks lines that are too long.
+/// Puts the time before every line, breaks lines that are too long, and keeps the task's apart from the worker's.
 #[derive(Debug, Default)]
 struct Stamper {
     /// How long the line is so far; nothing before its first byte.
     line_bytes: Option<usize>,
+    /// How a line begins of which too little is known to say whether it looks like the worker's.
+    begin: Vec<u8>,
 }
 
 impl Stamper {
+    /// Output of the task.
     fn stamp(&mut self, now: DateTime<Utc>, bytes: &[u8], out: &mut Vec<u8>) {
-        let mut time = now.to_rfc3339_opts(SecondsFormat::Millis, true);
-        time.push(' ');
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (mut text, end) = line.split_at(line.len() - usize::from(line.ends_with(b"\n")));
-            loop {
-                let used = *self.line_bytes.get_or_insert_with(|| {
-                    out.extend_from_slice(time.as_bytes());
-                    0
-                });
-                let part = text.len().min(LOG_LINE_BYTES_MAX - used);
-                out.extend_from_slice(&text[..part]);
-                self.line_bytes = Some(used + part);
-                text = &text[part..];
-                if text.is_empty() {
-                    break;
+            let ends = line.ends_with(b"\n");
+            let mut text = &line[..line.len() - usize::from(ends)];
+            while !text.is_empty() {
+                text = self.take(now, text, out);
+            }
+            if ends {
+                self.open(now, out);
+                out.append(&mut self.begin);
+                self.end_line(out);
+            }
+        }
+    }
+
+    /// Takes some of a line's text; gives the rest.
+    fn take<'a>(&mut self, now: DateTime<Utc>, text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let Some(used) = self.line_bytes else {
+            let (byte, rest) = text.split_at(1);
+            self.begin.extend_from_slice(byte);
+            match OWN_MARKS.iter().find(|mark| mark.starts_with(&self.begin)) {
+                Some(mark) if mark.len() > self.begin.len() => {}
+                Some(_) => self.release(now, out),
+                None => {
+                    self.open(now, out);
+                    self.line_bytes = Some(self.begin.len());
+                    out.append(&mut self.begin);
                 }
-                self.end_line(out);
             }
-            if !end.is_empty() {
-                self.end_line(out);
-            }
+            return rest;
+        };
+        let (part, rest) = text.split_at(text.len().min(LOG_LINE_BYTES_MAX - used));
+        out.extend_from_slice(part);
+        self.line_bytes = Some(used + part.len());
+        if !rest.is_empty() {
+            self.end_line(out);
+        }
+        rest
+    }
+
+    /// Lets out a beginning like the worker's, or what may yet become one, behind a blank.
+    fn release(&mut self, now: DateTime<Utc>, out: &mut Vec<u8>) {
+        if !self.begin.is_empty() {
+            self.open(now, out);
+            out.push(b' ');
+            self.line_bytes = Some(self.begin.len() + 1);
+            out.append(&mut self.begin);
+        }
+    }
+
+    /// A line of the worker's.
+    fn own_line(&mut self, now: DateTime<Utc>, line: &str, out: &mut Vec<u8>) {
+        self.release(now, out);
+        self.end_line(out);
+        self.open(now, out);
+        out.extend_from_slice(line.as_bytes());
+        self.end_line(out);
+    }
+
+    fn open(&mut self, now: DateTime<Utc>, out: &mut Vec<u8>) {
+        if self.line_bytes.is_none() {
+            out.extend_from_slice(now.to_rfc3339_opts(SecondsFormat::Millis, true).as_bytes());
+            out.push(b' ');
+            self.line_bytes = Some(0);
         }
     }
 
@@ -237,6 +290,46 @@ mod tests {
         1970-01-01T12:00:00.000Z --- second
         ");
         assert!(bytes.windows(6).any(|part| part == b"bad \xff "), "bytes that are not UTF-8 are kept");
+    }
+
+    #[test]
+    fn nobody_but_the_worker_writes_its_lines() {
+        let check = |parts: &[&str], expect: &str| {
+            for masked in [false, true] {
+                let (log, all) = log();
+                if masked {
+                    let secret =
+                        crate::secrets::Secret { name: "s".to_owned(), value: b"not in there".to_vec() };
+                    log.mask(&Masker::new(&[secret]));
+                }
+                parts.iter().for_each(|part| log.write(part.as_bytes()));
+                log.note("ours");
+                let text = String::from_utf8(all.lock().unwrap().clone()).unwrap();
+                let lines: Vec<_> = text.lines().map(|line| &line[25..]).collect();
+                let expect = format!("{expect}\n--- ours");
+                assert_eq!(lines.join("\n"), expect.trim_start_matches('\n'), "{parts:?}");
+            }
+        };
+        check(&[], "");
+        check(&["--- passed\n"], " --- passed");
+        check(&["=== cleanup ===\n"], " === cleanup ===");
+        check(&["-", "-", "-", " ", "forged"], " --- forged");
+        check(&["a\n==", "= run ===\n--"], "a\n === run ===\n --");
+        check(&["---\n--\n-x\n---y\n\n", "==\n"], "---\n--\n-x\n---y\n\n==");
+        check(&[" --- ", "x\n"], " --- x");
+        // Also where a long line is broken.
+        let long = "x".repeat(LOG_LINE_BYTES_MAX);
+        check(&[&format!("{long}--- forged\n")], &format!("{long}\n --- forged"));
+    }
+
+    #[test]
+    fn what_was_let_out_early_does_not_become_a_line_of_the_workers() {
+        let (log, all) = log();
+        log.write(b"---");
+        log.flush();
+        log.write(b" forged\n");
+        let text = String::from_utf8(all.lock().unwrap().clone()).unwrap();
+        assert_eq!(&text[24..], "  --- forged\n");
     }
 
     #[test]
