@@ -81,14 +81,10 @@ pub(super) async fn run_as(args: RunLocal, trusted: bool, global: &Global) -> Re
         artifacts_to: args.keep.clone(),
     };
     let to_stderr = !matches!(global.output, Format::Table | Format::Markdown);
+    // With another format standard output is for the outcome alone.
+    let mut shown = if to_stderr { output::LogOut::stderr() } else { output::LogOut::stdout() };
     let out = Box::new(move |bytes: &[u8]| {
-        // With another format standard output is for the outcome alone.
-        let written = if to_stderr {
-            std::io::Write::write_all(&mut std::io::stderr(), bytes)
-        } else {
-            output::write(bytes)
-        };
-        if let Err(error) = written {
+        if let Err(error) = shown.write(bytes) {
             tracing::debug!(%error, "the log is not shown");
         }
     });

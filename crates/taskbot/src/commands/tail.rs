@@ -204,7 +204,7 @@ impl Printer<'_> {
             Format::Json if self.args.pretty => output::say(serde_json::to_string_pretty(whole)?)?,
             // A stream has no end, so JSON comes a line each.
             Format::Json | Format::Jsonl => output::say(serde_json::to_string(whole)?)?,
-            Format::Yaml => output::write(format!("---\n{}", output::yaml(whole)?).as_bytes())?,
+            Format::Yaml => output::say(format_args!("---\n{}", output::yaml(whole)?.trim_end()))?,
         }
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);

@@ -4,9 +4,11 @@
 
 mod columns;
 pub(crate) mod line;
+mod terminal;
 mod times;
 
 pub(crate) use columns::{Column, column, markdown, one_line as shortened, text_at, whole};
+pub(crate) use terminal::LogOut;
 pub(crate) use times::{age, clock_time, duration_between, parse_time, parse_time_to_come};
 
 use crate::{cli::Format, fault::Fault};
@@ -25,11 +27,15 @@ use std::{
 /// Standard output is closed or full.
 pub(crate) fn say(text: impl Display) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}")?;
+    if is_terminal() {
+        writeln!(out, "{}", terminal::harmless(&text.to_string()))?;
+    } else {
+        writeln!(out, "{text}")?;
+    }
     out.flush()
 }
 
-/// Writes text as it is to standard output.
+/// Writes text as it is to standard output: our own, or what a person wants as it is.
 ///
 /// # Errors
 /// Standard output is closed or full.
@@ -47,7 +53,11 @@ pub(crate) fn counted(count: impl TryInto<u64>, word: &str) -> String {
 
 /// Writes a line to standard error: for people only.
 pub(crate) fn note(text: impl Display) {
-    anstream::eprintln!("{text}");
+    if io::stderr().is_terminal() {
+        anstream::eprintln!("{}", terminal::harmless(&text.to_string()));
+    } else {
+        anstream::eprintln!("{text}");
+    }
 }
 
 /// Writes an error with its causes to standard error.
@@ -124,7 +134,7 @@ pub(crate) fn document(
         Format::Table | Format::Markdown => people()?,
         Format::Json => say(serde_json::to_string_pretty(value)?)?,
         Format::Jsonl => say(serde_json::to_string(value)?)?,
-        Format::Yaml => write(yaml(value)?.as_bytes())?,
+        Format::Yaml => say(yaml(value)?.trim_end())?,
     }
     Ok(())
 }
