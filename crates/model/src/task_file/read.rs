@@ -421,7 +421,7 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
     });
     let format = format.unwrap_or_default();
     let path_node = fields.get("path");
-    let path = path_node.and_then(|node| reader.name_of(node, "`path`"));
+    let path = path_node.and_then(|node| reader.name_of(node, "`path`")).map(in_output);
     let exit = fields.get("exit").map_or_else(|| default_exit(format), |node| read_exit(reader, node));
     fields.finish(reader);
     match (format, path_node, &path) {
@@ -441,6 +441,14 @@ fn read_results(reader: &Reader, node: &Node) -> Option<Results> {
         _ => {}
     }
     Some(Results { testcase, publish: publish.unwrap_or_default(), format, path, exit })
+}
+
+/// How [`OUTPUT_PREFIX`] is written as well.
+const OUTPUT_BRACED: &str = "${TASKBOT_OUTPUT}/";
+
+/// A path in the output folder in its one form, also where it is written with braces.
+fn in_output(path: String) -> String {
+    path.strip_prefix(OUTPUT_BRACED).map_or(path.clone(), |inner| format!("{OUTPUT_PREFIX}{inner}"))
 }
 
 fn read_exit(reader: &Reader, node: &Node) -> BTreeMap<String, ExitMeans> {
@@ -482,7 +490,8 @@ fn read_artifacts(reader: &Reader, node: &Node) -> Artifacts {
     let default = Artifacts::default();
     let Some(mut fields) = reader.fields(node, "`artifacts`") else { return default };
     let paths_node = fields.get("paths");
-    let mut paths = paths_node.and_then(|node| reader.texts_of(node, "`paths`")).unwrap_or_default();
+    let paths = paths_node.and_then(|node| reader.texts_of(node, "`paths`")).unwrap_or_default();
+    let mut paths: Vec<_> = paths.into_iter().map(in_output).collect();
     // Everything there is taken in any case; below the work folder it would be something else.
     paths.retain(|path| !path.starts_with(OUTPUT_PREFIX));
     let max_node = fields.get("max");
@@ -540,16 +549,18 @@ fn read_retry(reader: &Reader, node: &Node) -> RetryPolicy {
 fn check_substitutions(reader: &Reader, root: &Node, file: &TaskFile) {
     for place in ["environment", "fetch", "artifacts", "name", "results"] {
         if let Some(node) = root.get(place) {
-            check_node(reader, node, file);
+            check_node(reader, node, file, matches!(place, "artifacts" | "results"));
         }
     }
 }
 
-fn check_node(reader: &Reader, node: &Node, file: &TaskFile) {
+/// `in_output`: whether the output folder may be spoken of.
+fn check_node(reader: &Reader, node: &Node, file: &TaskFile, in_output: bool) {
     match &node.value {
         Yaml::Text(text) => {
             for (name, span) in substitutions(text) {
-                if !file.inputs.contains_key(name) {
+                let is_output = in_output && span.start == 0 && text.starts_with(OUTPUT_BRACED);
+                if !is_output && !file.inputs.contains_key(name) {
                     let known: Vec<_> = file.inputs.keys().map(String::as_str).collect();
                     let help = crate::diagnostic::nearest(name, known.iter().copied()).map_or_else(
                         || {
@@ -568,8 +579,10 @@ fn check_node(reader: &Reader, node: &Node, file: &TaskFile) {
                 }
             }
         }
-        Yaml::List(items) => items.iter().for_each(|item| check_node(reader, item, file)),
-        Yaml::Map(entries) => entries.iter().for_each(|(_, node)| check_node(reader, node, file)),
+        Yaml::List(items) => items.iter().for_each(|item| check_node(reader, item, file, in_output)),
+        Yaml::Map(entries) => {
+            entries.iter().for_each(|(_, node)| check_node(reader, node, file, in_output));
+        }
         _ => {}
     }
 }

@@ -162,13 +162,24 @@ fn what_yaml_would_change_is_refused() {
 
 #[test]
 fn paths_of_the_output_folder_are_taken_as_commands_write_them() {
-    let text = "name: a\nrun: x\nresults: {format: tap, path: $TASKBOT_OUTPUT/*.tap}\nartifacts: {paths: [a.log, $TASKBOT_OUTPUT/**]}\n";
-    let (file, report) = parse("task.yaml", text).unwrap();
-    assert!(report.diagnostics.is_empty(), "{report}");
-    assert_eq!(
-        (file.results.path.as_deref(), file.artifacts.paths),
-        (Some("$TASKBOT_OUTPUT/*.tap"), vec!["a.log".to_owned()])
-    );
+    for output in ["$TASKBOT_OUTPUT", "${TASKBOT_OUTPUT}"] {
+        let text = format!(
+            "name: a\nrun: x\nresults: {{format: tap, path: '{output}/*.tap'}}\nartifacts: {{paths: [a.log, '{output}/**']}}\n"
+        );
+        let (file, report) = parse("task.yaml", &text).unwrap();
+        assert!(report.diagnostics.is_empty(), "{report}");
+        assert_eq!(
+            (file.results.path.as_deref(), file.artifacts.paths),
+            (Some("$TASKBOT_OUTPUT/*.tap"), vec!["a.log".to_owned()])
+        );
+    }
+    for elsewhere in [
+        "fetch: [{url: 'https://a.example/', to: '${TASKBOT_OUTPUT}/x'}]",
+        "results: {testcase: 'a.${TASKBOT_OUTPUT}/'}",
+    ] {
+        let got = errors(&format!("name: a\nrun: x\n{elsewhere}\n"));
+        assert!(got.contains("no input is named `TASKBOT_OUTPUT`"), "{elsewhere}: {got}");
+    }
 }
 
 #[test]

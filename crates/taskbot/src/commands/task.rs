@@ -84,6 +84,9 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<u8> {
 /// A task that was made: its id on standard output.
 pub(super) async fn made(context: &Context, task: &Value, watch: bool, timeout: Option<&str>) -> Result<u8> {
     let id = text_at(task, "id");
+    if let Some(doubt) = hold_doubt(task) {
+        output::note(paint(output::odd(), doubt));
+    }
     output::document(context.format, task, || {
         output::say(&id)?;
         if !watch {
@@ -92,6 +95,17 @@ pub(super) async fn made(context: &Context, task: &Value, watch: bool, timeout: 
         Ok(())
     })?;
     if watch { watch::run(context, &id, timeout).await } else { Ok(fault::DONE) }
+}
+
+/// What a person must know who asked for a hold that may not come.
+fn hold_doubt(task: &Value) -> Option<&'static str> {
+    let over = matches!(text_at(task, "state.state").as_str(), "finished" | "cancelled" | "superseded");
+    let hold = &task["hold"];
+    let doubtful =
+        hold.is_object() && hold["kept"].is_null() && text_at(task, "trust") == "untrusted" && !over;
+    doubtful.then_some(
+        "the task is not trusted: it is held only on workers whose configuration says so (worker.hold.untrusted)",
+    )
 }
 
 fn changed(context: &Context, task: &Value) -> Result<()> {
@@ -226,6 +240,9 @@ fn show_people(whole: &Value, now: DateTime<Utc>) -> Result<()> {
         let names: Vec<&str> = secrets.iter().filter_map(Value::as_str).collect();
         field("secrets", names.join(", "))?;
     }
+    if let Some(doubt) = hold_doubt(task) {
+        field("hold", paint(output::odd(), doubt))?;
+    }
     if text_at(task, "state.phase") == "hold" && task["state"]["state"] == "running" {
         let kept = &task["hold"]["kept"];
         let worker = text_at(task, "state.worker");
@@ -289,6 +306,9 @@ fn show_attempt(attempt: &Value, now: DateTime<Utc>) -> Result<()> {
                 text_at(environment, "arch")
             ),
         )?;
+        for note in environment["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            field("", paint(output::odd(), output::whole(note)))?;
+        }
     }
     for phase in attempt["phases"].as_array().into_iter().flatten() {
         let took = std::time::Duration::from_millis(phase["duration_ms"].as_u64().unwrap_or_default());
@@ -327,17 +347,18 @@ async fn logs(context: &Context, id: &str, follow: bool, attempt: Option<u32>) -
     let id = context.client.task_id(id).await?;
     let path = format!("tasks/{id}/log");
     let attempt = attempt.map(|attempt| attempt.to_string());
+    let mut out = output::LogOut::stdout();
     if !follow {
         let mut bytes = context.client.bytes(&path, &[("attempt", attempt)]).await?.bytes_stream();
         while let Some(piece) = bytes.next().await {
-            output::write(&piece.context("the log broke off")?)?;
+            out.write(&piece.context("the log broke off")?)?;
         }
         return Ok(());
     }
     let take = async |event: SseEvent| {
         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
         match event.name.as_str() {
-            "log" => output::write(data["text"].as_str().unwrap_or_default().as_bytes())?,
+            "log" => out.write(data["text"].as_str().unwrap_or_default().as_bytes())?,
             "end" => {
                 let state = text_at(&data, "state");
                 output::note(paint(

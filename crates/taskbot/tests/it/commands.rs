@@ -363,9 +363,15 @@ fn a_trusted_task_gets_its_secret_and_nobody_reads_it() {
 
 #[test]
 fn a_failed_environment_is_held_for_a_person() {
-    let tasks = "tasks:\n  check: {git: ../repo, trust: trusted}\n";
+    let tasks =
+        "tasks:\n  check: {git: ../repo, trust: trusted}\n  strange: {git: ../repo, trust: untrusted}\n";
     let up = Up::start(&[("builds.yaml", RULES), ("tasks.yaml", tasks)], &[]);
     repository(&up.path().join("repo"));
+    let strange = ["task", "submit", "strange", "--input", "name=audit", "--input", "code=1", "--hold"];
+    let strange =
+        up.run(&strange).expect(0, &["not trusted: it is held only on workers"]).out.trim().to_owned();
+    up.run(&["task", "watch", &strange]).expect(1, &[]);
+    up.run(&["task", "show", &strange]).expect(0, &["not held: the task is not trusted"]);
     let submit = ["task", "submit", "check", "--input", "name=audit", "--input", "code=1", "--hold=10m"];
     let task = up.run(&submit).expect(0, &[]).out.trim().to_owned();
     let held = || {

@@ -109,7 +109,8 @@ pub(super) fn take(
         if kind.is_dir() {
             continue;
         }
-        let Take::As(name) = collector.wants(&path)? else { continue };
+        let mtime = entry.header().mtime().unwrap_or(0);
+        let Take::As(name) = collector.wants_of(&path, mtime)? else { continue };
         if kind.is_file() {
             let size = entry.size();
             collector.take(name, size, &mut entry)?;

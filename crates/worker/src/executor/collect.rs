@@ -1,13 +1,17 @@
 //! What is taken out of a work folder: chosen by globs, limited, and never more than plain files.
 
-use super::{CollectLimits, Collected, CollectedFile, ExecError, OUTPUT_DIR, OWN_DIR, Skipped};
+use super::{
+    CollectLimits, Collected, CollectedFile, ExecError, INPUTS_FILE, OUTPUT_DIR, OWN_DIR, Skipped,
+    UNWRITTEN_MTIME,
+};
 use crate::files;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use model::units::format_size;
 use std::{
     collections::HashSet,
     fs,
     io::Read,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +29,8 @@ pub(super) struct Collector {
     collected: Collected,
     left_bytes: u64,
     looked_at: usize,
+    /// Whether what is looked at is as it was brought.
+    unwritten: bool,
 }
 
 /// What a collector says of a thing at a path.
@@ -55,7 +61,16 @@ impl Collector {
             collected: Collected::default(),
             left_bytes: limits.total_bytes,
             looked_at: 0,
+            unwritten: false,
         })
+    }
+
+    /// [`wants`](Self::wants), of a thing whose last change is known, in seconds since 1970.
+    pub(super) fn wants_of(&mut self, path: &Path, mtime: u64) -> Result<Take, ExecError> {
+        let unwritten = mtime == UNWRITTEN_MTIME;
+        self.collected.keeps_times |= unwritten && path == Path::new(INPUTS_FILE);
+        self.unwritten = unwritten && !path.starts_with(OWN_DIR);
+        self.wants(path)
     }
 
     /// Whether the thing at this path (relative to the work folder) is wanted.
@@ -97,18 +112,24 @@ impl Collector {
             return Ok(());
         }
         if size > self.left_bytes {
-            let max = self.limits.total_bytes;
-            self.skip(&name, format!("its {size} bytes go over the limit of {max} bytes for all files"));
+            let (size, max) = (format_size(size), format_size(self.limits.total_bytes));
+            self.skip(&name, format!("with its {size} all files together go over their limit of {max}"));
             return Ok(());
         }
         if !self.taken.insert(name.clone()) {
-            self.skip(&name, "another file has the same name");
+            // What was only brought gives way to what was written, and nobody misses it.
+            if !self.unwritten {
+                self.skip(&name, "another file has the same name");
+            }
             return Ok(());
         }
         let written = files::write_new(&self.to, Path::new(&name), 0o644, &mut content.take(size));
         match written {
             Ok(size_bytes) => {
                 self.left_bytes -= size_bytes;
+                if self.unwritten {
+                    self.collected.unwritten.insert(name.clone());
+                }
                 self.collected.files.push(CollectedFile { name, size_bytes });
                 Ok(())
             }
@@ -138,6 +159,7 @@ impl Collector {
 
     /// Takes from a folder in which nothing runs any more.
     pub(super) fn take_folder(mut self, work: &Path) -> Result<Collected, ExecError> {
+        self.collected.keeps_times = true;
         // The output folder first: its files win over others of the same name.
         let mut todo = vec![PathBuf::new(), PathBuf::from(OUTPUT_DIR)];
         while let Some(inner) = todo.pop() {
@@ -158,7 +180,9 @@ impl Collector {
                     }
                     continue;
                 }
-                let Take::As(name) = self.wants(&path)? else { continue };
+                let mtime = fs::symlink_metadata(work.join(&path)).map_or(0, |found| found.mtime());
+                let mtime = u64::try_from(mtime).unwrap_or(0);
+                let Take::As(name) = self.wants_of(&path, mtime)? else { continue };
                 if !kind.is_file() {
                     self.skip(&name, "it is a link or a device, not a file");
                     continue;
@@ -222,7 +246,7 @@ mod tests {
         assert_eq!(
             skipped,
             [
-                "big.log: its 1000 bytes go over the limit of 100 bytes for all files",
+                "big.log: with its 1000 B all files together go over their limit of 100 B",
                 "etc: it is a link or a device, not a file",
                 "fifo.log: it is a link or a device, not a file",
                 "odd\\nname.log: its name holds control characters",

@@ -82,6 +82,8 @@ pub(super) struct Place {
     pub(super) uid: Option<u32>,
     /// What the commands of `run` and `cleanup` may read.
     pub(super) secrets: Arc<[Secret]>,
+    /// The folder below the work folder that commands started in last.
+    pub(super) dir: String,
 }
 
 impl Place {
@@ -105,6 +107,7 @@ impl Place {
             notes: Vec::new(),
             uid,
             secrets: Arc::default(),
+            dir: String::new(),
         };
         let filled = (|| {
             let groups = Cgroup::folders(&label);
@@ -402,7 +405,9 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if meta.is_file() {
         let mode = meta.permissions().mode() & 0o777;
         let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
-        return io::copy(&mut fs::File::open(from)?, &mut copy).map(drop);
+        io::copy(&mut fs::File::open(from)?, &mut copy)?;
+        // As a move keeps it.
+        return copy.set_modified(meta.modified()?);
     }
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -488,6 +493,7 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
         if request.lines.is_empty() {
             return Ok(Exit::Code(0));
         }
+        request.dir.clone_into(&mut self.place.dir);
         let command = self.style.command(&self.place, request);
         self.place.run(command, request, log, stop).await
     }
@@ -506,7 +512,8 @@ impl<S: Style> Provisioned for HostEnvironment<S> {
     async fn keep(&mut self) -> Result<Vec<String>, ExecError> {
         self.place.secrets = Arc::default();
         files::remove(&folder_in_memory(&self.place.label.to_string())).map_err(infra)?;
-        Ok(vec![format!("cd {}", self.place.work().display())])
+        let work = self.place.work().to_string_lossy().into_owned();
+        Ok(vec![format!("cd {}", shell_word(&start_folder(&work, &self.place.dir)))])
     }
 
     async fn destroy(self: Box<Self>) -> Result<(), ExecError> {
@@ -592,6 +599,12 @@ pub(super) fn check_programs(programs: &[String]) -> Result<(), ProvisionError> 
 /// The folder that commands start in, below the work folder as they see it.
 pub(super) fn start_folder(work: &str, dir: &str) -> String {
     if dir.is_empty() { work.to_owned() } else { format!("{work}/{dir}") }
+}
+
+/// A path as it stands in a command line for a person.
+pub(super) fn shell_word(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// An error of this machine.

@@ -58,6 +58,10 @@ pub const OWN_DIR: &str = ".taskbot";
 pub const OUTPUT_DIR: &str = ".taskbot/output";
 /// The inputs as JSON, below the work folder. `$TASKBOT_INPUTS` is its absolute path.
 pub const INPUTS_FILE: &str = ".taskbot/inputs.json";
+/// The time of the last change, in seconds since 1970, that files get which the task brings and which would count as
+/// its results: one that still has it in the end was not written by the attempt. So has [`INPUTS_FILE`], which tells
+/// whether the environment keeps such times.
+pub const UNWRITTEN_MTIME: u64 = 978_307_201;
 /// How long the output of an ended command may still trickle in.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How much longer than its attempt an environment may live before anybody's sweep removes it.
@@ -275,6 +279,10 @@ pub struct Collected {
     pub files: Vec<CollectedFile>,
     /// What was left out although it was asked for.
     pub skipped: Vec<Skipped>,
+    /// Those of the files that nobody wrote since [`UNWRITTEN_MTIME`] was given to them.
+    pub unwritten: BTreeSet<String>,
+    /// Whether the environment keeps the times of files.
+    pub keeps_times: bool,
 }
 
 /// A file that was taken: `<to>/<name>`.

@@ -9,6 +9,7 @@
 //!
 //! Paths in a task file are relative to the folder that holds it, in which commands start.
 
+mod brought;
 mod control;
 mod course;
 mod steps;

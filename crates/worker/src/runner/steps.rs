@@ -1,7 +1,9 @@
 //! The phases of an attempt, one by one.
 
 use super::{
-    Folders, Halt, Job, Runner, Source, copy_folder,
+    Folders, Halt, Job, Runner, Source,
+    brought::Brought,
+    copy_folder,
     course::{Course, guarded, limited},
     one_line, surroundings, verdict,
 };
@@ -44,6 +46,9 @@ pub const REPORT_LIMIT: Duration = Duration::from_secs(300);
 /// How long moving files in, and destroying, may take, before the worker's factor.
 pub const MOVE_LIMIT: Duration = Duration::from_secs(300);
 
+/// How many of the files that were left out a report names.
+const SKIPPED_TOLD_MAX: usize = 10;
+
 /// An attempt that is being run.
 pub(super) struct Attempt<'a> {
     runner: &'a Runner,
@@ -57,6 +62,8 @@ pub(super) struct Attempt<'a> {
     start_limit: Duration,
     /// Whether anything of the task was run, so that there is something to clean up and to collect.
     begun: bool,
+    /// What the task brought that would count as its results.
+    brought: Brought,
     collected: Collected,
     run_ms: Option<u64>,
     /// What `run` said last.
@@ -79,6 +86,7 @@ impl<'a> Attempt<'a> {
             executor: None,
             start_limit: Duration::ZERO,
             begun: false,
+            brought: Brought::default(),
             collected: Collected::default(),
             run_ms: None,
             said: String::new(),
@@ -91,8 +99,19 @@ impl<'a> Attempt<'a> {
         self.course.phases.clone()
     }
 
+    /// What it ran in, with what a person should know: also what was left out of what it left.
     pub(super) fn environment(&self) -> Option<EnvironmentReport> {
-        self.environment.clone()
+        let mut report = self.environment.clone()?;
+        let skipped = &self.collected.skipped;
+        let named = skipped.iter().take(SKIPPED_TOLD_MAX);
+        report
+            .notes
+            .extend(named.map(|skipped| format!("`{}` is left out: {}", skipped.name, skipped.reason)));
+        let more = skipped.len().saturating_sub(SKIPPED_TOLD_MAX);
+        report
+            .notes
+            .extend((more > 0).then(|| format!("{more} more files are left out: the log names them")));
+        Some(report)
     }
 
     /// The task's own result when it came to none.
@@ -215,9 +234,12 @@ impl<'a> Attempt<'a> {
             if !work.join(&job.dir).is_dir() {
                 return Err(Halt::bad_task(format!("the repository has no folder `{}`", job.dir)));
             }
-            Ok(())
+            let (job, tree) = (job.clone(), work.clone());
+            let marked = tokio::task::spawn_blocking(move || Brought::mark(&job, &tree));
+            marked.await.map_err(|error| Halt::infra(error.to_string()))?
         };
-        self.course.phase(Phase::Checkout, step).await
+        self.brought = self.course.phase(Phase::Checkout, step).await?;
+        Ok(())
     }
 
     /// Fetches beside the tree, so that `prepare` can be shown the one without the other.
@@ -377,17 +399,22 @@ impl<'a> Attempt<'a> {
         let idle = self.job.file.timeout.idle.map(|idle| self.limit(idle));
         let (job, collected, folder) =
             (self.job.clone(), self.collected.clone(), self.folders.output.clone());
+        let brought = self.brought.clone();
         let (run_ms, log, control) = (self.run_ms, self.course.log, self.course.control);
         let said = std::mem::take(&mut self.said);
         let report_limit = self.limit(REPORT_LIMIT);
         let step = async {
             let read = tokio::task::spawn_blocking(move || {
-                let documents = verdict::documents(&job, &collected, &folder)?;
+                let documents = verdict::documents(&job, &collected, &brought, &folder)?;
+                let old = documents.old.iter().map(|name| verdict::is_old(&job, name)).collect::<Vec<_>>();
                 let conclusion = verdict::conclude(&job, exit, limit, idle, &said, documents);
-                Ok::<_, Halt>(results::report(job.file.testcase(), job.item.as_ref(), run_ms, &conclusion))
+                let result = results::report(job.file.testcase(), job.item.as_ref(), run_ms, &conclusion);
+                Ok::<_, Halt>((result, old))
             });
             let read = async { read.await.map_err(|error| Halt::infra(error.to_string()))? };
-            let result: NewResult = limited("reading the results", report_limit, control, read).await?;
+            let read = limited("reading the results", report_limit, control, read);
+            let (result, old): (NewResult, _) = read.await?;
+            old.iter().for_each(|old| log.note(old));
             let note = result.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
             log.note(&format!("{} {}{note}", result.testcase, result.outcome));
             Ok(result)
@@ -402,7 +429,13 @@ impl<'a> Attempt<'a> {
         let Some(wish) = job.hold.filter(|_| self.begun && last && !outcome.is_good()) else { return };
         let (control, log) = (self.course.control, self.course.log);
         if job.trust == Trust::Untrusted && !config.hold_untrusted {
-            return log.note("not held: the task is not trusted, and this worker holds only trusted ones");
+            let why = "not held: the task is not trusted, and this worker holds only trusted ones \
+                       (`worker.hold.untrusted`)";
+            log.note(why);
+            if let Some(report) = &mut self.environment {
+                report.notes.push(why.to_owned());
+            }
+            return;
         }
         let Some(provisioned) = &mut self.provisioned else { return };
         let (limit, task) = (wish.min(config.hold_max), job.held.task);

@@ -2,7 +2,7 @@
 
 use super::{Halt, Job, Source};
 use crate::{
-    executor::{INPUTS_FILE, OWN_DIR},
+    executor::{INPUTS_FILE, OWN_DIR, UNWRITTEN_MTIME},
     fetch::Fetched,
     secrets::{Secret, Secrets},
 };
@@ -13,7 +13,12 @@ use model::{
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// The longest value of a variable in bytes; longer inputs are only in the JSON file. Linux takes 128 KiB.
 pub const VARIABLE_BYTES_MAX: usize = 64 * 1024;
@@ -135,7 +140,14 @@ pub(super) fn only_in_file(inputs: &Map<String, Value>) -> Vec<String> {
 pub(super) fn write_inputs(folder: &Path, inputs: &Map<String, Value>) -> Result<(), Halt> {
     std::fs::create_dir_all(folder.join(OWN_DIR))?;
     let text = serde_json::to_vec_pretty(inputs).map_err(|error| Halt::infra(error.to_string()))?;
-    Ok(std::fs::write(folder.join(INPUTS_FILE), text)?)
+    std::fs::write(folder.join(INPUTS_FILE), text)?;
+    Ok(mark_unwritten(&folder.join(INPUTS_FILE))?)
+}
+
+/// Gives a file the time by which it is seen in the end whether anybody wrote it.
+pub(super) fn mark_unwritten(path: &Path) -> std::io::Result<()> {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(UNWRITTEN_MTIME);
+    std::fs::File::open(path)?.set_modified(time)
 }
 
 /// What `prepare` sees, and under which key what it installs is kept for other attempts.

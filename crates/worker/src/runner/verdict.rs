@@ -1,6 +1,6 @@
 //! From how the commands ended and what they left to an outcome with its results.
 
-use super::{Halt, Job};
+use super::{Halt, Job, Source, brought::Brought};
 use crate::{
     executor::{Collected, Exit, StartError},
     files,
@@ -74,15 +74,16 @@ pub(super) fn cut_short(what: &str, exit: Exit, limit: Duration, idle: Option<Du
 }
 
 /// Concludes from how `run` ended and its documents. A signal counts as exit code 128 + its number, as shells
-/// report it. What was cut short keeps the results that can be read, but they decide nothing. `said`, what came
-/// last, is quoted where `run` could not tell and no results say more.
+/// report it, but `*` of the task file does not speak of it: what is killed could not tell. What was cut short keeps
+/// the results that can be read, but they decide nothing. `said`, what came last, is quoted where `run` could not tell
+/// and no results say more.
 pub(super) fn conclude(
     job: &Job,
     exit: Exit,
     limit: Duration,
     idle: Option<Duration>,
     said: &str,
-    documents: Vec<Result<Parsed, ParseError>>,
+    documents: Documents,
 ) -> Conclusion {
     let code = match exit {
         Exit::Code(code) => code,
@@ -91,7 +92,7 @@ pub(super) fn conclude(
             let halt = cut_short("run", other, limit, idle);
             let hangs = matches!(other, Exit::TimedOut | Exit::Idle)
                 && job.file.timeout.outcome == TimeoutMeans::Failed;
-            let read = documents.into_iter().filter_map(Result::ok).flat_map(|parsed| parsed.results);
+            let read = documents.read.into_iter().filter_map(Result::ok).flat_map(|parsed| parsed.results);
             return Conclusion {
                 outcome: if hangs { Outcome::Failed } else { halt.outcome },
                 results: read.collect(),
@@ -99,8 +100,19 @@ pub(super) fn conclude(
             };
         }
     };
-    let mut conclusion =
-        results::conclude(code, &job.file.results.exit, job.file.results.path.as_deref(), documents);
+    // Nothing was written that counts: then it must be said why what lies there does not.
+    let old = documents.old.first().filter(|_| documents.read.is_empty()).map(|name| is_old(job, name));
+    let mut means = job.file.results.exit.clone();
+    if matches!(exit, Exit::Signal(_)) {
+        means.remove("*");
+    }
+    let mut conclusion = results::conclude(code, &means, job.file.results.path.as_deref(), documents.read);
+    if conclusion.outcome == Outcome::Error(ErrorReason::BadResults)
+        && let (Some(note), Some(old)) = (&mut conclusion.note, old)
+    {
+        note.push_str("; ");
+        note.push_str(&old);
+    }
     if let Exit::Signal(signal) = exit {
         let note = conclusion.note.map(|note| format!(" ({note})")).unwrap_or_default();
         conclusion.note = Some(format!("run was killed by signal {signal}{note}"));
@@ -114,18 +126,40 @@ pub(super) fn conclude(
     conclusion
 }
 
+/// The result documents of an attempt.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    /// What was read, or why it could not be.
+    pub(super) read: Vec<Result<Parsed, ParseError>>,
+    /// The names of files that would be some, but came with the task and were not written by the attempt.
+    pub(super) old: Vec<String>,
+}
+
+/// Why a file is no result.
+pub(super) fn is_old(job: &Job, name: &str) -> String {
+    let from = match job.source {
+        Source::Git { .. } => "is from the repository",
+        Source::Folder(_) => "was there before",
+    };
+    format!(
+        "`{name}` {from} and was not written by this attempt, so it is no result; remove it there, or write to \
+         $TASKBOT_OUTPUT and name it so in `results.path`"
+    )
+}
+
 /// Reads the result documents among the collected files: those in the output folder and those in the task's
 /// folder that the path names.
 pub(super) fn documents(
     job: &Job,
     collected: &Collected,
+    brought: &Brought,
     folder: &Path,
-) -> Result<Vec<Result<Parsed, ParseError>>, Halt> {
+) -> Result<Documents, Halt> {
     let (format, Some(path)) = (job.file.results.format, &job.file.results.path) else {
-        return Ok(Vec::new());
+        return Ok(Documents::default());
     };
     if format == ResultFormat::Exit {
-        return Ok(Vec::new());
+        return Ok(Documents::default());
     }
     // What an earlier run left in the task's own folder is no result where it says that it writes elsewhere.
     let globs = match path.strip_prefix(OUTPUT_PREFIX) {
@@ -135,20 +169,29 @@ pub(super) fn documents(
     let wanted = |name: &str| globs.iter().any(|glob| glob.is_match(name));
     if let Some(skipped) = collected.skipped.iter().find(|skipped| wanted(&skipped.name)) {
         let message = format!("the result file was not taken: {}", skipped.reason);
-        return Ok(vec![Err(ParseError::of_file(&skipped.name, message))]);
+        let read = vec![Err(ParseError::of_file(&skipped.name, message))];
+        return Ok(Documents { read, old: Vec::new() });
     }
     let mut names: Vec<&str> =
         collected.files.iter().map(|file| file.name.as_str()).filter(|name| wanted(name)).collect();
     names.sort_unstable();
-    let read = |name: &str| {
+    let read = |name: &str| -> Result<_, Halt> {
         let mut document = Vec::new();
         File::open(folder.join(name))?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut document)?;
         Ok(results::parse(format, name, &document))
     };
-    names.into_iter().map(read).collect()
+    let mut documents = Documents::default();
+    for name in names {
+        if brought.is(name, collected, folder)? {
+            documents.old.push(name.to_owned());
+        } else {
+            documents.read.push(read(name)?);
+        }
+    }
+    Ok(documents)
 }
 
-fn matcher(glob: &str) -> Result<GlobMatcher, Halt> {
+pub(super) fn matcher(glob: &str) -> Result<GlobMatcher, Halt> {
     GlobBuilder::new(glob)
         .literal_separator(true)
         .build()
@@ -166,7 +209,7 @@ mod tests {
         let check = |results: &str, exit: Exit, outcome: &str, note: Option<&str>| {
             let job = job(&format!("name: t\nrun: 'true'\n{results}\n"));
             let (limit, idle) = (Duration::from_secs(900), Some(Duration::from_secs(300)));
-            let conclusion = conclude(&job, exit, limit, idle, "last words", Vec::new());
+            let conclusion = conclude(&job, exit, limit, idle, "last words", Documents::default());
             assert_eq!(
                 (conclusion.outcome.as_str(), conclusion.note.as_deref()),
                 (outcome, note),
@@ -184,6 +227,11 @@ mod tests {
             "failed",
             Some("run was killed by signal 11"),
         );
+        for others in ["passed", "failed"] {
+            let results = format!("results: {{exit: {{0: passed, '*': {others}}}}}");
+            check(&results, Exit::Signal(11), "error(task)", Some(killed));
+            check(&results, Exit::Code(77), others, None);
+        }
         check("", Exit::TimedOut, "error(timeout)", Some("run took longer than its limit of 15m"));
         check("", Exit::Idle, "error(timeout)", Some("run had no output for 5m"));
         check(
@@ -213,9 +261,9 @@ mod tests {
                     .files
                     .push(crate::executor::CollectedFile { name: (*name).to_owned(), size_bytes: 1 });
             }
-            let read = documents(&job, &collected, folder.path()).unwrap();
+            let read = documents(&job, &collected, &Brought::default(), folder.path()).unwrap();
             let found: Vec<String> =
-                read.into_iter().map(|parsed| parsed.unwrap().results[0].name.clone()).collect();
+                read.read.into_iter().map(|parsed| parsed.unwrap().results[0].name.clone()).collect();
             assert_eq!(found, expect);
         };
         let check = |names: &[&str], dir: &str, expect: &[&str]| check_path("'*.tap'", names, dir, expect);

@@ -139,12 +139,38 @@ async fn exit_codes_and_signals() {
         .await;
     check("run: kill -SEGV $$", "error(task)", "signal 11").await;
     check("run: exit 3\nresults: {exit: {3: needs_inspection}}", "needs_inspection", "").await;
+    check("run: kill -SEGV $$\nresults: {exit: {'*': passed}}", "error(task)", "signal 11").await;
     check(
         "prepare: echo no such package; exit 4\nrun: 'true'",
         "error(task)",
         "exit code 4: no such package",
     )
     .await;
+}
+
+/// What an earlier run left in the repository is no result; what this one writes is, also where it is the same.
+#[tokio::test]
+async fn only_what_the_attempt_wrote_is_a_result() {
+    let old =
+        "`r.tap` was there before and was not written by this attempt, so it is no result; remove it there";
+    let check = async |run: &str, more: &str, expect: &str, reason: &str| {
+        let task = format!(
+            "name: t\nenvironment: {{local: {{}}}}\nrun: {run}\nresults: {{format: tap, path: '*.tap'{more}}}\n"
+        );
+        let bench = Bench::new(&[("task.yaml", &task), ("r.tap", "1..1\nok 1 - old\n")]);
+        let ended = bench.run(json!({})).await;
+        let got = outcome(&ended);
+        assert_eq!(got.0, expect, "{run}: {}\n{}", got.1, bench.log());
+        assert!(got.1.contains(reason), "{run}: {}", got.1);
+    };
+    check("'true'", "", "error(bad_results)", old).await;
+    check("'true'", ", exit: {0: passed}", "error(bad_results)", old).await;
+    check("exit 1", ", exit: {1: failed}", "failed", "").await;
+    check("touch r.tap", "", "passed", "").await;
+    check("printf '1..1\\nok 1 - old\\n' >r.tap", "", "passed", "").await;
+    check("printf '1..1\\nnot ok 1 - new\\n' >r.tap", "", "failed", "t.new").await;
+    check("printf '1..1\\nok 1 - new\\n' >s.tap", "", "passed", "").await;
+    check("printf '1..1\\nnot ok 1 - new\\n' >$TASKBOT_OUTPUT/r.tap", "", "failed", "t.new").await;
 }
 
 #[tokio::test]
@@ -197,6 +223,27 @@ async fn results_are_read_and_bad_ones_are_no_pass() {
     check(&format!("{tap}ln -s /etc/passwd r.tap"), "error(bad_results)", "").await;
     let cut = format!("artifacts: {{max: 1K}}\n{tap}head -c 2000 /dev/zero > r.tap");
     check(&cut, "error(bad_results)", "not taken").await;
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_told() {
+    let task = "artifacts: {paths: ['*.log'], max: 2K}\nrun: ";
+    let left_out = "is left out: with its 2.9 KiB all files together go over their limit of 2 KiB";
+    for (run, expect) in [
+        ("echo small > a.log", vec![]),
+        ("head -c 3000 /dev/zero > big.log", vec![format!("`big.log` {left_out}")]),
+        ("ln -s a b.log", vec!["`b.log` is left out: it is a link or a device, not a file".to_owned()]),
+        (
+            "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do head -c 3000 /dev/zero >$n.log; done",
+            vec!["2 more files are left out: the log names them".to_owned()],
+        ),
+    ] {
+        let (_, ended) = check(&format!("{task}{run}"), "passed", "").await;
+        let mut notes = ended.finish.environment.unwrap().notes;
+        notes.retain(|note| note.contains("left out"));
+        assert_eq!(notes.split_off(notes.len().saturating_sub(expect.len())), expect, "{run}");
+        assert_eq!(notes.len(), if run.starts_with("for") { 10 } else { 0 }, "{run}");
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,13 @@ impl Bench {
         Self { here: temp, log: Arc::default(), job, runner }
     }
 
+    /// The task lies in a folder of its repository, where its commands start: a person does so too.
+    fn in_folder(mut self) -> Self {
+        self.job.dir = "a task/it's".to_owned();
+        std::fs::create_dir_all(self.here.path().join("repo").join(&self.job.dir)).unwrap();
+        self
+    }
+
     fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
     }
@@ -121,7 +128,7 @@ fn shell(line: &str) -> String {
 
 #[tokio::test]
 async fn a_person_gets_into_a_container_of_a_failed_attempt() {
-    let bench = Bench::new("container", "'echo evidence > found; exit 1'");
+    let bench = Bench::new("container", "'echo evidence > found; exit 1'").in_folder();
     let control = Control::default();
     let outcome = bench
         .run(&control, async |enter| {
@@ -143,7 +150,7 @@ async fn a_person_gets_into_a_container_of_a_failed_attempt() {
 #[tokio::test]
 async fn a_person_finds_the_work_folder_of_a_failed_attempt() {
     for kind in ["sandbox", "local"] {
-        let bench = Bench::new(kind, "'echo evidence > found; exit 1'");
+        let bench = Bench::new(kind, "'echo evidence > found; exit 1'").in_folder();
         let control = Control::default();
         let outcome = bench
             .run(&control, async |enter| {

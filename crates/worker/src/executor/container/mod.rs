@@ -235,6 +235,7 @@ impl Executor for Containers {
             listing: Listing::default(),
             holder: None,
             count: 0,
+            dir: String::new(),
             secrets: Arc::default(),
         }))
     }
@@ -285,6 +286,8 @@ struct Container {
     holder: Option<String>,
     /// How many containers there were.
     count: u32,
+    /// The folder below the work folder that commands started in last.
+    dir: String,
     /// What the commands of `run` and `cleanup` may read.
     secrets: Arc<[Secret]>,
 }
@@ -372,6 +375,7 @@ impl Provisioned for Container {
         if request.lines.is_empty() {
             return Ok(Exit::Code(0));
         }
+        request.dir.clone_into(&mut self.dir);
         self.run(request, log, stop).await
     }
 

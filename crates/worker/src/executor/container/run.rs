@@ -3,7 +3,7 @@
 use super::{
     super::{
         ExecError, ExecRequest, Exit, LogSink, Profile,
-        host::start_folder,
+        host::{shell_word, start_folder},
         supervise::{Ended, Watched, supervise, variables, wrapper},
     },
     Container, LABEL_ATTEMPT, LABEL_DEADLINE, LABEL_WORKER, VOLUME_DIR, WORK_DIR,
@@ -151,7 +151,8 @@ impl Container {
         started.map_err(|error| self.start_error(&error))?;
         let program = if self.engine.podman { "podman --url" } else { "docker --host" };
         let (socket, name) = (self.engine.socket.display(), self.name());
-        Ok(vec![format!("{program} unix://{socket} exec -it -w {WORK_DIR} {name} sh")])
+        let folder = shell_word(&start_folder(WORK_DIR, &self.dir));
+        Ok(vec![format!("{program} unix://{socket} exec -it -w {folder} {name} sh")])
     }
 
     /// The name of the newest container.
