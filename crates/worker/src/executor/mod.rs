@@ -16,6 +16,7 @@ mod external;
 mod host;
 mod local;
 mod sandbox;
+mod seccomp;
 mod supervise;
 mod vm;
 

@@ -2,7 +2,7 @@
 //!
 //! Commands see `/usr` and chosen files of `/etc`, read-only, and their work folder; they have no network,
 //! no capabilities, a process space of their own, and with a worker that is root a user of their own. Without
-//! root the sandbox needs user namespaces.
+//! root the sandbox needs user namespaces; what runs inside cannot make any.
 //!
 //! What network there is would be this host's own, with its loopback and its metadata service: `prepare` has it
 //! only for trusted tasks on workers that allow it, `run` only if the task also asks for it.
@@ -11,6 +11,7 @@ use super::{
     AttemptLabel, Environment, ExecRequest, Executor, LogSink, Probe, Profile, ProvisionError,
     ProvisionRequest, Provisioned, Swept, WORK_DIR,
     host::{self, HostConfig, HostEnvironment, Place, Style, check_programs, start_folder},
+    seccomp,
     supervise::variables,
 };
 use crate::secrets::{SECRETS_DIR, SECRETS_FOLDER_BYTES, SECRETS_VARIABLE};
@@ -19,6 +20,7 @@ use model::{Clock, attempt::EnvironmentReport, requirements::ExecutorKind, task:
 use std::{
     collections::{BTreeSet, HashSet},
     fs,
+    io::Write as _,
     ops::Range,
     path::{Path, PathBuf},
     process::Stdio,
@@ -56,6 +58,12 @@ const ETC: [&str; 24] = [
 ];
 /// What commands with network see of it, too.
 const ETC_NETWORK: [&str; 4] = ["gai.conf", "host.conf", "hosts", "resolv.conf"];
+/// The file in an attempt's folder that holds the filter for system calls.
+const FILTER_FILE: &str = "filter";
+/// Starts bubblewrap with the filter in the file that is named first. It reads it by a descriptor.
+const WITH_FILTER: &str = r#"exec 9<"$0" && exec bwrap --seccomp 9 "$@""#;
+/// What a worker says where the filter is not to be had.
+const OPEN: &str = "commands can make user namespaces: there is no filter for this architecture";
 /// The file in the sandbox that marks that commands began.
 const STARTED: &str = "/run/taskbot/started";
 
@@ -114,16 +122,26 @@ async fn try_out() -> Result<String, String> {
             return Err(format!("`{program}` is missing; install bubblewrap and util-linux"));
         }
     }
-    let run = async |args: Vec<String>| {
-        let mut command = Command::new("bwrap");
+    let run = async |mut command: Command, args: Vec<String>| {
         command.args(args).env_clear().env("PATH", host::PATH).stdin(Stdio::null()).kill_on_drop(true);
         command.output().await.map_err(|error| format!("bwrap cannot be started: {error}"))
     };
-    let version = run(vec!["--version".to_owned()]).await?;
+    let version = run(Command::new("bwrap"), vec!["--version".to_owned()]).await?;
     let mut args = isolation(false, nix::unistd::geteuid().is_root());
     args.extend(system(false, &[]));
-    args.extend(["--".to_owned(), "true".to_owned()]);
-    let tried = run(args).await?;
+    let filter = seccomp::filter(std::env::consts::ARCH);
+    // Only what was tried is known to hold.
+    let inside = if filter.is_some() { "! unshare --user true 2>/dev/null" } else { "true" };
+    args.extend(["--", "sh", "-c", inside].map(str::to_owned));
+    let mut file = tempfile::NamedTempFile::new().map_err(|error| format!("no temporary file: {error}"))?;
+    let command = match &filter {
+        Some(filter) => {
+            file.write_all(filter).map_err(|error| format!("a temporary file: {error}"))?;
+            with_filter(Command::new("/bin/sh"), file.path())
+        }
+        None => Command::new("bwrap"),
+    };
+    let tried = run(command, args).await?;
     if !tried.status.success() {
         let said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
         return Err(format!(
@@ -134,6 +152,12 @@ async fn try_out() -> Result<String, String> {
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
 }
 
+/// A shell that becomes bubblewrap with a filter.
+fn with_filter(mut shell: Command, filter: &Path) -> Command {
+    shell.args(["-c", WITH_FILTER]).arg(filter);
+    shell
+}
+
 #[async_trait]
 impl Executor for Sandbox {
     fn kind(&self) -> ExecutorKind {
@@ -141,7 +165,8 @@ impl Executor for Sandbox {
     }
 
     async fn probe(&self) -> Result<Probe, String> {
-        Ok(Probe { version: self.version().await?.clone(), notes: Vec::new() })
+        let open = seccomp::filter(std::env::consts::ARCH).is_none().then(|| OPEN.to_owned());
+        Ok(Probe { version: self.version().await?.clone(), notes: open.into_iter().collect() })
     }
 
     async fn provision(
@@ -165,10 +190,20 @@ impl Executor for Sandbox {
         check_programs(&wish.programs)?;
         let sizes = self.config.host.sizes.grant(&wish.sizes)?;
         let uid = self.take_uid()?;
-        let place = Place::make(&self.config.host, request, sizes, uid.as_ref().map(|uid| uid.uid))?;
+        let mut place = Place::make(&self.config.host, request, sizes, uid.as_ref().map(|uid| uid.uid))?;
+        let filter = seccomp::filter(std::env::consts::ARCH);
+        if let Some(filter) = &filter {
+            if let Err(error) = fs::write(place.root.join(FILTER_FILE), filter) {
+                let _ = place.remove();
+                return Err(ProvisionError::Infra(format!("the attempt's folder: {error}")));
+            }
+        } else {
+            place.notes.push(OPEN.to_owned());
+        }
         let prepare_network = self.config.host.allow.network && request.trust == Trust::Trusted;
         let binds = self.config.binds.clone();
-        let style = Bubblewrap { version, network: relaxed.network, prepare_network, binds, uid };
+        let filtered = filter.is_some();
+        let style = Bubblewrap { version, network: relaxed.network, prepare_network, binds, uid, filtered };
         Ok(Box::new(HostEnvironment { place, style }))
     }
 
@@ -201,6 +236,8 @@ struct Bubblewrap {
     prepare_network: bool,
     binds: Vec<PathBuf>,
     uid: Option<Uid>,
+    /// Whether there is a filter for system calls.
+    filtered: bool,
 }
 
 impl Style for Bubblewrap {
@@ -222,7 +259,11 @@ impl Style for Bubblewrap {
 
     fn command(&self, place: &Place, request: &ExecRequest<'_>) -> Command {
         let network = self.network || self.prepare_network && request.profile == Profile::Install;
-        let mut command = place.command("bwrap");
+        let mut command = if self.filtered {
+            with_filter(place.command("/bin/sh"), &place.root.join(FILTER_FILE))
+        } else {
+            place.command("bwrap")
+        };
         command.args(isolation(network, self.uid.is_some())).args(system(network, &self.binds));
         let tmp_bytes = place.sizes.tmp_bytes.to_string();
         for folder in ["/tmp", "/dev/shm"] {
@@ -286,10 +327,10 @@ fn isolation(network: bool, root: bool) -> Vec<String> {
     args.into_iter().map(str::to_owned).collect()
 }
 
-/// What is seen of this host.
 /// What is installed, as the tools of packages ask it: what tests need is looked up there.
 const PACKAGES: [&str; 2] = ["/var/lib/dpkg", "/var/lib/rpm"];
 
+/// What is seen of this host.
 fn system(network: bool, binds: &[PathBuf]) -> Vec<String> {
     let mut args: Vec<String> = ["--ro-bind", "/usr", "/usr"].map(str::to_owned).to_vec();
     for folder in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {

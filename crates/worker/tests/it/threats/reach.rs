@@ -222,3 +222,27 @@ async fn what_is_fetched_comes_from_outside() {
     assert_eq!(loopback.asked(), 0);
     stand.clean().await;
 }
+
+/// Tries to be root in a user namespace of its own, by every way that is at hand.
+const NAMESPACE: &str = r#"
+PATH=$PATH:/bin:/usr/bin:/sbin:/usr/sbin
+unshare -U true 2>/dev/null && echo "unshare got through"
+unshare -Ur true 2>/dev/null && echo "unshare -r got through"
+bwrap --unshare-user --ro-bind / / true 2>/dev/null && echo "bwrap got through"
+perl -e 'exit(syscall($ARGV[0], 0x10000000) == -1)' $([ "$(uname -m)" = x86_64 ] && echo 272 || echo 97) 2>/dev/null && echo "perl got through"
+perl -e 'my $p = syscall($ARGV[0], 0x10000011, 0, 0, 0, 0); exit($p == -1 ? 1 : 0)' $([ "$(uname -m)" = x86_64 ] && echo 56 || echo 220) 2>/dev/null && echo "clone got through"
+(echo a; echo b) | sort >/dev/null && echo "processes are made"
+"#;
+
+#[tokio::test]
+async fn a_user_namespace_of_its_own() {
+    for kind in ISOLATED {
+        let stand = Stand::new(kind);
+        let files = [("own", NAMESPACE)];
+        let went = stand.run("prepare: sh ./own\nrun: sh ./own\ncleanup: sh ./own", &files).await;
+        went.is("passed", "");
+        assert_eq!(went.log.matches("processes are made").count(), 3, "{kind}: {}", went.log);
+        assert!(!went.log.contains("got through"), "{kind}: {}", went.log);
+        stand.clean().await;
+    }
+}
