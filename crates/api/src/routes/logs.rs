@@ -43,7 +43,8 @@ pub(crate) struct LogQuery {
 }
 
 #[utoipa::path(get, path = "/api/v1/tasks/{id}/log", tag = "tasks", params(("id" = String, Path, description = "Its id or the start of it"), LogQuery), responses((status = 200, description = "The log's bytes", content_type = "text/plain"), (status = 206, description = "A part of them"), (status = 404, description = "There is no such task or attempt"), (status = 410, description = "The log has expired")))]
-/// Reads the log of an attempt.
+/// Reads the log of an attempt. Each line begins with a time stamp and a blank; right behind them `=== PHASE ===` and
+/// `--- text` are the worker's own, and only the worker's: a line of the task that begins so has a further blank.
 pub(crate) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,

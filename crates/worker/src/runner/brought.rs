@@ -43,3 +43,44 @@ impl Brought {
         Ok(unwritten && sha256_of(&folder.join(name))? == *sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{executor::UNWRITTEN_MTIME, runner::tests::job};
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn old_is_what_nobody_wrote() {
+        let temp = tempfile::tempdir().unwrap();
+        let (tree, out) = (temp.path().join("tree"), temp.path().join("out"));
+        for folder in [tree.join("sub"), out.join("sub")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for name in ["sub/r.tap", "r.tap", "sub/other"] {
+            fs::write(tree.join(name), "old").unwrap();
+        }
+        let mut job = job("name: t\nrun: 'true'\nresults: {format: tap, path: '*.tap'}\n");
+        job.dir = "sub".to_owned();
+        let brought = Brought::mark(&job, &tree).unwrap();
+        let marked = |name: &str| {
+            fs::metadata(tree.join(name)).unwrap().mtime() == i64::try_from(UNWRITTEN_MTIME).unwrap()
+        };
+        assert_eq!(["sub/r.tap", "r.tap", "sub/other"].map(marked), [true, false, false]);
+        let check = |name: &str, content: &str, unwritten: bool, keeps_times: bool, expect: bool| {
+            fs::write(out.join(name), content).unwrap();
+            let unwritten = unwritten.then(|| name.to_owned()).into_iter().collect();
+            let collected = Collected { unwritten, keeps_times, ..Collected::default() };
+            let got = brought.is(name, &collected, &out).unwrap();
+            assert_eq!(got, expect, "{name} {content} {collected:?}");
+        };
+        check("sub/r.tap", "old", true, true, true);
+        check("sub/r.tap", "old", false, true, false);
+        check("sub/r.tap", "old", false, false, true);
+        check("sub/r.tap", "new", false, true, false);
+        check("sub/r.tap", "new", false, false, false);
+        check("r.tap", "old", false, false, false);
+        job.file.results.path = Some("$TASKBOT_OUTPUT/r.tap".to_owned());
+        assert_eq!(Brought::mark(&job, &tree).unwrap(), Brought::default());
+    }
+}

@@ -1,7 +1,11 @@
 //! What does not need an executor; attempts as a whole are run in `tests/it`.
 
 use super::*;
-use model::{TaskId, attempt::AttemptRef, task_file};
+use crate::{config, fetch, files, git::TreeLimits, logs, secrets};
+use model::{
+    TaskId, attempt::AttemptRef, protocol, result, retry, task, task_file, units::format_size, yaml,
+};
+use results::parsed;
 
 /// A job of a task file.
 pub(super) fn job(yaml: &str) -> Job {
@@ -84,4 +88,62 @@ fn reasons_are_one_line_and_name_what_is_to_blame() {
     assert_eq!((whole.children.len(), whole.outcome.as_str()), (0, "error(bad_results)"));
     assert_eq!(one_line(" a\n\n  b\r\nc\0"), "a | b | c\u{fffd}");
     assert!(one_line(&"€".repeat(TASK_TEXT_BYTES_MAX)).len() <= TASK_TEXT_BYTES_MAX);
+}
+
+#[test]
+fn the_limits_in_the_docs_are_those_of_the_code() {
+    let docs = include_str!("../../../../docs/tasks.md");
+    let size = |bytes: usize| format_size(u64::try_from(bytes).unwrap());
+    let tree = TreeLimits::default();
+    let days = |limit: Duration| limit.as_secs() / (24 * 3600);
+    for (what, limit) in [
+        ("`task.yaml`", format!("{}, {} levels deep", size(yaml::FILE_BYTES_MAX), yaml::DEPTH_MAX)),
+        ("a phase's time limit", format!("{} day", days(task_file::PHASE_TIMEOUT_MAX))),
+        ("`retry.max`", retry::RETRIES_MAX.to_string()),
+        (
+            "`artifacts.max`",
+            format!(
+                "{}; {} when not given",
+                format_size(task_file::ARTIFACTS_BYTES_MAX),
+                format_size(task_file::ARTIFACTS_BYTES_DEFAULT)
+            ),
+        ),
+        (
+            "artifacts of an attempt",
+            format!(
+                "{} files, {} bytes of path, {} folders deep",
+                config::ARTIFACT_FILES_DEFAULT,
+                files::PATH_BYTES_MAX,
+                files::DEPTH_MAX
+            ),
+        ),
+        ("inputs of a task, as JSON", size(task::INPUTS_BYTES_MAX)),
+        ("an input as a variable", size(VARIABLE_BYTES_MAX)),
+        ("a secret", size(secrets::SECRET_BYTES_MAX)),
+        (
+            "a repository's files",
+            format!("{}, {} files and folders", format_size(tree.total_bytes), tree.entries),
+        ),
+        ("a redirect when fetching", format!("{} in a row", fetch::FETCH_REDIRECTS_MAX)),
+        ("a result file", size(parsed::DOCUMENT_BYTES_MAX)),
+        ("results of an attempt, all files and levels together", parsed::RESULTS_MAX.to_string()),
+        ("how deep results are nested", format!("{} levels", parsed::DEPTH_MAX)),
+        ("a result's name", format!("{} bytes", parsed::NAME_BYTES_MAX)),
+        ("a result's note", size(result::NOTE_BYTES_MAX)),
+        ("a result's fields", parsed::DATA_FIELDS_MAX.to_string()),
+        ("all results of an attempt, as JSON", size(RESULT_BYTES_MAX)),
+        ("the log of an attempt", format_size(protocol::LOG_BYTES_MAX)),
+        ("a line of the log", size(logs::LOG_LINE_BYTES_MAX)),
+        (
+            "steps of a `console`, and the text of each",
+            format!("{}, {} bytes", task_file::CONSOLE_STEPS_MAX, task_file::CONSOLE_TEXT_BYTES_MAX),
+        ),
+        (
+            "a hold",
+            format!("{} days, and `worker.hold.max`", days(Duration::from_secs(task::HOLD_SECONDS_MAX))),
+        ),
+    ] {
+        let row = format!("\n| {what} | {limit} |");
+        assert!(docs.contains(&row), "docs/tasks.md has no row{row}");
+    }
 }

@@ -274,6 +274,10 @@ async fn bad_programs_are_told_by_what_they_said() {
         }
     };
     check("", &["Code(0)"]).await;
+    // It starts in an empty folder of its own.
+    let empty =
+        r#"*'"provision"'*) [ -z "$(ls -A)" ] && [ "$PWD" = "$HOME" ] && ok '{"work_dir": "/task"}';;"#;
+    check(empty, &["Code(0)"]).await;
     check(
         r#"*'"capabilities"'*) echo Starting up...;;"#,
         &[

@@ -118,7 +118,9 @@ impl External {
         let label = request.label.to_string();
         let mut outer = place.command("prlimit");
         outer.args(place.rlimits()).arg(&program.command[0]);
-        let command = command(outer, &program.command[1..], program, &place.root);
+        // Empty: what is ours there must not be in the way of what the program makes.
+        let folder = place.root.join("home");
+        let command = command(outer, &program.command[1..], program, &folder);
         let session = match Session::spawn(&wish.provider, &label, command) {
             Ok(session) => Arc::new(session),
             Err(why) => return Err(given_up(place, ProvisionError::Infra(why))),

@@ -1,6 +1,6 @@
 //! Escape from the work folder, by links, names and archives.
 
-use super::{ISOLATED, Stand, Victim};
+use super::{ISOLATED, ON_THIS_HOST, Stand, Victim};
 
 /// All that a task can do to its folder so that whoever copies from it goes astray.
 const TRAPS: &str = r#"
@@ -128,6 +128,26 @@ async fn folders_without_end() {
         // What is down there counts: it was put there before it was that deep.
         let fill = "run: sh ./dig 40 filled\ntimeout: {run: 60s}";
         stand.run(fill, &[("dig", DIG)]).await.is("error(limit)", "disk space");
+        stand.clean().await;
+    }
+}
+
+/// A result that lies in the repository is nothing that was tested.
+#[tokio::test]
+async fn a_result_of_an_earlier_run() {
+    for kind in ON_THIS_HOST {
+        let stand = Stand::new(kind);
+        for (run, expect, reason) in [
+            ("'true'", "error(bad_results)", "was not written by this attempt"),
+            ("touch r.tap", "passed", ""),
+            ("cp -p r.tap kept && cat kept >r.tap", "passed", ""),
+            ("cp -p r.tap $TASKBOT_OUTPUT/s.tap", "passed", ""),
+            ("echo 'not ok 1 - new' >s.tap && echo 1..1 >>s.tap", "failed", "new"),
+        ] {
+            let task = format!("run: {run}\nresults: {{format: tap, path: '*.tap'}}");
+            let went = stand.run(&task, &[("r.tap", "1..1\nok 1 - old\n")]).await;
+            went.is(expect, reason);
+        }
         stand.clean().await;
     }
 }
