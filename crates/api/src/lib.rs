@@ -4,10 +4,11 @@
 //! stands in the group of the role that it needs; there is no other way to add one (a test walks them all).
 //! Nothing here knows of SQL, of a bus or of rules' insides.
 //!
-//! The modules: who may do what ([`auth`], [`jwt`]), what may be asked by (`parameters`), how bodies of programs in Python are read (`python_json`), how others are asked (`outward`), how interfaces that are served by themselves are described (`described`), how errors look ([`problem`]),
-//! what all handlers share ([`state`]), the routes by the kind of thing that they are about, the interfaces of other
-//! systems ([`resultsdb`], [`rats`], [`testflinger`], [`alts`], [`paddles`]), and
-//! the [`server`] that serves them all.
+//! The modules: who may do what ([`auth`], [`jwt`]), what may be asked by (`parameters`), how bodies of programs in
+//! Python are read (`python_json`), how others are asked (`outward`), how interfaces that are served by themselves
+//! are described (`described`), how errors look ([`problem`]), what all handlers share ([`state`]), the routes by the
+//! kind of thing that they are about, the interfaces of other systems ([`resultsdb`], [`rats`], [`testflinger`],
+//! [`alts`], [`paddles`]), and the [`server`] that serves them all.
 
 pub mod auth;
 mod described;

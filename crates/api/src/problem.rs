@@ -3,7 +3,7 @@
 use crate::{alts, paddles, resultsdb, server::Slow, testflinger};
 use axum::{
     Json,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -118,38 +118,21 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     problem
 }
 
-/// Gives all errors of a listener the form that ALTS' clients read.
-pub(crate) async fn in_form_of_alts(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
-        return in_anothers_form(response, alts::in_this_form).await;
-    }
-    response
-}
+/// How the clients of another system read an error.
+pub(crate) type Form = fn(StatusCode, &str) -> Response;
 
-/// Gives all errors of a listener the form that Testflinger's clients read.
-pub(crate) async fn in_form_of_testflinger(request: Request, next: Next) -> Response {
+/// Gives all errors of a listener the form that the clients of another system read.
+pub(crate) async fn in_form_of(State(form): State<Form>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
-        return in_anothers_form(response, testflinger::in_this_form).await;
-    }
-    response
-}
-
-/// Gives all errors of a listener the form that paddles' clients read.
-pub(crate) async fn in_form_of_paddles(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind == PROBLEM_JSON) {
-        return in_anothers_form(response, paddles::in_this_form).await;
+        return in_anothers_form(response, form).await;
     }
     response
 }
 
 /// Gives an error the form that the clients of another system read.
-async fn in_anothers_form(response: Response, form: impl Fn(StatusCode, &str) -> Response) -> Response {
+async fn in_anothers_form(response: Response, form: Form) -> Response {
     let (parts, body) = response.into_parts();
     let text = axum::body::to_bytes(body, FOREIGN_TEXT_BYTES_MAX).await.unwrap_or_default();
     let problem = serde_json::from_slice::<Problem>(&text);

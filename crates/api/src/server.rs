@@ -1,8 +1,8 @@
 //! The routes put together and served, with limits for clients that are slow or hostile.
 
 use crate::{
-    auth, paddles,
-    problem::{self, Problem},
+    alts, auth, paddles,
+    problem::{Form, Problem, in_form_of, in_one_form},
     routes,
     state::{ApiState, Interface, Interfaces},
     testflinger,
@@ -95,13 +95,14 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
         // Its clients' roles are not ours.
         let docs = own_docs(testflinger::described(&state));
         let routes = testflinger::routes(&state).merge(docs);
-        return finished(routes, state).layer(middleware::from_fn(problem::in_form_of_testflinger));
+        return finished(routes, state)
+            .layer(middleware::from_fn_with_state(testflinger::in_this_form as Form, in_form_of));
     }
     if interface == Interface::Paddles {
         // Pages of other sites show what it has, by its own address.
         let state = state.read_by_other_sites();
         return finished(paddles::own_routes().merge(own_docs(paddles::described())), state)
-            .layer(middleware::from_fn(problem::in_form_of_paddles));
+            .layer(middleware::from_fn_with_state(paddles::in_this_form as Form, in_form_of));
     }
     let mut by_role = routes::of_interface(interface, state.interfaces());
     by_role.extend(routes::linked_from(interface));
@@ -110,7 +111,7 @@ pub fn interface_router(interface: Interface, state: ApiState) -> Router {
     let docs = SwaggerUi::new("/docs").url("/openapi.json", described(openapi));
     let router = finished(guarded.merge(docs), state);
     if interface == Interface::Alts {
-        return router.layer(middleware::from_fn(problem::in_form_of_alts));
+        return router.layer(middleware::from_fn_with_state(alts::in_this_form as Form, in_form_of));
     }
     router
 }
@@ -125,7 +126,7 @@ fn finished(routes: Router<ApiState>, state: ApiState) -> Router {
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(state.clone(), auth::identify))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(problem::in_one_form))
+        .layer(middleware::from_fn(in_one_form))
         // Failures are told once, with their reason, where they become a problem.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(state)

@@ -79,7 +79,8 @@ impl Said {
 }
 
 /// Stored results as suites: one for each that is no part of another among them, with all its parts as cases.
-/// Of several results of one task for the same testcase and item only the last is one. A result with parts is a case of its own only if it ended worse than they did.
+/// Of several results of one task for the same testcase and item only the last is one. A result with parts is a case of
+/// its own only if it ended worse than they did.
 #[must_use]
 pub fn suites(results: &[StoredResult]) -> Vec<Suite> {
     let known: HashSet<ResultId> = results.iter().map(|result| result.id).collect();

@@ -375,14 +375,14 @@ impl<'a> Rules<'a> {
             }
             Some(_) => Some(&tool.driver),
         };
-        let whole = |id: &str| id.rsplit_once('/').map(|(whole, _)| whole.to_owned());
+        fn whole(id: &str) -> Option<&str> {
+            id.rsplit_once('/').map(|(whole, _)| whole)
+        }
         let at = index.and_then(|index| component?.rules.get(usize::try_from(index).ok()?));
-        at.filter(|rule| id.is_none_or(|id| rule.id == id || whole(id).as_ref() == Some(&rule.id))).or_else(
-            || {
-                let id = id?;
-                self.by_id.get(id).or_else(|| self.by_id.get(whole(id)?.as_str())).copied()
-            },
-        )
+        at.filter(|rule| id.is_none_or(|id| rule.id == id || whole(id) == Some(&rule.id))).or_else(|| {
+            let id = id?;
+            self.by_id.get(id).or_else(|| self.by_id.get(whole(id)?)).copied()
+        })
     }
 
     /// The level of a rule's findings that state none.

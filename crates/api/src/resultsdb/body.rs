@@ -179,8 +179,9 @@ fn testcase_of(fields: &mut Fields<'_>) -> Option<Testcase> {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Bool(true) => false,
     };
+    let is_nameless = |value: &Value| value.is_object() && value.get("name").is_none_or(is_empty);
     match fields.required("testcase")? {
-        nameless if is_empty(nameless) || nameless.get("name").is_some_and(is_empty) => {
+        nameless if is_empty(nameless) || is_nameless(nameless) => {
             let message = "Value error, testcase name must be non-empty";
             fields.wrong("value_error", "testcase", message, nameless);
             None
@@ -188,7 +189,7 @@ fn testcase_of(fields: &mut Fields<'_>) -> Option<Testcase> {
         Value::String(name) => {
             fields.fits("testcase", name).then(|| Testcase { name: name.clone(), ref_url: None })
         }
-        Value::Object(object) if object.contains_key("name") => match testcase(object) {
+        Value::Object(object) => match testcase(object) {
             Ok(testcase) => Some(testcase),
             Err(Refusal::Invalid(mut wrong)) => {
                 for entry in &mut wrong {
@@ -201,11 +202,6 @@ fn testcase_of(fields: &mut Fields<'_>) -> Option<Testcase> {
             }
             Err(_) => None,
         },
-        nameless @ Value::Object(_) => {
-            let message = "Value error, testcase name must be non-empty";
-            fields.wrong("value_error", "testcase", message, nameless);
-            None
-        }
         other => {
             fields.wrong("dict_type", "testcase", "Input should be a valid dictionary", other);
             None

@@ -16,7 +16,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use serde_json::{Value, json};
-use store::{ForeignJob, Fragment};
+use store::Fragment;
 
 /// The kind of documents: how far somebody has read.
 const READ: &str = "read";
@@ -32,10 +32,6 @@ fn kind(path: &str) -> Result<&'static str, Refusal> {
     }
 }
 
-fn attempt_of(job: &ForeignJob) -> u32 {
-    job.task.as_ref().map_or(job.attempt, |task| task.attempts)
-}
-
 /// `POST /v1/result/<id>/output`
 pub(crate) async fn add(
     State(state): State<ApiState>,
@@ -46,13 +42,13 @@ pub(crate) async fn add(
     let (id, kind) = (job_id(&id)?, kind(&path)?);
     let job = view::find(&state, id).await?;
     let before = match &job {
-        Some(job) => state.scheduler().store().fragments(job.id, attempt_of(job), Some(kind)).await?,
+        Some(job) => state.scheduler().store().fragments(job.id, view::attempt_of(job), Some(kind)).await?,
         None => Vec::new(),
     };
     let phase = job.as_ref().and_then(view::state).filter(|word| PHASES.contains(&word.as_str()));
     let fragment = Fragment {
         kind: kind.to_owned(),
-        number: before.last().map_or(0, |last| last.number + 1),
+        number: before.iter().map(|fragment| fragment.number + 1).max().unwrap_or(0),
         phase: phase.unwrap_or_else(|| "test".to_owned()),
         at: state.scheduler().clock().now(),
         size_bytes: body.len() as u64,
@@ -65,16 +61,23 @@ pub(crate) async fn add(
 pub(crate) async fn show(State(state): State<ApiState>, Path((id, path)): Path<(String, String)>) -> Answer {
     let (id, kind) = (job_id(&id)?, kind(&path)?);
     let Some(job) = view::find(&state, id).await? else { return Ok(nothing()) };
-    let (store, attempt) = (state.scheduler().store(), attempt_of(&job));
+    let (store, attempt) = (state.scheduler().store(), view::attempt_of(&job));
     let name = format!("{}/{attempt}/{kind}", job.id);
     let mark = store.foreign_record(SYSTEM, READ, &name).await?;
-    let read = mark.as_ref().and_then(|mark| mark.body.as_i64()).unwrap_or(-1);
+    let version = mark.as_ref().map(|mark| mark.version);
+    // Each phase may count anew: for each, the last number that was read.
+    let mut read = mark.map(|mark| mark.body).filter(Value::is_object).unwrap_or_else(|| json!({}));
     let mut fragments = store.fragments(job.id, attempt, Some(kind)).await?;
-    fragments.retain(|fragment| fragment.number > read);
-    let Some(last) = fragments.last() else { return Ok(nothing()) };
-    let (body, version): (Value, _) = (json!(last.number), mark.map(|mark| mark.version));
+    fragments.retain(|fragment| fragment.number > read[&fragment.phase].as_i64().unwrap_or(-1));
+    if fragments.is_empty() {
+        return Ok(nothing());
+    }
+    fragments.sort_by_key(|fragment| (view::place_of(&fragment.phase), fragment.number));
+    for fragment in &fragments {
+        read[&fragment.phase] = fragment.number.into();
+    }
     let expires = state.scheduler().clock().now() + TimeDelta::days(READ_DAYS);
-    if !store.put_foreign_record(SYSTEM, READ, &name, version, &body, Some(expires)).await? {
+    if !store.put_foreign_record(SYSTEM, READ, &name, version, &read, Some(expires)).await? {
         // Somebody else was given it.
         return Ok(nothing());
     }

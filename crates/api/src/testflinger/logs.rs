@@ -63,7 +63,7 @@ pub(super) async fn keep(
         // A job that nobody knows of: what is reported of it is kept.
         None => store.report_foreign(super::SYSTEM, id, &ForeignReport::default(), None).await?,
     };
-    let number = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
+    let number = view::attempt_of(&job);
     let fence = held.map_or(0, |held| held.fence);
     let sent = bytes(state, job.id, number).await?;
     if sent + text.len() as u64 > LOG_BYTES_MAX {
@@ -72,7 +72,7 @@ pub(super) async fn keep(
     }
     // Output and serial take turns, so that each has numbers of its own; so has each phase, since not every agent
     // counts over all of them.
-    let phase = PHASES.iter().position(|known| *known == fragment.phase).unwrap_or(PHASES.len());
+    let phase = view::place_of(&fragment.phase);
     let begin = i64::try_from(phase).unwrap_or_default() * 2 * (NUMBER_MAX + 1);
     let seq = begin + fragment.number * 2 + i64::from(fragment.kind == "serial");
     let seq = u32::try_from(seq).unwrap_or(u32::MAX);
@@ -179,7 +179,7 @@ pub(crate) async fn show(
         all.insert((*known).to_owned(), json!({"last_fragment_number": -1, "log_data": ""}));
     }
     if let Some(job) = view::find(&state, id).await? {
-        let attempt = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
+        let attempt = view::attempt_of(&job);
         for fragment in state.scheduler().store().fragments(job.id, attempt, Some(name)).await? {
             let wanted = fragment.number >= from && since.is_none_or(|since| fragment.at >= since);
             let Some(Value::Object(entry)) = all.get_mut(&fragment.phase) else { continue };

@@ -165,8 +165,7 @@ pub(crate) async fn show(
     let id: Uuid = job_id(&id)?;
     let Some(job) = view::find(&state, id).await? else { return Ok(nothing()) };
     let mut all = reported(&state, &asker, &job).await?;
-    let attempt = job.task.as_ref().map_or(job.attempt, |task| task.attempts);
-    all.extend(logs::whole(&state, job.id, attempt).await?);
+    all.extend(logs::whole(&state, job.id, view::attempt_of(&job)).await?);
     Ok(document(all))
 }
 

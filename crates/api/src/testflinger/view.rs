@@ -51,6 +51,16 @@ pub(crate) async fn find(state: &ApiState, id: Uuid) -> Result<Option<ForeignJob
     Ok(state.scheduler().store().foreign_job(SYSTEM, id).await?)
 }
 
+/// The attempt that a job's reports are of.
+pub(crate) fn attempt_of(job: &ForeignJob) -> u32 {
+    job.task.as_ref().map_or(job.attempt, |task| task.attempts)
+}
+
+/// A phase's place among them; one that is unknown comes last.
+pub(crate) fn place_of(phase: &str) -> usize {
+    PHASES.iter().position(|known| *known == phase).unwrap_or(PHASES.len())
+}
+
 /// Where a job stands, in its words; nothing when nobody reported anything of it.
 pub(crate) fn state(job: &ForeignJob) -> Option<String> {
     let Some(task) = &job.task else { return job.state.clone() };

@@ -175,6 +175,15 @@ async fn output_of_older_agents() {
     assert_eq!(read("serial_output").await, (200, "boot\n".to_owned()));
     // It is the same log.
     assert_eq!(cli.get(&path).await.1["provision_output"], "one\ntwo\nthree\n");
+    // Newer agents may count each phase anew.
+    for (phase, text) in [("setup", "set up\n"), ("test", "tested\n")] {
+        let fragment = json!({
+            "fragment_number": 0, "timestamp": "2026-11-21T00:19:34+00:00", "phase": phase, "log_data": text,
+        });
+        assert_eq!(agent.post(&format!("{path}/log/output"), &fragment).await.0, 200);
+        assert_eq!(read("output").await, (200, text.to_owned()));
+    }
+    assert_eq!(read("output").await, (204, String::new()));
     assert_eq!(read("nothing").await.0, 404);
     assert_eq!(cli.get(&format!("/v1/result/{UNKNOWN}/output")).await.0, 204);
     bed.end().await;

@@ -28,18 +28,14 @@ pub struct Words {
 }
 
 impl Words {
-    /// What is to be told of a message, with its result; nothing when it is not one of ours.
+    /// The result that a message tells of; nothing when it does not go out.
     ///
     /// # Errors
     /// The message tells of no result.
-    pub fn of(&self, message: &Message) -> Result<Option<(StoredResult, Value)>, SinkError> {
+    pub fn of(&self, message: &Message) -> Result<Option<StoredResult>, SinkError> {
         let result: StoredResult = serde_json::from_str(message.message.data.get())
             .map_err(|error| SinkError::Refused(format!("the message holds no result: {error}")))?;
-        if !self.all && result.task.is_none() {
-            return Ok(None);
-        }
-        let body = self.body(&result);
-        Ok(Some((result, body)))
+        Ok(Some(result).filter(|result| self.all || result.task.is_some()))
     }
 
     /// A result as ResultsDB takes one: its testcase, outcome, note, link and values.
@@ -90,12 +86,12 @@ impl Sink for ResultsDbSink {
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let Some((_, body)) = self.words.of(message)? else { return Ok(()) };
+        let Some(result) = self.words.of(message)? else { return Ok(()) };
         let mut request = self.client.post(self.results.clone());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        http::send(request.json(&body)).await
+        http::send(request.json(&self.words.body(&result))).await
     }
 }
 

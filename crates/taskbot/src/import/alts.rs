@@ -113,19 +113,16 @@ fn of(mut entries: BTreeMap<String, String>) -> Imported {
     };
     let broker: Vec<_> = BROKER.into_iter().filter(|name| take(name).is_some()).collect();
     let (names, others) = (s3.names(), azure.names());
-    let unused = match backend.as_deref() {
+    let chosen = match backend.as_deref() {
+        // What is said of a store means it, where nothing else is said.
+        None if !names.is_empty() && others.is_empty() => Some("s3"),
+        None if !others.is_empty() && names.is_empty() => Some("azure"),
+        said => said,
+    };
+    let unused = match chosen {
         Some("s3") => {
             s3.say(&mut ours);
             others
-        }
-        // What is said of a store means it, where nothing else is said.
-        None if !names.is_empty() && others.is_empty() => {
-            s3.say(&mut ours);
-            others
-        }
-        None if !others.is_empty() && names.is_empty() => {
-            azure.say(&mut ours);
-            names
         }
         Some(text) if text.starts_with("azure") => {
             azure.say(&mut ours);

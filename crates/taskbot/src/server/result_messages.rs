@@ -43,7 +43,7 @@ impl Sink for ResultMessages {
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let Some((result, _)) = self.words.of(message)? else { return Ok(()) };
+        let Some(result) = self.words.of(message)? else { return Ok(()) };
         // As its interface shows it: with its groups, its reporter's link and word.
         let entry = self.store.entry(result.id).await.map_err(|error| match error {
             error if error.is_transient() => SinkError::Away(error.to_string()),

@@ -208,7 +208,7 @@ impl Running {
         let what = &goal.what();
         let (mut came, mut seen) = (self.console.came.clone(), self.qmp.seen.clone());
         let mut last = Instant::now();
-        let (mut panic_from, mut resets) = (self.calm_until, self.qmp.seen.borrow().resets);
+        let mut resets = self.qmp.seen.borrow().resets;
         loop {
             came.mark_unchanged();
             seen.mark_unchanged();
@@ -216,10 +216,10 @@ impl Running {
             let told = seen.borrow().clone();
             if told.resets > resets {
                 self.begins_again();
-                (panic_from, resets) = (self.calm_until, told.resets);
+                resets = told.resets;
             }
-            let panicked = self.console.has_panicked(panic_from).map_err(|next| panic_from = next).is_ok();
-            self.calm_until = panic_from;
+            let panicked =
+                self.console.has_panicked(self.calm_until).map_err(|calm| self.calm_until = calm).is_ok();
             if told.panicked || told.resets > RESETS_MAX {
                 let why =
                     if told.panicked { "its kernel panicked" } else { "it resets itself again and again" };
