@@ -17,6 +17,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use std::collections::BTreeMap;
 
+/// With how many of the files that its attempt published before an artifact is told.
+pub const EARLIER_FILES_MAX: usize = 64;
+
 /// JSON as its text: what is told is written once, and handed on as it stands.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
@@ -144,12 +147,15 @@ impl NewMessage {
         }
     }
 
-    /// An attempt left a file that is published.
+    /// An attempt left a file that is published; `earlier` are those that it has published before, of which the first
+    /// [`EARLIER_FILES_MAX`] are told.
     #[must_use]
-    pub fn artifact(task: &Task, artifact: &Artifact) -> Self {
+    pub fn artifact(task: &Task, artifact: &Artifact, earlier: &[Artifact]) -> Self {
+        let earlier = earlier.iter().take(EARLIER_FILES_MAX);
         let data = ArtifactTold {
             attempt: artifact.attempt,
-            href: format!("/api/v1/tasks/{}/artifacts/{}", task.id, artifact.id),
+            earlier: earlier.map(|file| (file.name.as_str(), FileTold::of(file))).collect(),
+            href: FileTold::of(artifact).href,
             id: artifact.id,
             inputs: &task.inputs,
             item: task.item.as_ref(),
@@ -275,6 +281,7 @@ struct TaskTold<'a> {
 #[derive(Serialize)]
 struct ArtifactTold<'a> {
     attempt: u32,
+    earlier: BTreeMap<&'a str, FileTold<'a>>,
     href: String,
     id: ArtifactId,
     inputs: &'a Map<String, Value>,
@@ -284,6 +291,26 @@ struct ArtifactTold<'a> {
     size_bytes: u64,
     task: TaskId,
     task_name: &'a TaskName,
+}
+
+/// What another task needs to have a file at hand.
+#[derive(Serialize)]
+struct FileTold<'a> {
+    href: String,
+    id: ArtifactId,
+    sha256: &'a str,
+    size_bytes: u64,
+}
+
+impl<'a> FileTold<'a> {
+    fn of(file: &'a Artifact) -> Self {
+        Self {
+            href: format!("/api/v1/tasks/{}/artifacts/{}", file.task, file.id),
+            id: file.id,
+            sha256: &file.sha256,
+            size_bytes: file.size_bytes,
+        }
+    }
 }
 
 /// What is told of an event.

@@ -352,7 +352,9 @@ async fn add_artifact(
         return Ok(Fenced::Written(there.id("id")?.into()));
     }
     if artifact.published {
-        let message = NewMessage::artifact(&row.task, &artifact);
+        let mut earlier = results_read::artifacts(work.session, artifact.task).await?;
+        earlier.retain(|file| file.attempt == artifact.attempt && file.published && file.id != artifact.id);
+        let message = NewMessage::artifact(&row.task, &artifact, &earlier);
         let id = format!("artifact.published/{}", artifact.id);
         work.out.chain(message, id, row.task.depth, Some(row.task.id), work.now);
     }

@@ -164,6 +164,20 @@ async fn artifacts_are_kept_once_and_told_when_published(bed: &Bed) {
     assert_eq!(told, 1);
     let events = bed.store.unjudged(10, 1000).await.unwrap();
     assert_eq!(events[0].event.id.as_str(), format!("artifact.published/{}", iso.id));
+    assert_eq!(events[0].event.body().unwrap()["earlier"], json!({}));
+    let log = artifact("c.log", true);
+    assert_eq!(bed.store.add_artifact(claimed.attempt, &log).await.unwrap(), Fenced::Written(log.id));
+    let events = bed.store.unjudged(10, 1000).await.unwrap();
+    let event = events.iter().find(|event| event.event.body().unwrap()["name"] == "c.log").unwrap();
+    let file = json!({
+        "href": format!("/api/v1/tasks/{}/artifacts/{}", claimed.task.id, iso.id), "id": iso.id,
+        "sha256": iso.sha256, "size_bytes": 12,
+    });
+    assert_eq!(
+        event.event.body().unwrap()["earlier"],
+        json!({"a.iso": file}),
+        "what is not published is not told"
+    );
     let mut stale = claimed.attempt;
     stale.fence += 1;
     assert_eq!(bed.store.add_artifact(stale, &artifact("c", true)).await.unwrap(), Fenced::Stale);

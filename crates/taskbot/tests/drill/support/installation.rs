@@ -21,8 +21,6 @@ use std::{
 /// The name of the durable consumer, and of the source.
 pub(crate) const DURABLE: &str = "taskbot";
 pub(crate) const SOURCE: &str = "bus";
-/// The server in the shipped rules.
-const SHIPPED_URL: &str = "http://127.0.0.1:7400";
 
 /// What an installation is made of.
 pub(crate) struct Plan<'a> {
@@ -92,7 +90,7 @@ impl Installation {
         };
         bus.make_events_stream().await;
         let urls: Vec<_> = (0..plan.servers).map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
-        write_rules(folder.path(), plan, &urls[0]);
+        write_rules(folder.path(), plan);
         let engine = plan.engine.map_or_else(|| PathBuf::from(engine::socket()), Path::to_owned);
         let mut installation = Self {
             urls,
@@ -261,13 +259,13 @@ impl Installation {
 }
 
 /// The rules folder, and the task repositories beside it.
-fn write_rules(folder: &Path, plan: &Plan<'_>, url: &str) {
+fn write_rules(folder: &Path, plan: &Plan<'_>) {
     let rules = folder.join("rules");
     fs::create_dir_all(&rules).unwrap();
     for (name, text) in plan.rules {
         let file = rules.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, text.replace(SHIPPED_URL, url)).unwrap();
+        fs::write(file, text).unwrap();
     }
     for (name, text) in plan.beside {
         let file = folder.join(name);
