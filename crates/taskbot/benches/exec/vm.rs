@@ -24,6 +24,8 @@ use worker::executor::{
 
 const ROUNDS: usize = 5;
 const MEMORY_BYTES: u64 = 192 << 20;
+/// What the worker tells an emulated kernel when the task says nothing.
+const UNSAID: &str = "quiet cryptomgr.notests";
 /// What the bare machine says when its command has run.
 const DONE: &str = "the first command has run";
 
@@ -49,14 +51,18 @@ pub(crate) async fn run() {
     };
     let machines = Machines::new(config, Arc::new(SystemClock), Arc::new(SystemIds));
     machines.probe().await.unwrap();
-    let mut times: [Vec<f64>; 2] = Default::default();
+    let mut times: [Vec<f64>; 3] = Default::default();
     for _ in 0..ROUNDS {
-        times[0].push(bare(&kernel, &with_init, kvm));
-        times[1].push(ours(&machines, &kernel, &initrd, temp.path()).await);
+        times[0].push(bare(&kernel, &with_init, kvm, "quiet"));
+        times[1].push(bare(&kernel, &with_init, kvm, UNSAID));
+        times[2].push(ours(&machines, &kernel, &initrd, temp.path()).await);
     }
-    let [bare, ours] = times.map(median);
+    let [bare, alike, ours] = times.map(median);
     let name = if kvm { "vm: first command (KVM)" } else { "vm: first command (emulated)" };
     print(name, ours, "ms", Some(bare));
+    if !kvm {
+        print("vm: the same, against a kernel that tests no ciphers", ours, "ms", Some(alike));
+    }
 }
 
 /// The same initial RAM disk with a first process of its own.
@@ -77,7 +83,7 @@ fn append_init(from: &Path, to: &Path, scratch: &Path) {
 }
 
 /// Milliseconds until the command has run in a bare machine.
-fn bare(kernel: &str, initrd: &Path, kvm: bool) -> f64 {
+fn bare(kernel: &str, initrd: &Path, kvm: bool, append: &str) -> f64 {
     let (machine, cpu) = if kvm { ("q35,accel=kvm", "host") } else { ("q35,accel=tcg", "max") };
     let begun = Instant::now();
     let mut qemu = Command::new("qemu-system-x86_64")
@@ -85,7 +91,7 @@ fn bare(kernel: &str, initrd: &Path, kvm: bool) -> f64 {
         .args(["-machine", machine, "-cpu", cpu, "-smp", "1", "-device", "virtio-rng-pci"])
         .args(["-m", &format!("{}M", MEMORY_BYTES >> 20), "-kernel", kernel, "-initrd"])
         .arg(initrd)
-        .args(["-append", "console=ttyS0 quiet"])
+        .args(["-append", &format!("console=ttyS0 {append}")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

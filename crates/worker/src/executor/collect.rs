@@ -74,7 +74,7 @@ impl Collector {
     }
 
     /// Whether the thing at this path (relative to the work folder) is wanted.
-    pub(super) fn wants(&mut self, path: &Path) -> Result<Take, ExecError> {
+    fn wants(&mut self, path: &Path) -> Result<Take, ExecError> {
         self.looked_at += 1;
         if self.looked_at > LOOKED_AT_MAX {
             return Err(ExecError::BadTask(format!("the work folder holds more than {LOOKED_AT_MAX} files")));

@@ -141,6 +141,14 @@ async fn a_whole_attempt() {
             "from the repository\nfetched\nprepared\nfrom the repository\n{{\"a\": 1}}\nx y\n{work}/deep\n{work}\nout 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
         ),
     );
+    // Both ways that scripts come in by, short ones by a port and long ones by the disk, with what a shell could take for
+    // something else.
+    let long =
+        format!("echo '{}' | wc -c; echo \"a\\b  %s `echo c`\"; echo d\n  echo ' e '", "x%\\ ".repeat(3000));
+    let odd = "echo \"a\\b  %s `echo c`\"; echo d\n  echo ' e '";
+    let odd_text = "a\\b  %s c\nd\n e \n";
+    let text = ended(Commands::run(&[&long, odd, &long]).on(&mut place).await, Exit::Code(0));
+    assert_eq!(text, format!("12001\n{odd_text}{odd_text}12001\n{odd_text}"));
     codes_and_signals(&mut place).await;
     limits_of_time(&mut place).await;
     background_processes(&mut place).await;

@@ -5,8 +5,8 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
 
-# The character devices of our ports (no udev is needed) and our block devices. By the shell alone: emulated, every
-# program that is started takes its time.
+# The character devices of our ports; no udev is needed. By the shell alone: emulated, every program that is started
+# takes its time.
 for p in /sys/class/virtio-ports/*; do
   name=
   [ ! -r "$p/name" ] || read -r name <"$p/name"
@@ -14,25 +14,35 @@ for p in /sys/class/virtio-ports/*; do
     taskbot.control) control=/dev/${p##*/} ;;
     taskbot.output) output=/dev/${p##*/} ;;
   esac
+  [ -z "$control" ] || [ -z "$output" ] || break
 done
-for d in /sys/block/*; do
-  name=
-  # A serial number has no end of line, so that reading it ends with an error.
-  [ ! -r "$d/serial" ] || read -r name <"$d/serial" || :
-  case $name in
-    taskbot-in) IN=/dev/${d##*/} ;;
-    taskbot-out) OUT=/dev/${d##*/} ;;
-  esac
-done
-[ -c "$control" ] && [ -c "$output" ] && [ -b "$IN" ] || exit 1
+[ -c "$control" ] && [ -c "$output" ] || exit 1
 # Fails while another agent has them.
 exec 3<"$control" 4>"$output" || exit 1
 RUN=/run/taskbot-agent
 SECRETS=/run/taskbot-secrets
-mkdir -p -m 700 "$RUN"
-export IN OUT RUN
 GROUP=/sys/fs/cgroup/taskbot
-mkdir "$GROUP" 2>/dev/null && [ -e "$GROUP/cgroup.procs" ] || GROUP=
+mkdir -p -m 700 "$RUN" "$GROUP" 2>/dev/null
+[ -e "$GROUP/cgroup.procs" ] || GROUP=
+
+# Finds our disks, IN and OUT. Whoever boots a kernel directly has not loaded their driver before the first is needed.
+disks() {
+  for attempt in 1 2; do
+    for d in /sys/block/*; do
+      name=
+      # A serial number has no end of line, so that reading it ends with an error.
+      [ ! -r "$d/serial" ] || read -r name <"$d/serial" || :
+      case $name in
+        taskbot-in) IN=/dev/${d##*/} ;;
+        taskbot-out) OUT=/dev/${d##*/} ;;
+      esac
+    done
+    [ ! -b "$IN" ] || return 0
+    command -v taskbot_load >/dev/null && taskbot_load virtio_blk
+  done
+  echo "taskbot: no disks: the kernel lacks virtio_blk"
+  return 1
+}
 
 # Everything that the script started: whatever has its mark in its environment or is in its group.
 marked() {
@@ -56,22 +66,33 @@ end_all() {
 
 ooms() { sed -n 's/^oom_kill //p' /proc/vmstat; }
 
-# Arguments: number of the script, where it is on the disk in KiB, its bytes.
+ended() { printf '\036%s end %s %s %s\n' "$MARK" "$1" "$2" "$3" >&4; }
+
+# Gets a long script from the disk. Arguments: its number, where it is in KiB, its bytes.
+fetch() {
+  disks >&4 && dd if="$IN" bs=1024 skip="$2" count=$(($3 / 1024)) 2>/dev/null >"$RUN/script"
+  first=
+  read -r first 2>/dev/null <"$RUN/script"
+  # Never something that the machine had read before it was there: that would do nothing, and well.
+  [ "$first" = "# $MARK" ]
+}
+
+# Runs what is in `text`. Argument: its number.
 run() {
   # A script before it may have removed everything: the shell's own commands are left.
-  [ -d "$RUN" ] || { printf '\036%s end %s 127 0\n' "$MARK" "$1" >&4; return; }
-  before=$(ooms)
-  echo 1 2>/dev/null >/proc/sys/vm/drop_caches
-  # It ends in blank lines, so that it fills its blocks.
-  dd if="$IN" bs=1024 skip="$2" count=$(($3 / 1024)) 2>/dev/null >"$RUN/script"
+  [ -d "$RUN" ] || { ended "$1" 127 0; return; }
+  # Nothing was killed for a script that is the first.
+  [ -n "$before" ] && before=$(ooms) || before=0
   (
     {
       set -- /proc/[0-9]*
       there=$*
       (
-        # `$$` would be the agent.
-        [ -z "$GROUP" ] || { read -r own rest </proc/self/stat && echo "$own" >"$GROUP/cgroup.procs"; }
-        TASKBOT_MARK=$MARK exec sh "$RUN/script" </dev/null 2>&1 4>&- 5>&- 6<&-
+        # Whoever writes 0 means itself; `$$` would be the agent.
+        [ -z "$GROUP" ] || echo 0 >"$GROUP/cgroup.procs"
+        export TASKBOT_MARK="$MARK"
+        exec </dev/null 2>&1 4>&- 5>&- 6<&-
+        eval "$text"
       )
       echo $? >&5
       set -- /proc/[0-9]*
@@ -82,22 +103,33 @@ run() {
     read -r code <&6
     after=$before
     [ "$code" = 0 ] || after=$(ooms)
-    printf '\036%s end %s %s %s\n' "$MARK" "$1" "${code:-255}" "$((${after:-0} - ${before:-0}))" >&4
+    ended "$1" "${code:-255}" "$((${after:-0} - ${before:-0}))"
   ) 3<&- 5>"$RUN/code" 6<"$RUN/code" &
 }
 
 # Unpacks what is moved in. Arguments: its number, where it is on the disk in MiB, its bytes.
 take() {
-  mkdir -p "$WORK/$OUTPUT" "$HOME_DIR" &&
+  disks >&4 && mkdir -p "$WORK/$OUTPUT" "$HOME_DIR" &&
     (cd "$WORK" && dd if="$IN" bs=1048576 skip="$2" count=$((($3 + 1048575) / 1048576)) 2>/dev/null | tar -x -f - >&4 2>&1)
-  printf '\036%s end %s %s 0\n' "$MARK" "$1" $? >&4
+  ended "$1" $? 0
 }
 
 printf '\036%s ready 0 0 0\n' "$MARK" >&4
 while read -r word number start bytes <&3; do
   case $word in
-    run) run "$number" "$start" "$bytes" ;;
+    # Its lines follow.
+    run)
+      text=
+      while [ "$start" -gt 0 ] && IFS= read -r line <&3; do
+        text="$text$line
+"
+        start=$((start - 1))
+      done
+      run "$number"
+      ;;
+    fetch) if fetch "$number" "$start" "$bytes"; then text='. "$RUN/script"' && run "$number"; else ended "$number" 255 0; fi ;;
     take) take "$number" "$start" "$bytes" ;;
+    disks) disks >/dev/null 2>&1 ;;
     end) end_all ;;
     # A file system in memory, also where /run is on a disk.
     keep)

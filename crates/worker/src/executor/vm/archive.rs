@@ -95,7 +95,8 @@ pub(super) fn take(file: File, mut collector: Collector, bytes_max: u64) -> Resu
         if kind.is_dir() {
             continue;
         }
-        let Take::As(name) = collector.wants(&path)? else { continue };
+        let mtime = entry.header().mtime().unwrap_or_default();
+        let Take::As(name) = collector.wants_of(&path, mtime)? else { continue };
         if kind.is_file() {
             let size = entry.size();
             if entry.raw_file_position().saturating_add(size) > bytes_max {

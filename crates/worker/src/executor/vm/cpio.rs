@@ -53,8 +53,8 @@ impl<W: Write> Cpio<W> {
             if kind.is_dir() {
                 self.folder(&name, mode)?;
             } else if kind.is_file() {
-                let size = entry.size();
-                self.file(&name, mode, size, &mut entry)?;
+                let (size, mtime) = (entry.size(), header.mtime()?);
+                self.entry(&name, FILE | mode, mtime, size, &mut entry)?;
             } else if let Some(target) = entry.link_name()? {
                 let target = target.to_string_lossy().into_owned();
                 let target = if kind.is_hard_link() {
@@ -69,7 +69,7 @@ impl<W: Write> Cpio<W> {
     }
 
     pub(super) fn folder(&mut self, name: &str, mode: u32) -> io::Result<()> {
-        self.entry(name, FOLDER | mode, 0, &mut io::empty())
+        self.entry(name, FOLDER | mode, 0, 0, &mut io::empty())
     }
 
     pub(super) fn file(
@@ -79,16 +79,16 @@ impl<W: Write> Cpio<W> {
         size: u64,
         content: &mut impl Read,
     ) -> io::Result<()> {
-        self.entry(name, FILE | mode, size, content)
+        self.entry(name, FILE | mode, 0, size, content)
     }
 
     pub(super) fn link(&mut self, name: &str, target: &str) -> io::Result<()> {
-        self.entry(name, LINK | 0o777, target.len() as u64, &mut target.as_bytes())
+        self.entry(name, LINK | 0o777, 0, target.len() as u64, &mut target.as_bytes())
     }
 
     /// Ends an archive.
     pub(super) fn end(&mut self) -> io::Result<()> {
-        self.entry(TRAILER, 0, 0, &mut io::empty())
+        self.entry(TRAILER, 0, 0, 0, &mut io::empty())
     }
 
     /// Writes what is still in a buffer.
@@ -96,12 +96,21 @@ impl<W: Write> Cpio<W> {
         self.out.flush()
     }
 
-    fn entry(&mut self, name: &str, mode: u32, size: u64, content: &mut impl Read) -> io::Result<()> {
+    /// `mtime` is in seconds since 1970; 0 where it does not matter.
+    fn entry(
+        &mut self,
+        name: &str,
+        mode: u32,
+        mtime: u64,
+        size: u64,
+        content: &mut impl Read,
+    ) -> io::Result<()> {
         let size = u32::try_from(size)
             .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, format!("{name}: more than 4 GiB")))?;
+        let mtime = u32::try_from(mtime).unwrap_or(u32::MAX);
         self.inode += 1;
         let links = if mode & FOLDER == FOLDER && mode & FILE != FILE { 2 } else { 1 };
-        let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0];
+        let fields = [self.inode, mode, 0, 0, links, mtime, size, 0, 0, 0, 0];
         let mut head = String::from("070701");
         for field in fields {
             head.push_str(&format!("{field:08X}"));

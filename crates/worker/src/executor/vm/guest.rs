@@ -37,6 +37,11 @@ const STEP: u64 = 16 << 20;
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Scripts fill blocks of so many bytes on the disk.
 const SCRIPT_BLOCK: usize = 1024;
+/// The longest script, in bytes, that goes by the port: the agent's shell reads byte by byte.
+const SCRIPT_BYTES_BY_PORT_MAX: usize = 4096;
+/// How long after its start a machine's first script may have changed so much that the disks' driver cannot be loaded
+/// any more: then the agent has been told to.
+const DISKS_AFTER: Duration = Duration::from_millis(500);
 /// The agent, without what is set before it.
 const AGENT: &str = include_str!("agent.sh");
 
@@ -62,8 +67,10 @@ pub(super) fn agent(mark: &str) -> String {
 
 /// The line to one machine's agent.
 pub(super) struct Guest {
-    control: Mutex<UnixStream>,
+    control: Arc<Mutex<UnixStream>>,
     said: Mutex<mpsc::Receiver<Said>>,
+    /// What the agent's words begin with.
+    mark: String,
     /// The number of the last script that ended.
     ended: watch::Receiver<u32>,
     number: AtomicU32,
@@ -76,15 +83,18 @@ impl Guest {
         control: &Path,
         output: &Path,
         mark: &str,
-        input: Input,
+        mut input: Input,
     ) -> Result<Self, ExecError> {
+        // What the machine looks for at the beginning of its disks it has read before a script is there.
+        input.at = input.at.max(STEP);
         let control = connect(control).await?;
         let output = connect(output).await?;
         let (tell, said) = mpsc::channel(OUTPUT_CHUNKS_MAX);
         let (tell_end, ended) = watch::channel(0);
         tokio::spawn(listen(output, Parser::new(mark), tell, tell_end));
         Ok(Self {
-            control: Mutex::new(control),
+            control: Arc::new(Mutex::new(control)),
+            mark: mark.to_owned(),
             said: Mutex::new(said),
             ended,
             number: AtomicU32::new(0),
@@ -126,11 +136,16 @@ impl Guest {
         script: String,
     ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
     {
-        let mut script = script.into_bytes();
+        if script.len() < SCRIPT_BYTES_BY_PORT_MAX {
+            let (number, lines) = (self.number(), script.split('\n').count());
+            return self.ask(number, format!("run {number} {lines} 0\n{script}\n")).await;
+        }
+        let mut script = format!("# {}\n{script}", self.mark).into_bytes();
         // The machine then has it with one program fewer.
         script.resize(script.len().next_multiple_of(SCRIPT_BLOCK), b'\n');
         let (at, bytes) = self.put(move |file| file.write_all(&script)).await?;
-        self.ask("run", at * 1024, bytes).await
+        let number = self.number();
+        self.ask(number, format!("fetch {number} {} {bytes}\n", at * 1024)).await
     }
 
     /// Unpacks an archive that is on the disk, as [`start`](Self::start).
@@ -140,18 +155,30 @@ impl Guest {
         bytes: u64,
     ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
     {
-        self.ask("take", at_mib, bytes).await
+        let number = self.number();
+        self.ask(number, format!("take {number} {at_mib} {bytes}\n")).await
     }
 
+    fn number(&self) -> u32 {
+        self.number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Tells the agent to do something that has this number.
     async fn ask(
         &self,
-        word: &str,
-        at: u64,
-        bytes: u64,
+        number: u32,
+        words: String,
     ) -> Result<(impl Stream<Item = Result<Bytes, String>> + Send, oneshot::Receiver<ScriptEnd>), ExecError>
     {
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        self.tell(&format!("{word} {number} {at} {bytes}\n")).await?;
+        self.tell(&words).await?;
+        if number == 1 {
+            let control = Arc::clone(&self.control);
+            tokio::spawn(async move {
+                tokio::time::sleep(DISKS_AFTER).await;
+                // One that has ended needs none.
+                let _ = control.lock().await.write_all(b"disks 0 0 0\n").await;
+            });
+        }
         let (end, ended) = oneshot::channel();
         let output = stream::unfold(Some((&self.said, end)), move |state| async move {
             let (said, end) = state?;

@@ -2,28 +2,37 @@
 # The first process of a machine that was given a kernel and an initial RAM disk.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-# Emulated, every program that is started takes its time: what can be is done by one. The folders came with this file.
+# Emulated, whatever is done for the first time takes its time, and every program that is started: what can be is done
+# by one, and what may not be needed later. The folders came with this file.
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 cp -a /taskbot/dev / 2>/dev/null
 mount -a -T /taskbot/fstab 2>/dev/null
 [ -e /proc/mounts ] || while read -r what where type options rest; do mount -t "$type" "$what" "$where"; done </taskbot/fstab
-ip link set lo up 2>/dev/null
-# In the order of their dependencies; what the kernel has built in is missing here, and not missed. Looked for once.
-there=$(find /lib/modules -name "*.ko*" -o -name modules.dep 2>/dev/null)
-for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_mmio virtio_blk \
-  virtio_console failover net_failover virtio_net; do
-  case $there in *"/$m.ko"*) ;; *) continue ;; esac
-  case $there in */modules.dep*) modprobe "$m" 2>/dev/null ;; esac
-  [ ! -d "/sys/module/$m" ] || continue
-  for f in $there; do
-    case $f in *"/$m.ko"*) insmod "$f" 2>/dev/null && break ;; esac
-  done
-done
+ifconfig lo up 2>/dev/null || ip link set lo up 2>/dev/null
 echo taskbot 2>/dev/null >/proc/sys/kernel/hostname
+
+# Loads drivers. What the kernel has built in is missing below /lib/modules, and not missed.
+taskbot_load() {
+  for known in /lib/modules/*/modules.dep; do
+    [ -e "$known" ] && modprobe -a "$@" 2>/dev/null && return
+  done
+  # Where nothing says what needs what: in the order of their dependencies.
+  there=$(find /lib/modules -name "*.ko*" 2>/dev/null)
+  for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev "$@"; do
+    case $there in *"/$m.ko"*) ;; *) continue ;; esac
+    [ ! -d "/sys/module/$m" ] || continue
+    for f in $there; do
+      case $f in *"/$m.ko"*) insmod "$f" 2>/dev/null && break ;; esac
+    done
+  done
+}
+
+read -r drivers </taskbot/drivers
+taskbot_load $drivers
 n=0
-until [ -d /sys/class/virtio-ports ] && sh /taskbot/agent; do
+until [ -d /sys/class/virtio-ports ] && (. /taskbot/agent); do
   n=$((n + 1))
-  [ "$n" -lt 100 ] || { echo "taskbot: no virtio ports: the kernel lacks virtio_pci, virtio_blk or virtio_console"; break; }
+  [ "$n" -lt 100 ] || { echo "taskbot: no virtio ports: the kernel lacks virtio_pci or virtio_console"; break; }
   sleep 0.1 2>/dev/null || sleep 1
 done
 sync

@@ -48,6 +48,8 @@ const FILES_IN_INITRD_BYTES_MAX: usize = 8 << 20;
 const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 /// How much of the output of our own scripts is kept for reasons, in bytes.
 const SAID_BYTES: usize = 500;
+/// What an emulated kernel is told when the task says nothing: its tests of its own ciphers are a tenth of its boot.
+const EMULATED: &str = "quiet cryptomgr.notests";
 /// Below what name the files about the machine are among the artifacts.
 const FILES: &str = "vm";
 /// A longer console is cut in what is collected: the limits of artifacts are the task's.
@@ -150,10 +152,17 @@ impl Vm {
             let initrd = self.place.root.join("initrd");
             let files = if machine.agent { self.small_inputs().await? } else { None };
             is_in = files.is_some();
-            let own = media::Own { mark: &self.mark, files: files.as_deref() };
+            let drivers = match machine.network {
+                Network::None => "virtio_pci virtio_console\n",
+                Network::Only(_) | Network::All => {
+                    "virtio_pci virtio_console failover net_failover virtio_net\n"
+                }
+            };
+            let own = media::Own { mark: &self.mark, drivers, files: files.as_deref() };
             media::initrd(&self.all_inside(&self.wish.initrd)?, machine.agent.then_some(&own), &initrd)?;
             let init = if machine.agent { format!("rdinit={} ", media::INIT_PATH) } else { String::new() };
-            let more = self.wish.append.as_deref().unwrap_or("quiet");
+            let unsaid = if self.kvm { "quiet" } else { EMULATED };
+            let more = self.wish.append.as_deref().unwrap_or(unsaid);
             let append = format!("console={} {init}panic=-1 {more}", self.arch.console);
             let initrd = (machine.agent || !self.wish.initrd.is_empty()).then_some(initrd);
             machine.kernel = Some(Kernel { kernel: self.inside(kernel)?, initrd, append });
@@ -362,7 +371,7 @@ impl Vm {
     async fn let_in(&self) -> Result<(), ExecError> {
         const UP: &str = "a person can get in";
         let (running, guest) = self.alive("holding")?;
-        let (output, _ended) = guest.start(scripts::for_a_person(UP)).await?;
+        let (output, _ended) = guest.start(scripts::for_a_person(UP, &self.place.dir)).await?;
         let mut output = pin!(output);
         let listening = async {
             let mut said = Vec::new();
@@ -598,6 +607,7 @@ impl Provisioned for Vm {
         stop: &CancellationToken,
     ) -> Result<Exit, ExecError> {
         check_env(request)?;
+        request.dir.clone_into(&mut self.place.dir);
         let deadline = Instant::now() + request.limit;
         // A machine that is gone is told of below.
         self.end_hold().await.ok();

@@ -134,6 +134,8 @@ pub(super) async fn disk(over: Option<(&Path, Format)>, to: &Path, bytes: u64) -
 pub(super) struct Own<'a> {
     /// What our agent begins its words with.
     pub(super) mark: &'a str,
+    /// What drivers are loaded before anything else.
+    pub(super) drivers: &'a str,
     /// A tar archive of the task's files, unless they come by the disk.
     pub(super) files: Option<&'a [u8]>,
 }
@@ -167,6 +169,7 @@ pub(super) fn initrd(archives: &[PathBuf], own: Option<&Own<'_>>, to: &Path) -> 
             ("taskbot/init", 0o755, INIT),
             ("taskbot/agent", 0o644, agent.as_str()),
             ("taskbot/fstab", 0o644, FSTAB),
+            ("taskbot/drivers", 0o644, own.drivers),
         ];
         for (name, mode, text) in files {
             cpio.file(name, mode, text.len() as u64, &mut text.as_bytes()).map_err(infra)?;

@@ -1,4 +1,5 @@
-//! What our agent is told to run. Everything that comes from elsewhere is quoted.
+//! What our agent is told to run, in a shell of its own, by its functions. Everything that comes from elsewhere is
+//! quoted.
 
 use super::super::{ExecRequest, OUTPUT_DIR, supervise::variables};
 use crate::secrets::{SECRETS_DIR, SECRETS_VARIABLE};
@@ -28,7 +29,7 @@ pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> Stri
     let [home, folder, line] = [HOME, &folder, line].map(quoted);
     let _ = writeln!(
         script,
-        "unset IN OUT RUN MARK\n[ -d {home} ] || mkdir -p {home}\ncd -- {folder} || exit 126\nexec sh -e -c {line}"
+        "[ -d {home} ] || mkdir -p {home}\ncd -- {folder} || exit 126\nexec sh -e -c {line}"
     );
     script
 }
@@ -37,7 +38,7 @@ pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> Stri
 pub(super) fn unpack(at_mib: u64, bytes: u64) -> String {
     let count = bytes.div_ceil(1 << 20);
     format!(
-        "mkdir -p {WORK_DIR}/{OUTPUT_DIR} && cd {WORK_DIR} && \
+        "disks && mkdir -p {WORK_DIR}/{OUTPUT_DIR} && cd {WORK_DIR} && \
          dd if=\"$IN\" bs=1048576 skip={at_mib} count={count} 2>/dev/null | tar -x -f -"
     )
 }
@@ -51,7 +52,7 @@ pub(super) fn unless_there(scripts: &[String]) -> String {
 pub(super) fn pack(whole: bool) -> String {
     let rest = if whole { " ." } else { "" };
     format!(
-        "mkdir -p {WORK_DIR}/{OUTPUT_DIR} && cd {WORK_DIR} && \
+        "disks && mkdir -p {WORK_DIR}/{OUTPUT_DIR} && cd {WORK_DIR} && \
          tar -c -f - {OUTPUT_DIR}{rest} 2>/dev/null | dd of=\"$OUT\" bs=65536 conv=fsync 2>/dev/null"
     )
 }
@@ -73,14 +74,15 @@ pub(super) fn network(configure: bool, hosts: &[(String, String)]) -> String {
 
 /// A shell on the port for a person, again and again; without the task's secrets. `mark` tells that it is there.
 /// The port can be opened only once, and writing to it waits until somebody is at its other end.
-pub(super) fn for_a_person(mark: &str) -> String {
+pub(super) fn for_a_person(mark: &str, dir: &str) -> String {
+    let folder = quoted(&super::super::host::start_folder(WORK_DIR, dir));
     format!(
         "rm -rf {SECRETS_DIR}/* {SECRETS_DIR}/.[!.]*\numount {SECRETS_DIR} 2>/dev/null\n\
          for p in /sys/class/virtio-ports/*; do\nname=\n[ ! -r \"$p/name\" ] || read -r name <\"$p/name\"\n\
          [ \"$name\" != taskbot.person ] || port=/dev/${{p##*/}}\ndone\n\
-         [ -c \"$port\" ] || exit 1\nunset IN OUT RUN MARK\nexport HOME={HOME} TASKBOT_WORK={WORK_DIR}\n\
-         cd {WORK_DIR} || cd /\necho {mark}\n\
-         while :; do sh -i 0<>\"$port\" 1>&0 2>&1; sleep 1; done"
+         [ -c \"$port\" ] || exit 1\nexport HOME={HOME} TASKBOT_WORK={WORK_DIR}\n\
+         cd -- {folder} || cd /\necho {mark}\n\
+         exec sh -c 'while :; do sh -i 0<>\"$0\" 1>&0 2>&1; sleep 1; done' \"$port\""
     )
 }
 
