@@ -199,9 +199,8 @@ impl Git {
                 line.starts_with("fatal:") || line.starts_with("ERROR:") || line.starts_with("error:")
             })
             .or(lines.last())
-            .copied()
-            .unwrap_or("it said nothing");
-        let said = super::names::shown(said);
+            .map_or_else(|| format!("it said nothing ({status})"), |line| (*line).to_owned());
+        let said = super::names::shown(&said);
         if status.signal() == Some(Signal::SIGXFSZ as i32) || has(&["file too large", "sigxfsz", "signal 25"])
         {
             return GitError::TooLarge(format!("{what}: larger than allowed"));

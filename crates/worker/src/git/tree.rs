@@ -3,7 +3,7 @@
 use super::{GitError, command::infra};
 use crate::{executor::OWN_DIR, files};
 use std::{
-    io::Read,
+    io::{self, Read},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -24,7 +24,7 @@ impl Default for TreeLimits {
     }
 }
 
-/// Unpacks an archive into a folder that holds nothing yet.
+/// Unpacks an archive into a folder that holds nothing yet; it is read to its very end.
 pub(super) fn unpack(archive: impl Read, into: &Path, limits: TreeLimits) -> Result<(), GitError> {
     let mut archive = tar::Archive::new(archive);
     let (mut left_bytes, mut entries) = (limits.total_bytes, 0);
@@ -71,7 +71,8 @@ pub(super) fn unpack(archive: impl Read, into: &Path, limits: TreeLimits) -> Res
             other => return Err(hostile(&format!("is no file, folder or link but {other:?}"))),
         }
     }
-    Ok(())
+    // Behind the archive's end git fills a block. If nobody took that, it would end by a signal now and then.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop).map_err(infra)
 }
 
 /// The entry's path, if it may be in a task's work folder.
@@ -138,6 +139,17 @@ mod tests {
         check("a/.git/hooks/x", EntryType::Regular, "", "holds `a/.git/hooks/x`");
         check(".GIT/config", EntryType::Regular, "", "holds `.GIT/config`");
         check(".taskbot/inputs.json", EntryType::Regular, "", "reserved");
+    }
+
+    #[test]
+    fn whoever_writes_an_archive_can_write_all_of_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut bytes = archive(|builder| add(builder, "a", EntryType::Regular, "", b"12345"));
+        bytes.resize(10_240, 0);
+        let mut reader = bytes.as_slice();
+        unpack(&mut reader, temp.path(), TreeLimits::default()).unwrap();
+        assert_eq!(reader.len(), 0, "bytes that nobody took");
+        assert_eq!(std::fs::read(temp.path().join("a")).unwrap(), b"12345");
     }
 
     #[test]

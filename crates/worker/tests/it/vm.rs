@@ -325,6 +325,19 @@ async fn a_machine_that_nothing_gets_into_is_known_by_its_console() {
 }
 
 #[tokio::test]
+async fn what_a_task_left_comes_out_of_a_machine_whose_drivers_it_removed() {
+    let bench = Bench::new();
+    let mut place = bench.up().await;
+    let wreck = Commands::run(&["rm -rf /lib", "echo result > \"$TASKBOT_OUTPUT/r.txt\""]);
+    ended(wreck.on(&mut place).await, Exit::Code(0));
+    let to = bench.temp.path().join("out");
+    let limits = CollectLimits { total_bytes: 1 << 20, files: 10 };
+    let collected = place.copy_out(&[], limits, &to).await.unwrap();
+    assert_eq!(fs::read_to_string(to.join("r.txt")).unwrap(), "result\n", "{:?}", collected.skipped);
+    place.destroy().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_kernel_that_panics_in_the_middle_of_a_command_and_stays() {
     let bench = Bench::new();
     let wish = VmWish { append: Some("quiet panic=0".into()), ..kernel_wish() };

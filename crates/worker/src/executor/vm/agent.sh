@@ -38,7 +38,7 @@ disks() {
       esac
     done
     [ ! -b "$IN" ] || return 0
-    command -v taskbot_load >/dev/null && taskbot_load virtio_blk
+    command -v taskbot_disks >/dev/null && taskbot_disks
   done
   echo "taskbot: no disks: the kernel lacks virtio_blk"
   return 1

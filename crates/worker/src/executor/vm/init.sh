@@ -29,6 +29,16 @@ taskbot_load() {
 
 read -r drivers </taskbot/drivers
 taskbot_load $drivers
+# What scripts and files of any size come and go by is loaded when it is needed first. Its driver stays open until then:
+# a task may have removed it.
+for f in /lib/modules/virtio_blk.ko* /lib/modules/*/kernel/drivers/block/virtio_blk.ko*; do
+  [ ! -e "$f" ] || exec 9<"$f"
+done
+taskbot_disks() {
+  taskbot_load virtio_blk
+  [ -d /sys/module/virtio_blk ] || insmod /proc/self/fd/9 2>/dev/null
+}
+
 n=0
 until [ -d /sys/class/virtio-ports ] && (. /taskbot/agent); do
   n=$((n + 1))

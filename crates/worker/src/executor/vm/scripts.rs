@@ -15,7 +15,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Runs one line of a request.
+/// Runs one line of a request; what `init.sh` keeps open for scripts of ours is closed to it.
 pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> String {
     let mut script = String::new();
     for (name, value) in variables(request, WORK_DIR, HOME) {
@@ -29,7 +29,7 @@ pub(super) fn line(request: &ExecRequest<'_>, line: &str, secrets: bool) -> Stri
     let [home, folder, line] = [HOME, &folder, line].map(quoted);
     let _ = writeln!(
         script,
-        "[ -d {home} ] || mkdir -p {home}\ncd -- {folder} || exit 126\nexec sh -e -c {line}"
+        "[ -d {home} ] || mkdir -p {home}\ncd -- {folder} || exit 126\nexec sh -e -c {line} 9<&-"
     );
     script
 }
@@ -82,7 +82,7 @@ pub(super) fn for_a_person(mark: &str, dir: &str) -> String {
          [ \"$name\" != taskbot.person ] || port=/dev/${{p##*/}}\ndone\n\
          [ -c \"$port\" ] || exit 1\nexport HOME={HOME} TASKBOT_WORK={WORK_DIR}\n\
          cd -- {folder} || cd /\necho {mark}\n\
-         exec sh -c 'while :; do sh -i 0<>\"$0\" 1>&0 2>&1; sleep 1; done' \"$port\""
+         exec sh -c 'while :; do sh -i 0<>\"$0\" 1>&0 2>&1; sleep 1; done' \"$port\" 9<&-"
     )
 }
 
