@@ -51,10 +51,14 @@ pub(crate) fn one_line(text: &str) -> String {
     short
 }
 
+/// A terminal of fewer columns has not said how wide it is.
+const TERMINAL_WIDTH_MIN: u16 = 20;
+
 /// The table of entries.
 pub(super) fn table(items: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(if super::is_terminal() {
+    let is_wide = super::is_terminal() && table.width().is_none_or(|width| width >= TERMINAL_WIDTH_MIN);
+    table.load_preset(NOTHING).set_content_arrangement(if is_wide {
         ContentArrangement::Dynamic
     } else {
         ContentArrangement::Disabled

@@ -270,6 +270,7 @@ impl Bench<'_> {
         case!("keeps exit codes and signals", keeps_codes(&mut *place));
         case!("gives all of the output, in order", gives_output(&mut *place));
         case!("gives commands their variables and no others", gives_variables(&mut *place));
+        case!("gives commands nothing to read", gives_no_input(&mut *place));
         case!("runs `prepare` as it runs `run`", prepares(&mut *place));
         case!("ends what commands leave running", ends_leftovers(&mut *place));
         case!("ends a command when told to, and goes on", stops(&mut *place));
@@ -336,12 +337,16 @@ impl Bench<'_> {
             return Err(Trouble::Skipped("it does not offer `sweep`".to_owned()));
         }
         let (dead, alive) = (self.label(), self.label());
+        let strange = AttemptLabel { worker: WorkerName::new("conformance-other"), ..self.label() };
+        let executor = self.executor();
+        let worker = WorkerName::new("conformance");
+        // What an earlier run left is not this one's.
+        executor.sweep_one(PROVIDER, &self.program, &worker, &[]).await?;
         let living = self.session(&alive).await?;
+        let strangers = self.session(&strange).await?;
         let session = self.session(&dead).await?;
         session.kill();
         drop(session);
-        let executor = self.executor();
-        let worker = WorkerName::new("conformance");
         let swept = executor.sweep_one(PROVIDER, &self.program, &worker, &[alive.to_string()]).await?;
         // What the program keeps nowhere but in itself is gone with it.
         if swept > 1 {
@@ -352,9 +357,11 @@ impl Bench<'_> {
             return Err(Trouble::Failed(format!("{again} more were removed the second time")));
         }
         let never = CancellationToken::new();
-        let destroyed = living.call(&Request::Destroy, COMMAND_LIMIT, &Heard::default(), &never).await;
-        destroyed.map_err(|error| format!("an environment that is alive was removed: {}", said(error)))?;
-        living.close(GIVE_UP_LIMIT).await;
+        for (session, whose) in [(living, "that is alive"), (strangers, "of another worker")] {
+            let destroyed = session.call(&Request::Destroy, COMMAND_LIMIT, &Heard::default(), &never).await;
+            destroyed.map_err(|error| format!("an environment {whose} was removed: {}", said(error)))?;
+            session.close(GIVE_UP_LIMIT).await;
+        }
         Ok(())
     }
 }
@@ -465,6 +472,12 @@ async fn gives_variables(place: &mut dyn Provisioned) -> Tried {
     Ok(())
 }
 
+async fn gives_no_input(place: &mut dyn Provisioned) -> Tried {
+    let text = "if read -r line; then echo \"it read: $line\"; exit 1; fi";
+    line(place, text, Exit::Code(0)).await?;
+    Ok(())
+}
+
 async fn prepares(place: &mut dyn Provisioned) -> Tried {
     let lines = ["echo first >prepared".to_owned(), "echo second >>prepared".to_owned()];
     let request = ExecRequest {
@@ -518,7 +531,8 @@ async fn takes_more(place: &mut dyn Provisioned, tree: &Path) -> Tried {
 }
 
 async fn takes_out(place: &mut dyn Provisioned, out: &Path) -> Tried {
-    let text = "mkdir \"$TASKBOT_OUTPUT/logs\"; echo log >\"$TASKBOT_OUTPUT/logs/a.log\"; echo b >deep/b.log; echo c >c.txt";
+    let text = "mkdir \"$TASKBOT_OUTPUT/logs\"; echo log >\"$TASKBOT_OUTPUT/logs/a.log\"; echo b >deep/b.log; echo c >c.txt; \
+                ln -s ../../c.txt \"$TASKBOT_OUTPUT/link\"";
     line(place, text, Exit::Code(0)).await?;
     let limits = CollectLimits { total_bytes: 1 << 20, files: 100 };
     let names = async |place: &mut dyn Provisioned, globs: &[String], to: &Path| {
@@ -527,7 +541,9 @@ async fn takes_out(place: &mut dyn Provisioned, out: &Path) -> Tried {
     };
     let found = names(place, &["deep/*.log".to_owned()], out).await?;
     if found != ["deep/b.log", "logs/a.log"] {
-        return Err(Trouble::Failed(format!("deep/b.log and logs/a.log were expected, there was {found:?}")));
+        return Err(Trouble::Failed(format!(
+            "deep/b.log and logs/a.log were expected, and no link followed; there was {found:?}"
+        )));
     }
     if fs::read(out.join("logs/a.log"))? != b"log\n" {
         return Err(Trouble::Failed(format!("{OUTPUT_DIR}/logs/a.log came with another content")));
